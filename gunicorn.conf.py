@@ -1,0 +1,62 @@
+"""How gunicorn serves this application, with the reason beside each number.
+
+On App Service the startup command must name this file (`gunicorn -c gunicorn.conf.py wsgi:app`):
+its own GUNICORN_CMD_ARGS would otherwise override it.
+"""
+
+import os
+import sys
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.http.wsgi import Response
+
+from trusted_service import logs
+from trusted_service.config import Settings
+from trusted_service.environment import SettingsError
+
+bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
+
+# A request waits for upstream calls nearly all of its time. Threads carry that as well as gevent does, with a
+# better 99th percentile, and past 64 nothing is gained: the limit is the processor, hence one worker for each
+# of two cores.
+worker_class = "gthread"
+workers = 2
+threads = 64
+# Clients and their connection pools are made in the worker, after the fork, so nothing is shared by accident.
+preload_app = False
+# How long a worker may be unresponsive, not a request; requests end by the clients' own limits within 15 s.
+timeout = 30
+# A request under way may finish: the longest takes 15 s.
+graceful_timeout = 20
+# Longer than App Service's front end keeps idle connections, so that it never sends into a closing one.
+keepalive = 250
+# The heartbeat file on a real disk can stall a worker.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+# Its default place is a folder that App Service instances share.
+control_socket_disable = True
+# The request line holds codes and states; the application logs each request itself, without the query.
+accesslog = None
+# X-Forwarded-* is believed by hop count (TRUSTED_PROXY_HOPS), not by gunicorn.
+forwarded_allow_ips = ""
+# An authorization code and a state are long; anything longer is not ours.
+limit_request_line = 8190
+
+logconfig_dict = logs.logging_config("text" if os.environ.get("LOG_FORMAT") == "text" else "json")
+
+
+
+def _without_server(response: Response) -> list[str]:
+    return [header for header in _default_headers(response) if not header.startswith("Server:")]
+
+
+# There is no setting that keeps the server's name out of answers.
+_default_headers = Response.default_headers
+Response.default_headers = _without_server
+
+
+def on_starting(server: Arbiter) -> None:
+    """Stop before any worker starts where the settings are bad, with one message that names all of them."""
+    try:
+        Settings.from_env()
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -1,0 +1,85 @@
+"""One local Azure for all tests, and services in front of it; every test has people of its own."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from azure.data.tables import TableServiceClient
+
+from tests.support.local_azure import LocalAzure
+from tests.support.person import Person
+from tests.support.service import Service
+from tests.support.storage_proxy import StorageProxy
+
+GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[LocalAzure]:
+    with LocalAzure() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def storage_proxy(azure: LocalAzure) -> Iterator[StorageProxy]:
+    with StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def settings(azure: LocalAzure, storage_proxy: StorageProxy) -> dict[str, str]:
+    """Settings that lead to the local Azure, storage through the proxy, without tight limits."""
+    return azure.env | GENEROUS | {"TABLE_STORAGE_CONNECTION_STRING": storage_proxy.connection_string}
+
+
+@pytest.fixture(scope="session")
+def service(settings: dict[str, str]) -> Iterator[Service]:
+    with Service(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def other_service(settings: dict[str, str], service: Service) -> Iterator[Service]:
+    """A second instance behind the same address: only the port differs."""
+    with Service(settings | {"PUBLIC_URL": service.url}) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "azure" in request.fixturenames:
+        request.getfixturevalue("azure").clear_faults()
+    if "storage_proxy" in request.fixturenames:
+        request.getfixturevalue("storage_proxy").clear()
+
+
+@pytest.fixture
+def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
+    """Make a person nobody has seen, by default of the allowed tenant and at the first instance."""
+
+    def make(*, at: Service = service, **account: object) -> Person:
+        username = f"{uuid.uuid4().hex[:12]}@contoso.example"
+        members = {"name": "Test Person", "tenantId": azure.env["ENTRA_ALLOWED_TENANTS"]} | account
+        return Person(azure, at.url, azure.put_account(username, **members))
+
+    return make
+
+
+@pytest.fixture
+def person(new_person: Callable[..., Person]) -> Person:
+    """A person nobody has seen, not signed in yet."""
+    return new_person()
+
+
+@pytest.fixture
+def signed_in(person: Person) -> Person:
+    """A new person who is signed in and has no identity yet."""
+    assert person.sign_in().status_code == 302
+    return person
+
+
+@pytest.fixture(scope="session")
+def tables(azure: LocalAzure) -> TableServiceClient:
+    """The tables themselves, past the proxy."""
+    return TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])

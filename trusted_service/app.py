@@ -1,0 +1,98 @@
+"""Builds the application: settings, one set of clients for the process, services, routes."""
+
+import os
+from pathlib import Path
+
+import requests
+from azure.core.credentials import TokenCredential
+from azure.identity import ManagedIdentityCredential
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from trusted_service import cli, logs, upstream, web
+from trusted_service.access import AccessService
+from trusted_service.communication import Communication
+from trusted_service.config import Settings
+from trusted_service.entra.credential import client_credential
+from trusted_service.entra.http import EntraHttp
+from trusted_service.entra.metadata import Metadata
+from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.mapping import Mapping
+from trusted_service.readiness import Readiness
+from trusted_service.services import Services
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.sessions import SessionLimits, SessionTable
+from trusted_service.storage.tables import open_tables
+
+CONNECTIONS = 64
+"""Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
+LARGEST_BODY = 16 * 1024
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the WSGI application. No network is touched. Raises SettingsError where settings are bad."""
+    settings = settings or Settings.from_env()
+    logs.configure(settings.log_format)
+    templates = Path(__file__).parent.parent / "templates"
+    app = Flask(__name__, template_folder=str(templates))
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, SEND_FILE_MAX_AGE_DEFAULT=3600)
+    app.url_map.merge_slashes = False  # it would answer some paths with a redirect
+    app.extensions["trusted_service"] = build_services(settings)
+    web.init_app(app, settings)
+    cli.init_app(app)
+    if settings.trusted_proxy_hops:
+        hops = settings.trusted_proxy_hops
+        # No x_host: App Service does not set X-Forwarded-Host, so a client could.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0, x_prefix=0)  # type: ignore[method-assign]
+    return app
+
+
+def build_services(settings: Settings) -> Services:
+    """Make the clients and what stands on them. No network is touched."""
+    session = upstream.new_session(CONNECTIONS)
+    credential = _managed_identity(settings, session)
+    http = EntraHttp(session)
+    sign_in = EntraSignIn(
+        authority=settings.entra.authority,
+        client_id=settings.entra.client_id,
+        credential=client_credential(settings.entra, credential),
+        allowed_tenants=settings.entra.allowed_tenants,
+        metadata=Metadata(settings.entra.authority, http),
+        http=http,
+    )
+    open_table = open_tables(settings.table_storage, credential, session)
+    identities = IdentityTable(open_table("identities"))
+    sessions = SessionTable(
+        open_table("sessions"),
+        SessionLimits.of_minutes(settings.session_idle_minutes, settings.session_absolute_minutes),
+    )
+    communication = Communication.connect(settings.communication_services, credential, session)
+    return Services(
+        settings=settings,
+        entra=sign_in,
+        access=AccessService(
+            identities=identities,
+            sessions=sessions,
+            mapping=Mapping(identities, communication),
+            token_scopes=settings.token_scopes,
+            token_lifetime_minutes=settings.token_lifetime_minutes,
+        ),
+        readiness=Readiness(
+            {
+                "entraId": sign_in.check,
+                "tableStorage": identities.check,
+                "communicationServices": communication.check,
+            }
+        ),
+    )
+
+
+def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
+    """The one of the app's federated credential, else the one that AZURE_CLIENT_ID names, else the system's."""
+    uses_endpoint = settings.communication_services.endpoint or settings.table_storage.endpoint
+    client_id = settings.entra.managed_identity_client_id or os.environ.get("AZURE_CLIENT_ID")
+    if not (uses_endpoint or settings.entra.managed_identity_client_id):
+        return None
+    return ManagedIdentityCredential(
+        client_id=client_id, transport=upstream.new_transport(session), retry_total=0
+    )

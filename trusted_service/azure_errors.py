@@ -1,0 +1,49 @@
+"""Runs a call of an Azure SDK: within its time, and with the SDK's errors put in the domain's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+
+from trusted_service import upstream
+from trusted_service.errors import Upstream, UpstreamThrottled, UpstreamUnavailable
+
+THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
+
+
+@contextmanager
+def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raises UpstreamThrottled or UpstreamUnavailable for every failure but those in `expected`."""
+    try:
+        with upstream.call():
+            yield
+    except expected:
+        raise
+    except upstream.OutOfTime as error:
+        raise UpstreamUnavailable(service, "no time left in this request") from error
+    except HttpResponseError as error:
+        raise _refusal(service, error) from error
+    except ServiceRequestError as error:
+        raise UpstreamUnavailable(service, "not reachable") from error
+    except (AzureError, ValueError, TypeError, AttributeError, KeyError) as error:
+        # No answer, or one that the SDK cannot read: it then fails in whatever way its parsing does.
+        raise UpstreamUnavailable(service, type(error).__name__, outcome_unknown=True) from error
+
+
+def error_code(error: HttpResponseError) -> str:
+    """The service's own code for what went wrong, or an empty string.
+
+    https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2
+    """
+    if error.response is not None and (code := error.response.headers.get("x-ms-error-code")):
+        return str(code)
+    return str(getattr(error.error, "code", None) or getattr(error, "error_code", None) or "")
+
+
+def _refusal(service: Upstream, error: HttpResponseError) -> UpstreamThrottled | UpstreamUnavailable:
+    status, code = error.status_code or 0, error_code(error)
+    retry_after = error.response.headers.get("Retry-After") if error.response is not None else None
+    reason = f"HTTP {status} {code}".strip()
+    if status == 429 or code in THROTTLING_CODES:
+        return UpstreamThrottled(service, reason, retry_after)
+    return UpstreamUnavailable(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)

@@ -1,0 +1,105 @@
+"""Whether a token is one that Entra ID made, for this app, about a user, and still good.
+
+MSAL checks nothing in an ID token but its nonce, so all of it is checked here.
+https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-tokens
+https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+
+from trusted_service.entra.metadata import Endpoints, SigningKey
+from trusted_service.errors import TrustedServiceError
+from trusted_service.models import User, UserId, parse_guid
+
+CLOCK_SKEW_SECONDS = 60
+LONGEST_NAME = 256
+
+Claims = dict[str, Any]
+
+
+class TokenInvalid(TrustedServiceError):
+    """`reason` is one word for the log: what about the token is wrong. It never holds the token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def verify(
+    token: str, *, audience: str, endpoints: Endpoints, find_key: Callable[[str], SigningKey | None]
+) -> Claims:
+    """Return the claims of a genuine v2.0 token for `audience`. Raises TokenInvalid, or what `find_key` raises."""
+    key = _signing_key(token, find_key)
+    try:
+        claims: Claims = jwt.decode(
+            token,
+            key.key,
+            algorithms=["RS256"],
+            audience=audience,
+            leeway=CLOCK_SKEW_SECONDS,
+            options={"require": ["exp", "iat", "iss", "aud"], "strict_aud": True, "verify_sub": False},
+        )
+    except jwt.PyJWTError as error:
+        raise TokenInvalid(_REASONS.get(type(error), type(error).__name__)) from error
+    if int(claims["exp"]) <= time.time():
+        raise TokenInvalid("expired")  # the leeway is meant for clocks that are behind ours
+    if claims.get("ver") != "2.0":
+        raise TokenInvalid("version")
+    tenant_id = _guid(claims, "tid")
+    if claims["iss"] != endpoints.issuer_of(tenant_id):
+        raise TokenInvalid("issuer")
+    if key.issuer is not None and claims["iss"] != key.issuer.replace("{tenantid}", tenant_id):
+        raise TokenInvalid("key-issuer")
+    return claims
+
+
+def user_of(claims: Claims) -> User:
+    """The user that verified claims speak about. Raises TokenInvalid where the ids are not GUIDs."""
+    roles = claims.get("roles")
+    return User(
+        id=UserId(_guid(claims, "tid"), _guid(claims, "oid")),
+        name=display_text(claims.get("name")),
+        username=display_text(claims.get("preferred_username")),
+        roles=tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else (),
+    )
+
+
+def display_text(value: object) -> str:
+    """A name as a person may be shown it: one short line, without invisible or direction-changing characters."""
+    text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
+    return "".join(character for character in text if character.isprintable())[:LONGEST_NAME]
+
+
+def _signing_key(token: str, find_key: Callable[[str], SigningKey | None]) -> SigningKey:
+    try:
+        header = jwt.get_unverified_header(token)
+    except jwt.PyJWTError as error:
+        raise TokenInvalid("malformed") from error
+    if header.get("alg") != "RS256":
+        raise TokenInvalid("algorithm")
+    key_id = header.get("kid")
+    key = find_key(key_id) if isinstance(key_id, str) else None
+    if key is None:
+        raise TokenInvalid("unknown-key")
+    return key
+
+
+def _guid(claims: Claims, name: str) -> str:
+    try:
+        return parse_guid(claims.get(name))
+    except ValueError as error:
+        raise TokenInvalid(name) from error
+
+
+_REASONS = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not-yet-valid",
+    jwt.InvalidAudienceError: "audience",
+    jwt.InvalidSignatureError: "signature",
+    jwt.MissingRequiredClaimError: "claim-missing",
+    jwt.DecodeError: "malformed",
+}

@@ -1,0 +1,170 @@
+"""Signing a person in: the authorization code flow with PKCE, by MSAL.
+
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msal
+import requests
+
+from trusted_service.entra import claims
+from trusted_service.entra.http import SERVICE, EntraHttp
+from trusted_service.entra.metadata import Metadata
+from trusted_service.errors import SignInFailed, TenantNotAllowed, UpstreamError, UpstreamUnavailable
+from trusted_service.models import User
+
+# A form_post callback is a cross-site POST, which a SameSite=Lax cookie does not accompany. With PKCE
+# and a one-time code the query is sound.
+warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended")
+
+Flow = dict[str, Any]
+"""What has to be kept between the two halves of a sign-in; it fits in a cookie."""
+
+OUR_FAULT = ("invalid_client", "unauthorized_client", "temporarily_unavailable", "server_error")
+"""Errors of the token endpoint that are no fault of the person who signs in: RFC 6749 section 5.2."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignedIn:
+    """A person who has just proved who they are. `session_id` is Entra ID's `sid`, for front-channel logout."""
+
+    user: User
+    session_id: str | None
+    login_hint: str | None
+
+
+class EntraSignIn:
+    """Safe to share between threads. Methods raise UpstreamError where Entra ID does not do its part."""
+
+    def __init__(
+        self,
+        *,
+        authority: str,
+        client_id: str,
+        credential: str | dict[str, Any],
+        allowed_tenants: Sequence[str],
+        metadata: Metadata,
+        http: EntraHttp,
+    ) -> None:
+        self._authority = authority
+        self._client_id = client_id
+        self._credential = credential
+        self._allowed_tenants = allowed_tenants
+        self._metadata = metadata
+        self._http = http
+
+    def start(self, redirect_uri: str) -> tuple[str, Flow]:
+        """Return the address to send the browser to, and what `complete` needs when it comes back."""
+        flow = self._application().initiate_auth_code_flow([], redirect_uri=redirect_uri)
+        return flow.pop("auth_uri"), flow
+
+    def complete(self, flow: Flow, code: str) -> SignedIn:
+        """Redeem the code. Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere."""
+        try:
+            answer = self._application().acquire_token_by_auth_code_flow(
+                flow, {"state": flow.get("state"), "code": code}
+            )
+        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            # MSAL's message may hold the whole ID token, so it goes nowhere.
+            raise SignInFailed(f"msal-{type(error).__name__}") from None
+        if "error" in answer:
+            raise _failure(answer)
+        return self._signed_in(answer.get("id_token"))
+
+    def sign_out_url(self, return_to: str, login_hint: str | None) -> str:
+        """https://openid.net/specs/openid-connect-rpinitiated-1_0.html"""
+        parameters = {"post_logout_redirect_uri": return_to}
+        if login_hint:
+            parameters["logout_hint"] = login_hint
+        return f"{self._metadata.endpoints().end_session_endpoint}?{urlencode(parameters)}"
+
+    def sign_out_origin(self) -> str:
+        """Where `sign_out_url` leads, for a Content-Security-Policy; the authority's where Entra ID is silent."""
+        try:
+            url = urlsplit(self._metadata.endpoints().end_session_endpoint)
+        except UpstreamError:
+            url = urlsplit(self._authority)
+        return f"{url.scheme}://{url.netloc}"
+
+    def check(self) -> None:
+        """Raises UpstreamError unless Entra ID answers now."""
+        self._metadata.renew()
+
+    def _application(self) -> msal.ConfidentialClientApplication:
+        # One for each use: an application shared between people replays one's refusal to the others.
+        try:
+            return msal.ConfidentialClientApplication(
+                self._client_id,
+                client_credential=self._credential,
+                authority=self._authority,
+                instance_discovery=False,
+                exclude_scopes=["offline_access"],
+                http_client=_MsalHttp(self._http, self._metadata),
+            )
+        except ValueError as error:
+            raise UpstreamUnavailable(SERVICE, "MSAL cannot use the authority or our credential") from error
+
+    def _signed_in(self, id_token: object) -> SignedIn:
+        if not isinstance(id_token, str):
+            raise SignInFailed("id-token-missing")
+        try:
+            verified = claims.verify(
+                id_token,
+                audience=self._client_id,
+                endpoints=self._metadata.endpoints(),
+                find_key=self._metadata.find_key,
+            )
+            user = claims.user_of(verified)
+        except claims.TokenInvalid as error:
+            raise SignInFailed(f"id-token-{error.reason}") from error
+        if user.id.tenant_id not in self._allowed_tenants:
+            raise TenantNotAllowed
+        return SignedIn(
+            user=user,
+            session_id=_text(verified.get("sid")),
+            login_hint=_text(verified.get("login_hint")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The discovery document in the form in which MSAL reads an answer."""
+
+    text: str
+    status_code: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _MsalHttp:
+    """MSAL's way to Entra ID: it asks for the discovery document each time, which we have."""
+
+    def __init__(self, http: EntraHttp, metadata: Metadata) -> None:
+        self._http = http
+        self._metadata = metadata
+
+    def get(self, url: str, **options: Any) -> _Document | requests.Response:
+        if url == self._metadata.discovery_url:
+            return _Document(self._metadata.endpoints().text)
+        return self._http.get(url, **options)
+
+    def post(self, url: str, **options: Any) -> requests.Response:
+        return self._http.post(url, **options)
+
+    def close(self) -> None:
+        """Part of MSAL's interface; there is nothing to close."""
+
+
+def _failure(answer: Mapping[str, object]) -> SignInFailed | UpstreamUnavailable:
+    error = str(answer.get("error"))[:64]
+    if error in OUR_FAULT:
+        return UpstreamUnavailable(SERVICE, error)
+    return SignInFailed(f"token-endpoint-{error}")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= 1024 else None

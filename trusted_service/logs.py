@@ -1,0 +1,63 @@
+"""One line for each event: JSON for machines, or `key=value` text for a person on a laptop.
+
+Values are always quoted, so that a line break or escape code in one cannot forge a line.
+"""
+
+import logging.config
+from typing import Any, Literal
+
+import structlog
+
+LogFormat = Literal["json", "text"]
+
+SHARED: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+SILENCED = ("msal", "azure", "urllib3")
+"""Their messages can hold codes and tokens, or whole answers: what we need of them we log ourselves."""
+
+
+def configure(log_format: LogFormat) -> None:
+    """Send structlog's and the standard library's records to standard output in this format."""
+    structlog.configure(
+        processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logging.config.dictConfig(logging_config(log_format))
+
+
+def logging_config(log_format: LogFormat) -> dict[str, Any]:
+    """The same for the standard library alone, in the form of `logging.config.dictConfig`, as gunicorn takes it."""
+    silenced = {name: {"level": "CRITICAL"} for name in SILENCED}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": _formatter, "log_format": log_format}},
+        "handlers": {
+            "console": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
+        },
+        "root": {"level": "INFO", "handlers": ["console"]},
+        "loggers": {"gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True}, **silenced},
+    }
+
+
+def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )

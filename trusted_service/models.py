@@ -1,0 +1,108 @@
+"""The things this service speaks about: plain frozen values without behaviour of their own."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Self
+from uuid import UUID
+
+
+class UserId(NamedTuple):
+    """Who a person is to Entra ID: the tenant and the object id, both GUIDs in lower case.
+
+    Names and e-mail addresses change hands; this pair does not. The same person in two tenants
+    is two users. https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
+    """
+
+    tenant_id: str
+    object_id: str
+
+    @classmethod
+    def parse(cls, tenant_id: object, object_id: object) -> Self:
+        """Raises ValueError unless both are GUIDs in their usual, hyphenated form."""
+        return cls(parse_guid(tenant_id), parse_guid(object_id))
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}/{self.object_id}"
+
+
+def parse_guid(value: object) -> str:
+    """Return the GUID in lower case; raises ValueError for anything but its 36-character form.
+
+    Table keys may hold neither `/ \\ # ?` nor control characters, so no id reaches the storage
+    without having passed here.
+    """
+    if isinstance(value, str) and len(value) == 36 and value.isascii():
+        guid = str(UUID(value))
+        if guid == value.lower():
+            return guid
+    raise ValueError("not a GUID")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class User:
+    """A person as Entra ID described them when they signed in. Names are for display only."""
+
+    id: UserId
+    name: str
+    username: str
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """The mapping of one user: a row of the table `identities`, which is the truth.
+
+    `acs_user_id` is None only for a blocked user who has no identity (never came, or was deleted).
+    `version` is the row's ETag, for writes that must not overtake another.
+    """
+
+    user_id: UserId
+    name: str
+    username: str
+    acs_user_id: str | None
+    created_at: datetime
+    last_token_at: datetime | None
+    blocked: bool
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """A signed-in browser. `key` names its row; the browser holds what the key is the hash of.
+
+    `acs_user_id` saves the token route a read of the mapping, once it is known;
+    `token_noted_at` is when the user's `last_token_at` was last written on behalf of this session.
+    """
+
+    key: str
+    user: User
+    created_at: datetime
+    seen_at: datetime
+    login_hint: str | None
+    acs_user_id: str | None = None
+    token_noted_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccessToken:
+    """A Communication Services access token. Opaque to us; `expires_on` is in UTC."""
+
+    token: str
+    expires_on: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IssuedToken:
+    """A token with what it is for: the caller's own identity, and the scopes it carries."""
+
+    access_token: AccessToken
+    acs_user_id: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who makes a request, however that was found out. `session` is None where there is no browser session."""
+
+    user: User
+    session: Session | None

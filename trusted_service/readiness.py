@@ -1,0 +1,45 @@
+"""Whether the services that we depend on answer. Asks at most once in a while, and makes nothing anywhere."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from trusted_service.errors import UpstreamError
+
+log = structlog.get_logger(__name__)
+
+Check = Callable[[], None]
+
+
+class Readiness:
+    """Runs one check for each upstream, side by side. A check raises UpstreamError where its upstream fails."""
+
+    FRESH_SECONDS = 5.0
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = dict(checks)
+        self._lock = threading.Lock()
+        self._checked_at = float("-inf")
+        self._failures: dict[str, str | None] = {}
+
+    def failures(self) -> dict[str, str | None]:
+        """For each upstream by name, what is wrong with it in a few words, or None. At most 5 s old."""
+        with self._lock:
+            if time.monotonic() - self._checked_at > self.FRESH_SECONDS:
+                with ThreadPoolExecutor(max_workers=len(self._checks)) as pool:
+                    found = pool.map(_failure, self._checks.values())
+                    self._failures = dict(zip(self._checks, found, strict=True))
+                self._checked_at = time.monotonic()
+            return dict(self._failures)
+
+
+def _failure(check: Check) -> str | None:
+    try:
+        check()
+    except UpstreamError as error:
+        log.warning("upstream_failing", upstream=error.upstream, reason=error.reason)
+        return error.reason
+    return None

@@ -1,0 +1,75 @@
+// The home page's token: gets one, counts its life down, copies it. Texts come from the page, in its language.
+const section = document.getElementById("token");
+const texts = section.dataset;
+const [button, status, result, text, scopes, countdown] = [
+  "get-token", "token-status", "token-result", "token-text", "token-scopes", "token-countdown",
+].map((id) => document.getElementById(id));
+let ticking;
+
+button.addEventListener("click", async () => {
+  button.disabled = true;
+  status.textContent = texts.getting;
+  try {
+    const answer = await fetch("/api/token", { method: "POST", headers: { "X-CSRFToken": texts.csrfToken } });
+    const body = await answer.json();
+    if (answer.ok) {
+      show(body);
+    } else {
+      hide();
+      status.textContent = explain(answer, body);
+    }
+  } catch {
+    status.textContent = texts.offline;
+  } finally {
+    button.disabled = false;
+  }
+});
+
+document.getElementById("copy-token").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(text.value);
+    status.textContent = texts.copied;
+  } catch {
+    text.select();
+    status.textContent = texts.notCopied;
+  }
+});
+
+function show(body) {
+  text.value = body.token;
+  scopes.textContent = body.scopes.join(", ");
+  document.getElementById("acs-user-id").textContent = body.user.communicationUserId;
+  document.getElementById("no-acs-user-id")?.remove();
+  result.hidden = false;
+  status.textContent = texts.got;
+  countDown(new Date(body.expiresOn));
+}
+
+function hide() {
+  clearInterval(ticking);
+  result.hidden = true;
+  text.value = "";
+}
+
+function explain(answer, body) {
+  if (answer.status === 401) return texts.signedOut;
+  const seconds = answer.headers.get("Retry-After");
+  return /^\d+$/.test(seconds ?? "") ? `${body.detail} ${texts.wait.replace("{seconds}", seconds)}` : body.detail;
+}
+
+function countDown(expiresOn) {
+  clearInterval(ticking);
+  countdown.dateTime = expiresOn.toISOString();
+  const tick = () => {
+    const left = Math.round((expiresOn - Date.now()) / 1000);
+    if (left <= 0) {
+      hide();
+      status.textContent = texts.expired;
+      return;
+    }
+    const [hours, minutes, seconds] = [Math.floor(left / 3600), Math.floor(left / 60) % 60, left % 60];
+    countdown.textContent = [hours, minutes, seconds].map((part) => String(part).padStart(2, "0")).join(":");
+  };
+  tick();
+  ticking = setInterval(tick, 1000);
+}

@@ -1,0 +1,1 @@
+"""Azure Table Storage: the only place that knows azure.data.tables."""

@@ -1,0 +1,91 @@
+"""The table `identities`: which ACS identity belongs to which user. The row is the truth."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from trusted_service.models import Identity, User, UserId
+from trusted_service.storage.tables import Row, RowChanged, Table, utc
+
+
+class IdentityTable:
+    """PartitionKey is the object id, RowKey the tenant id, both in lower case: users spread over partitions."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def find(self, user_id: UserId) -> Identity | None:
+        row = self._table.find(user_id.object_id, user_id.tenant_id)
+        return None if row is None else _identity(row)
+
+    def insert(self, user: User, acs_user_id: str, now: datetime) -> Identity:
+        """Map the user to the identity. Raises RowExists where the user has a row, so one writer wins."""
+        version = self._table.insert(
+            {
+                **_key(user.id),
+                "AcsUserId": acs_user_id,
+                "Name": user.name,
+                "Username": user.username,
+                "CreatedAt": now,
+                "LastTokenAt": now,
+                "Blocked": False,
+            }
+        )
+        return Identity(
+            user_id=user.id,
+            name=user.name,
+            username=user.username,
+            acs_user_id=acs_user_id,
+            created_at=now,
+            last_token_at=now,
+            blocked=False,
+            version=version,
+        )
+
+    def replace_acs_user_id(self, identity: Identity, acs_user_id: str) -> Identity:
+        """Point the row at another ACS identity. Raises RowChanged where it is not as `identity` was read."""
+        version = self._table.merge(
+            {**_key(identity.user_id), "AcsUserId": acs_user_id}, version=identity.version
+        )
+        return replace(identity, acs_user_id=acs_user_id, version=version)
+
+    def note_token(self, user_id: UserId, now: datetime) -> None:
+        """Set `LastTokenAt`; a user who has just been deleted stays deleted."""
+        try:
+            self._table.merge({**_key(user_id), "LastTokenAt": now})
+        except RowChanged:
+            return
+
+    def note_names(self, user: User) -> None:
+        """Set what the user is called now; does nothing for a user without a row."""
+        try:
+            self._table.merge({**_key(user.id), "Name": user.name, "Username": user.username})
+        except RowChanged:
+            return
+
+    def remove(self, identity: Identity) -> None:
+        """Raises RowChanged where the row is not as `identity` was read."""
+        self._table.delete(
+            identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version
+        )
+
+    def check(self) -> None:
+        """Raises UpstreamUnavailable unless the storage answers a read."""
+        self._table.find("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000")
+
+
+def _key(user_id: UserId) -> dict[str, str]:
+    return {"PartitionKey": user_id.object_id, "RowKey": user_id.tenant_id}
+
+
+def _identity(row: Row) -> Identity:
+    created_at = utc(row.get("CreatedAt")) or row.metadata["timestamp"]
+    return Identity(
+        user_id=UserId.parse(row["RowKey"], row["PartitionKey"]),
+        name=row.get("Name", ""),
+        username=row.get("Username", ""),
+        acs_user_id=row.get("AcsUserId") or None,
+        created_at=created_at,
+        last_token_at=utc(row.get("LastTokenAt")),
+        blocked=bool(row.get("Blocked", False)),
+        version=str(row.metadata["etag"]),
+    )

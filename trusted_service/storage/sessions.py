@@ -1,0 +1,178 @@
+"""The table `sessions`: signed-in browsers, so that every instance sees a sign-out at once.
+
+A session id is 48 random-looking bytes in hex: 16 that tell the user's partition, 32 of randomness.
+Only the hash of the second part is stored, so nobody who can read the table can sign in with what
+is there. All sessions of one user share a partition: they are found and ended by it, without a
+second row that could disagree. Rows under `sid-…` lead from an Entra ID session to ours.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from trusted_service.models import Session, User, UserId
+from trusted_service.storage.tables import Row, RowChanged, Table, utc
+
+PARTITION_BYTES, SECRET_BYTES = 16, 32
+SEEN_WRITES_PER_IDLE_TIME = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionLimits:
+    """When a session ends: unused for `idle`, or `absolute` after its start."""
+
+    idle: timedelta
+    absolute: timedelta
+
+    @classmethod
+    def of_minutes(cls, idle: int, absolute: int) -> Self:
+        return cls(idle=timedelta(minutes=idle), absolute=timedelta(minutes=absolute))
+
+
+class SessionTable:
+    def __init__(self, table: Table, limits: SessionLimits) -> None:
+        self._table = table
+        self._limits = limits
+
+    def create(
+        self, user: User, *, entra_session_id: str | None, login_hint: str | None
+    ) -> tuple[str, Session]:
+        """Start a session; return its id, which is nowhere else, and the session."""
+        secret = secrets.token_bytes(SECRET_BYTES)
+        partition = _partition(user.id)
+        now = datetime.now(UTC)
+        session = Session(
+            key=f"{partition}/{_hash(secret)}",
+            user=user,
+            created_at=now,
+            seen_at=now,
+            login_hint=login_hint,
+        )
+        if entra_session_id:
+            # Before the session: a process that dies in between leaves no session that a logout would miss.
+            self._table.put(_index_row(entra_session_id, session.key))
+        self._table.insert(
+            {
+                **_row_key(session.key),
+                "TenantId": user.id.tenant_id,
+                "ObjectId": user.id.object_id,
+                "Name": user.name,
+                "Username": user.username,
+                "Roles": " ".join(user.roles),
+                "CreatedAt": now,
+                "SeenAt": now,
+                "LoginHint": login_hint or "",
+            }
+        )
+        return partition + secret.hex(), session
+
+    def find(self, session_id: str) -> Session | None:
+        """Return the session of this id, or None if there is none or it has ended."""
+        key = session_key(session_id)
+        if key is None:
+            return None
+        row = self._table.find(*key.split("/"))
+        if row is None:
+            return None
+        session = _session(key, row)
+        now = datetime.now(UTC)
+        over = now - session.seen_at > self._limits.idle or now - session.created_at > self._limits.absolute
+        return None if over else session
+
+    def exists(self, key: str) -> bool:
+        """Whether the session has not been ended by anybody."""
+        return self._table.find(*key.split("/")) is not None
+
+    def seen_is_due(self, session: Session) -> bool:
+        """Whether the session's use should be written down: not at each request, that would double its cost."""
+        age = datetime.now(UTC) - session.seen_at
+        return age > self._limits.idle / SEEN_WRITES_PER_IDLE_TIME
+
+    def note(
+        self,
+        session: Session,
+        *,
+        acs_user_id: str | None = None,
+        token_noted_at: datetime | None = None,
+    ) -> None:
+        """Write that the session was used just now, and what became known; one that has ended stays ended."""
+        columns: dict[str, object] = {"SeenAt": datetime.now(UTC)}
+        if acs_user_id:
+            columns["AcsUserId"] = acs_user_id
+        if token_noted_at:
+            columns["TokenNotedAt"] = token_noted_at
+        try:
+            self._table.merge({**_row_key(session.key), **columns})
+        except RowChanged:
+            return
+
+    def end(self, key: str) -> None:
+        self._table.delete(*key.split("/"))
+
+    def end_all(self, user_id: UserId) -> int:
+        """End every session of the user; return how many there were."""
+        rows = [str(row["RowKey"]) for row in self._table.partition(_partition(user_id))]
+        for row in rows:
+            self._table.delete(_partition(user_id), row)
+        return len(rows)
+
+    def end_entra_session(self, entra_session_id: str) -> int:
+        """End what was started by this Entra ID session (its `sid`); return how many sessions that were."""
+        index = _index_partition(entra_session_id)
+        rows = [str(row["RowKey"]) for row in self._table.partition(index)]
+        for row in rows:
+            self._table.delete(*row.split("."))
+            self._table.delete(index, row)
+        return len(rows)
+
+
+def session_key(session_id: str) -> str | None:
+    """Return the key of the session of this id (`partition/row`), or None for what cannot be an id."""
+    try:
+        raw = bytes.fromhex(session_id)
+    except ValueError:
+        return None
+    if len(raw) != PARTITION_BYTES + SECRET_BYTES:
+        return None
+    return f"{raw[:PARTITION_BYTES].hex()}/{_hash(raw[PARTITION_BYTES:])}"
+
+
+def _partition(user_id: UserId) -> str:
+    return hashlib.sha256(str(user_id).encode()).digest()[:PARTITION_BYTES].hex()
+
+
+def _index_partition(entra_session_id: str) -> str:
+    return f"sid-{_hash(entra_session_id.encode())}"
+
+
+def _hash(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()
+
+
+def _row_key(key: str) -> dict[str, object]:
+    partition, row = key.split("/")
+    return {"PartitionKey": partition, "RowKey": row}
+
+
+def _index_row(entra_session_id: str, key: str) -> dict[str, object]:
+    return {"PartitionKey": _index_partition(entra_session_id), "RowKey": key.replace("/", ".")}
+
+
+def _session(key: str, row: Row) -> Session:
+    user = User(
+        id=UserId.parse(row["TenantId"], row["ObjectId"]),
+        name=row["Name"],
+        username=row["Username"],
+        roles=tuple(row["Roles"].split()),
+    )
+    return Session(
+        key=key,
+        user=user,
+        created_at=utc(row["CreatedAt"]),
+        seen_at=utc(row["SeenAt"]),
+        login_hint=row.get("LoginHint") or None,
+        acs_user_id=row.get("AcsUserId") or None,
+        token_noted_at=utc(row.get("TokenNotedAt")),
+    )

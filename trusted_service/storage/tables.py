@@ -1,0 +1,150 @@
+"""The tables of this service, and the ways of reading and writing a row that it needs.
+
+https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import requests
+from azure.core import MatchConditions
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.data.tables import TableClient, TableEntity, TableServiceClient, UpdateMode
+
+from trusted_service import upstream
+from trusted_service.azure_errors import azure_call, error_code
+from trusted_service.config import ServiceSettings
+from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
+
+SERVICE: Final = "Table Storage"
+
+Row = Mapping[str, Any]
+"""A row as the SDK gives and takes it: `PartitionKey`, `RowKey` and columns."""
+
+
+class RowExists(TrustedServiceError):
+    """A row of this key is there already."""
+
+
+class RowChanged(TrustedServiceError):
+    """The row is gone, or somebody else wrote it since it was read."""
+
+
+class Table:
+    """One table. Created by the first row that is written to it, so that starting needs no storage.
+
+    Every method raises UpstreamThrottled or UpstreamUnavailable where the storage says no or nothing.
+    """
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+
+    def find(self, partition: str, row: str) -> Row | None:
+        """Return the row, or None if there is none."""
+        try:
+            with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
+                return self._client.get_entity(partition, row)
+        except ResourceNotFoundError as error:
+            _require_own_answer(error)
+            return None
+
+    def insert(self, row: Row) -> str:
+        """Add the row and return its version. Raises RowExists if one of its key is there."""
+        try:
+            return self._writing(lambda: self._client.create_entity(dict(row)))
+        except ResourceExistsError as error:
+            raise RowExists from error
+
+    def put(self, row: Row) -> None:
+        """Write the whole row, whether or not one of its key was there."""
+        self._writing(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
+
+    def merge(self, row: Row, *, version: str | None = None) -> str:
+        """Change columns of a row that is there, and return its new version.
+
+        Raises RowChanged where it is gone or, given `version`, no longer that one.
+        """
+        try:
+            with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceModifiedError)):
+                written = self._client.update_entity(dict(row), mode=UpdateMode.MERGE, **_only_if(version))
+                return str(written["etag"])
+        except ResourceNotFoundError as error:
+            _require_own_answer(error)
+            raise RowChanged from error
+        except ResourceModifiedError as error:
+            raise RowChanged from error
+
+    def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
+        """Delete the row; one that is gone already is fine. Raises RowChanged if it is not that `version`."""
+        entity = TableEntity(PartitionKey=partition, RowKey=row)
+        try:
+            with azure_call(SERVICE, expected=(ResourceModifiedError,)):
+                self._client.delete_entity(entity, **_only_if(version))
+        except ResourceModifiedError as error:
+            raise RowChanged from error
+
+    def partition(self, partition: str) -> Iterator[Row]:
+        """All rows of one partition, in the order of their keys."""
+        pages = self._client.query_entities(
+            "PartitionKey eq @partition", parameters={"partition": partition}
+        ).by_page()
+        while True:
+            try:
+                with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
+                    page = next(pages, None)
+            except ResourceNotFoundError as error:
+                _require_own_answer(error)
+                return
+            if page is None:
+                return
+            yield from page
+
+    def _writing(self, write: Callable[[], Mapping[str, Any]]) -> str:
+        try:
+            with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceExistsError)):
+                return str(write()["etag"])
+        except ResourceNotFoundError:
+            self._create()
+        with azure_call(SERVICE, expected=(ResourceExistsError,)):
+            return str(write()["etag"])
+
+    def _create(self) -> None:
+        try:
+            with azure_call(SERVICE, expected=(ResourceExistsError,)):
+                self._client.create_table()
+        except ResourceExistsError:
+            return  # another thread or instance was first
+
+
+def _only_if(version: str | None) -> dict[str, Any]:
+    return {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}
+
+
+def _require_own_answer(error: HttpResponseError) -> None:
+    # A 404 says that a row is missing only if Table Storage said it, and not a proxy or a wrong address.
+    if error_code(error) not in ("ResourceNotFound", "TableNotFound", "EntityNotFound"):
+        raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code") from error
+
+
+def open_tables(
+    settings: ServiceSettings, credential: TokenCredential | None, session: requests.Session
+) -> Callable[[str], Table]:
+    """Return a function that opens a table by name. One client serves them all; no network is touched yet."""
+    options: dict[str, Any] = {"transport": upstream.new_transport(session), "retry_total": 0}
+    if settings.connection_string:
+        service = TableServiceClient.from_connection_string(settings.connection_string, **options)
+    else:
+        service = TableServiceClient(settings.endpoint or "", credential=credential, **options)
+    return lambda name: Table(service.get_table_client(name))
+
+
+def utc(value: datetime | None) -> datetime | None:
+    """A time as the SDK hands it over (a subclass of its own), as a plain one in UTC."""
+    return None if value is None else datetime.fromtimestamp(value.timestamp(), UTC)

@@ -1,0 +1,36 @@
+"""The only place that knows Flask: reads requests, calls one service method, renders."""
+
+from flask import Flask
+from flask_bootstrap import Bootstrap5
+
+from trusted_service.config import Settings
+from trusted_service.web import (
+    api,
+    audience,
+    auth,
+    browser_session,
+    errors,
+    headers,
+    health,
+    language,
+    pages,
+    request_log,
+)
+from trusted_service.web.limits import limiter
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Register everything that answers requests. The order of the hooks matters: log, who, how often."""
+    request_log.init_app(app)
+    errors.init_app(app)
+    headers.init_app(app, settings)
+    language.init_app(app)
+    Bootstrap5(app)
+    audience.init_app(app)
+    browser_session.init_app(app)
+    app.config["BOOTSTRAP_SERVE_LOCAL"] = True
+    app.config["RATELIMIT_STORAGE_URI"] = settings.rate_limit_storage_uri
+    limiter.init_app(app)
+    for blueprint in (pages.bp, auth.bp, api.bp, health.bp):
+        app.register_blueprint(blueprint)
+    audience.require_one_for_each_route(app)

@@ -1,0 +1,71 @@
+"""The API for the caller's own identity and tokens."""
+
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify
+
+from trusted_service.errors import InvalidRequest
+from trusted_service.web import csrf, json_body
+from trusted_service.web.audience import signed_in
+from trusted_service.web.context import caller, services
+from trusted_service.web.limits import limit_tokens
+
+bp = Blueprint("api", __name__, url_prefix="/api")
+
+
+@bp.get("/me")
+@signed_in
+def me() -> Response:
+    """Who the caller is, and the value that unsafe requests of a browser session must carry."""
+    user, session = caller().user, caller().session
+    return jsonify(
+        user={
+            "tenantId": user.id.tenant_id,
+            "objectId": user.id.object_id,
+            "name": user.name,
+            "username": user.username,
+            "roles": list(user.roles),
+        },
+        communicationUserId=services().access.find_acs_user_id(caller()),
+        csrfToken=None if session is None else csrf.value(session),
+    )
+
+
+@bp.post("/token")
+@signed_in
+@limit_tokens
+def token() -> Response:
+    """Issue a Communication Services token for the caller's own identity."""
+    body = json_body.read_object(("scopes", "expiresInMinutes"))
+    issued = services().access.issue_token(caller(), _scopes(body), _minutes(body))
+    g.issued = issued
+    return jsonify(
+        token=issued.access_token.token,
+        expiresOn=rfc3339(issued.access_token.expires_on),
+        user={"communicationUserId": issued.acs_user_id},
+        scopes=list(issued.scopes),
+    )
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time in UTC as `2026-01-31T23:59:59Z`, rounded down to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _scopes(body: dict[str, Any]) -> tuple[str, ...] | None:
+    if "scopes" not in body:
+        return None
+    scopes = body["scopes"]
+    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+        raise InvalidRequest("scopes must be a list of strings.")
+    return tuple(scopes)
+
+
+def _minutes(body: dict[str, Any]) -> int | None:
+    if "expiresInMinutes" not in body:
+        return None
+    minutes = body["expiresInMinutes"]
+    if not isinstance(minutes, int) or isinstance(minutes, bool):
+        raise InvalidRequest("expiresInMinutes must be a whole number.")
+    return minutes

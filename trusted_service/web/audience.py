@@ -1,0 +1,79 @@
+"""Who a route is for. Every route says so, or the application does not start.
+
+The check runs before the view, in one place: first the caller is found out, then what the route
+asks for is compared. What a caller may do beyond that is the business of `trusted_service.access`.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from flask import Flask, current_app, g, redirect, request, url_for
+from werkzeug.wrappers import Response
+
+from trusted_service.errors import NotSignedIn
+from trusted_service.web import browser_session, csrf
+from trusted_service.web.problem import is_api
+
+View = TypeVar("View", bound=Callable[..., object])
+
+
+class Audience(Enum):
+    """PUBLIC: anybody, and who it is does not matter. VISITOR: anybody, signed in or not. SIGNED_IN: a user."""
+
+    PUBLIC = "public"
+    VISITOR = "visitor"
+    SIGNED_IN = "signed in"
+
+
+def public(view: View) -> View:
+    return _mark(view, Audience.PUBLIC)
+
+
+def visitor(view: View) -> View:
+    return _mark(view, Audience.VISITOR)
+
+
+def signed_in(view: View) -> View:
+    return _mark(view, Audience.SIGNED_IN)
+
+
+def init_app(app: Flask) -> None:
+    app.before_request(_admit)
+
+
+def require_one_for_each_route(app: Flask) -> None:
+    """Raises RuntimeError for a route whose view has no audience. Static files are public."""
+    for endpoint, view in app.view_functions.items():
+        if endpoint.split(".")[-1] == "static":
+            public(view.__func__ if hasattr(view, "__func__") else view)
+        if audience_of(view) is None:
+            raise RuntimeError(f"the route {endpoint} does not say who it is for")
+
+
+def audience_of(view: Callable[..., object]) -> Audience | None:
+    return getattr(view, "audience", None)
+
+
+def _mark(view: View, audience: Audience) -> View:
+    view.audience = audience  # type: ignore[attr-defined]
+    return view
+
+
+def _admit() -> Response | None:
+    if request.endpoint is None:
+        return None  # no such route: answered with 404 or 405
+    audience = audience_of(current_app.view_functions[request.endpoint])
+    if audience is Audience.PUBLIC:
+        return None
+    if is_api(request.path):
+        request.get_data()  # raises 413 for a body over the limit, also where no view would read it
+    g.caller = browser_session.find_caller()
+    if g.caller is not None and request.method not in csrf.SAFE_METHODS:
+        csrf.check(g.caller.session)
+    if g.caller is not None or audience is Audience.VISITOR:
+        return None
+    if is_api(request.path):
+        raise NotSignedIn
+    back = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    return redirect(url_for("auth.sign_in", next=back), 302 if request.method == "GET" else 303)

@@ -1,0 +1,98 @@
+"""Sign-in and sign-out of browsers."""
+
+import re
+
+import structlog
+from flask import Blueprint, Response, g, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from trusted_service.errors import SignInFailed, UpstreamError
+from trusted_service.web import browser_session, sign_in_flows
+from trusted_service.web.audience import public, visitor
+from trusted_service.web.context import optional_caller, services
+from trusted_service.web.limits import limit_sign_ins
+from trusted_service.web.next_path import next_path
+
+log = structlog.get_logger(__name__)
+
+bp = Blueprint("auth", __name__, url_prefix="/auth")
+
+LONGEST_SESSION_ID = 256
+CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri")
+
+
+@bp.get("/sign-in")
+@public
+@limit_sign_ins
+def sign_in() -> BaseResponse:
+    """Send the browser to Entra ID. Each tab has a flow of its own, so that all of them end signed in."""
+    target = next_path(request.args.getlist("next"))
+    url, flow = services().entra.start(_redirect_uri())
+    response = redirect(url, 302)
+    sign_in_flows.keep(response, flow, target)
+    return response
+
+
+@bp.get("/callback")
+@visitor
+@limit_sign_ins
+def callback() -> BaseResponse:
+    """Take the browser back from Entra ID. Whatever comes of it, the flow is used up."""
+    parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
+    if any(len(values) > 1 for values in parameters.values()):
+        raise SignInFailed("repeated-parameter")
+    flow, target = sign_in_flows.take(parameters["state"][0] if parameters["state"] else "")
+    if parameters["error"]:
+        raise SignInFailed(f"entra-{_word(parameters['error'][0])}")
+    if not parameters["code"]:
+        raise SignInFailed("no-code")
+    signed_in = services().entra.complete(flow, parameters["code"][0])
+    before = optional_caller()
+    session_id = services().access.sign_in(signed_in, instead_of=before and before.session)
+    g.session_ended = True
+    log.info("authn_login_success", user=str(signed_in.user.id))
+    response = redirect(target, 302)
+    browser_session.set_cookie(response, session_id)
+    return response
+
+
+@bp.post("/sign-out")
+@visitor
+def sign_out() -> BaseResponse:
+    """End the session here, on every instance, and then at Entra ID."""
+    caller = optional_caller()
+    if caller is None or caller.session is None:
+        return redirect("/", 303)
+    services().access.sign_out(caller.session)
+    g.session_ended = True
+    log.info("session_ended", user=str(caller.user.id), reason="sign-out")
+    home = services().settings.public_url + "/"
+    response = redirect(services().entra.sign_out_url(home, caller.session.login_hint), 303)
+    browser_session.clear_cookie(response)
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return response
+
+
+@bp.get("/front-channel-logout")
+@public
+def front_channel_logout() -> Response:
+    """Entra ID calls this in a frame, without our cookie, when a person signs out elsewhere.
+
+    https://openid.net/specs/openid-connect-frontchannel-1_0.html
+    """
+    entra_session_id = request.args.get("sid", "")
+    if 0 < len(entra_session_id) <= LONGEST_SESSION_ID:
+        try:
+            ended = services().access.end_entra_session(entra_session_id)
+            log.info("session_ended", reason="front-channel", sessions=ended)
+        except UpstreamError as error:
+            log.error("front_channel_logout_failed", reason=str(error))
+    return Response(status=200)
+
+
+def _redirect_uri() -> str:
+    return services().settings.public_url + "/auth/callback"
+
+
+def _word(value: str) -> str:
+    return re.sub(r"[^a-z_]", "", value[:40]) or "error"

@@ -1,0 +1,59 @@
+"""The session of a browser: a cookie with the signed id of a session that lives in the storage."""
+
+import functools
+from collections.abc import Callable
+
+import structlog
+from flask import Flask, Response, g, request
+from itsdangerous import BadSignature
+
+from trusted_service import upstream
+from trusted_service.models import Caller
+from trusted_service.web.context import optional_caller, request_id, services
+from trusted_service.web.signing import cookie_name, signer
+
+
+def init_app(app: Flask) -> None:
+    app.after_request(_note_use_afterwards)
+
+
+def find_caller() -> Caller | None:
+    """The caller of this request's session; None without a cookie of ours, or where the session has ended."""
+    cookie = request.cookies.get(cookie_name("session"), "")
+    try:
+        session_id = signer("session").unsign(cookie).decode("ascii")
+    except (BadSignature, UnicodeError):
+        return None
+    session = services().access.find_session(session_id)
+    return None if session is None else Caller(user=session.user, session=session)
+
+
+def set_cookie(response: Response, session_id: str) -> None:
+    response.set_cookie(
+        cookie_name("session"),
+        signer("session").sign(session_id).decode("ascii"),
+        max_age=services().settings.session_absolute_minutes * 60,
+        secure=services().settings.https,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def clear_cookie(response: Response) -> None:
+    response.delete_cookie(
+        cookie_name("session"), secure=services().settings.https, httponly=True, samesite="Lax"
+    )
+
+
+def _note_use_afterwards(response: Response) -> Response:
+    caller = optional_caller()
+    if caller is not None and caller.session is not None and not g.get("session_ended"):
+        # Once the answer is on its way, so that it costs nobody time. There is no request context then.
+        note = functools.partial(services().access.note_use, caller.session, g.get("issued"))
+        response.call_on_close(functools.partial(_within_budget, request_id(), note))
+    return response
+
+
+def _within_budget(of_request: str, action: Callable[[], None]) -> None:
+    with upstream.request_budget(of_request), structlog.contextvars.bound_contextvars(request_id=of_request):
+        action()

@@ -1,0 +1,12 @@
+"""`gunicorn wsgi:app` and `flask --app wsgi …` start here."""
+
+import click
+
+from trusted_service.app import create_app
+from trusted_service.environment import SettingsError
+
+try:
+    app = create_app()
+except SettingsError as error:
+    # The flask command prints this as one message and ends with 1; gunicorn.conf.py checks before its workers start.
+    raise click.ClickException(str(error)) from None
