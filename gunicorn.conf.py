@@ -31,7 +31,7 @@ graceful_timeout = 20
 # Longer than App Service's front end keeps idle connections, so that it never sends into a closing one.
 keepalive = 250
 # The heartbeat file on a real disk can stall a worker.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (gunicorn makes a file of its own in it)
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True
 # The request line holds codes and states; the application logs each request itself, without the query.
@@ -42,7 +42,6 @@ forwarded_allow_ips = ""
 limit_request_line = 8190
 
 logconfig_dict = logs.logging_config("text" if os.environ.get("LOG_FORMAT") == "text" else "json")
-
 
 
 def _without_server(response: Response) -> list[str]:

@@ -8,5 +8,6 @@ from trusted_service.environment import SettingsError
 try:
     app = create_app()
 except SettingsError as error:
-    # The flask command prints this as one message and ends with 1; gunicorn.conf.py checks before its workers start.
+    # The flask command prints this as one message and ends with 1; under gunicorn, its configuration
+    # has checked the settings before any worker starts.
     raise click.ClickException(str(error)) from None

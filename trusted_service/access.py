@@ -39,7 +39,7 @@ class AccessService:
         self._token_lifetime_minutes = token_lifetime_minutes
 
     def sign_in(self, signed_in: SignedIn, *, instead_of: Session | None) -> str:
-        """End the browser's old session, start a new one and return its id. Raises Blocked: then there is none.
+        """End the browser's old session, start a new one, return its id. Raises Blocked: then there is none.
 
         The session is there before the block is read: a block that comes later ends it, one that
         came earlier is seen.

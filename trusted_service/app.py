@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     templates = Path(__file__).parent.parent / "templates"
     app = Flask(__name__, template_folder=str(templates))
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, SEND_FILE_MAX_AGE_DEFAULT=3600)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # it would answer some paths with a redirect
     app.extensions["trusted_service"] = build_services(settings)
     web.init_app(app, settings)
@@ -88,7 +89,7 @@ def build_services(settings: Settings) -> Services:
 
 
 def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
-    """The one of the app's federated credential, else the one that AZURE_CLIENT_ID names, else the system's."""
+    """The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's."""
     uses_endpoint = settings.communication_services.endpoint or settings.table_storage.endpoint
     client_id = settings.entra.managed_identity_client_id or os.environ.get("AZURE_CLIENT_ID")
     if not (uses_endpoint or settings.entra.managed_identity_client_id):

@@ -1,6 +1,6 @@
 """Runs a call of an Azure SDK: within its time, and with the SDK's errors put in the domain's words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
@@ -35,14 +35,20 @@ def error_code(error: HttpResponseError) -> str:
 
     https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2
     """
-    if error.response is not None and (code := error.response.headers.get("x-ms-error-code")):
-        return str(code)
+    code = _headers(error).get("x-ms-error-code")
+    if code:
+        return code
     return str(getattr(error.error, "code", None) or getattr(error, "error_code", None) or "")
+
+
+def _headers(error: HttpResponseError) -> Mapping[str, str]:
+    headers: Mapping[str, str] = getattr(error.response, "headers", {})
+    return headers
 
 
 def _refusal(service: Upstream, error: HttpResponseError) -> UpstreamThrottled | UpstreamUnavailable:
     status, code = error.status_code or 0, error_code(error)
-    retry_after = error.response.headers.get("Retry-After") if error.response is not None else None
+    retry_after = _headers(error).get("Retry-After")
     reason = f"HTTP {status} {code}".strip()
     if status == 429 or code in THROTTLING_CODES:
         return UpstreamThrottled(service, reason, retry_after)

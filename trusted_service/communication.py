@@ -38,11 +38,13 @@ class Communication:
     def connect(
         cls, settings: ServiceSettings, credential: TokenCredential | None, session: requests.Session
     ) -> "Communication":
-        """Make the one client of this process; no network is touched yet. Without a key, `credential` is used."""
+        """Make the one client of this process; no network is touched. `credential` serves without a key."""
         parts = connection_parts(settings.connection_string or "")
         # A trailing slash would sign a wrong host, and the SDK's own parser would drop the scheme.
         endpoint = (parts.get("endpoint") or settings.endpoint or "").rstrip("/")
         key = AzureKeyCredential(parts["accesskey"]) if "accesskey" in parts else credential
+        if key is None:
+            raise ValueError("neither an access key nor a credential")
         # No retries in the SDK: it would repeat a create that had happened, and obey any Retry-After.
         client = CommunicationIdentityClient(
             endpoint, key, transport=upstream.new_transport(session), retry_total=0
@@ -60,9 +62,8 @@ class Communication:
     def issue_token(self, acs_user_id: str, scopes: tuple[str, ...], minutes: int) -> AccessToken:
         """Raises IdentityGone where the service does not know the identity (any more)."""
         with azure_call(SERVICE, expected=(IdentityGone,)), _noticing_gone():
-            token = self._client.get_token(
-                CommunicationUserIdentifier(acs_user_id), list(scopes), token_expires_in=timedelta(minutes=minutes)
-            )
+            user, lifetime = CommunicationUserIdentifier(acs_user_id), timedelta(minutes=minutes)
+            token = self._client.get_token(user, list(scopes), token_expires_in=lifetime)
             return _access_token(token)
 
     def delete_identity(self, acs_user_id: str) -> None:

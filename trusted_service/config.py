@@ -82,7 +82,10 @@ class Settings:
             secret_keys=_secret_keys(env),
             entra=_entra(env),
             communication_services=_service(
-                env, "COMMUNICATION_SERVICES", _communication_connection, "endpoint=https://…;accesskey=<base64>"
+                env,
+                "COMMUNICATION_SERVICES",
+                _communication_connection,
+                "endpoint=https://…;accesskey=<base64>",
             ),
             table_storage=_service(
                 env, "TABLE_STORAGE", _storage_connection, "AccountName=…;AccountKey=<base64>;…, over https"
@@ -132,11 +135,12 @@ def _public_url(env: Environment) -> str:
 
 def _secret_keys(env: Environment) -> tuple[str, ...]:
     current = env.required("SECRET_KEY")
+    weak = f"is weak: a key must have at least {SHORTEST_KEY} characters"
     if 0 < len(current) < SHORTEST_KEY:
-        env.complain("SECRET_KEY", f"is weak: it must have at least {SHORTEST_KEY} characters")
+        env.complain("SECRET_KEY", weak)
     older = env.words("SECRET_KEY_FALLBACKS")
     if any(len(key) < SHORTEST_KEY for key in older):
-        env.complain("SECRET_KEY_FALLBACKS", f"holds a weak key: each must have at least {SHORTEST_KEY} characters")
+        env.complain("SECRET_KEY_FALLBACKS", weak)
     return (current, *older)
 
 
@@ -189,9 +193,7 @@ def _guids(env: Environment, name: str) -> tuple[str, ...]:
     return tuple(guid for guid in guids if guid)
 
 
-def _service(
-    env: Environment, name: str, parse: Callable[[str], object], expected: str
-) -> ServiceSettings:
+def _service(env: Environment, name: str, parse: Callable[[str], object], expected: str) -> ServiceSettings:
     given, value = env.exactly_one(f"{name}_CONNECTION_STRING", f"{name}_ENDPOINT")
     if given == f"{name}_ENDPOINT":
         return ServiceSettings(endpoint=env.check(given, value, origin, "an https address without a path"))
@@ -221,7 +223,8 @@ def _storage_connection(value: str) -> None:
         raise ValueError("no account")
     if "sharedaccesssignature" not in parts:
         _base64_key(parts.get("accountkey", ""))
-    if "http" in (parts.get("defaultendpointsprotocol"), endpoint.scheme) and endpoint.hostname not in LOOPBACK:
+    plain = "http" in (parts.get("defaultendpointsprotocol"), endpoint.scheme)
+    if plain and endpoint.hostname not in LOOPBACK:
         raise ValueError("not https")
 
 

@@ -1,4 +1,4 @@
-"""Reads settings out of environment variables and collects every complaint instead of stopping at the first."""
+"""Reads settings out of environment variables, and collects all complaints, not only the first."""
 
 import re
 from collections.abc import Callable, Mapping

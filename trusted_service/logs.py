@@ -33,7 +33,7 @@ def configure(log_format: LogFormat) -> None:
 
 
 def logging_config(log_format: LogFormat) -> dict[str, Any]:
-    """The same for the standard library alone, in the form of `logging.config.dictConfig`, as gunicorn takes it."""
+    """The same for the standard library alone, as `logging.config.dictConfig` and gunicorn take it."""
     silenced = {name: {"level": "CRITICAL"} for name in SILENCED}
     return {
         "version": 1,

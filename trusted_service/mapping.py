@@ -119,9 +119,7 @@ class Mapping:
             raise UpstreamUnavailable("Table Storage", "the mapping was not written") from failure
         return owner
 
-    def _heal(
-        self, user: User, gone: str | None, scopes: tuple[str, ...], minutes: int
-    ) -> IssuedToken:
+    def _heal(self, user: User, gone: str | None, scopes: tuple[str, ...], minutes: int) -> IssuedToken:
         """Replace an identity that ACS no longer knows, only while the row still names it."""
         for _ in range(HEAL_ATTEMPTS):
             identity = self._identities.find(user.id)

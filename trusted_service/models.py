@@ -102,7 +102,7 @@ class IssuedToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a request, however that was found out. `session` is None where there is no browser session."""
+    """Who makes a request, however that was found out. `session` is None unless a browser's was the way."""
 
     user: User
     session: Session | None

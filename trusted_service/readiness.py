@@ -15,7 +15,7 @@ Check = Callable[[], None]
 
 
 class Readiness:
-    """Runs one check for each upstream, side by side. A check raises UpstreamError where its upstream fails."""
+    """Runs a check for each upstream, side by side. A check raises UpstreamError if its upstream fails."""
 
     FRESH_SECONDS = 5.0
 

@@ -32,7 +32,7 @@ class TokenInvalid(TrustedServiceError):
 def verify(
     token: str, *, audience: str, endpoints: Endpoints, find_key: Callable[[str], SigningKey | None]
 ) -> Claims:
-    """Return the claims of a genuine v2.0 token for `audience`. Raises TokenInvalid, or what `find_key` raises."""
+    """Return the claims of a genuine v2.0 token for `audience`; raises TokenInvalid, and as `find_key`."""
     key = _signing_key(token, find_key)
     try:
         claims: Claims = jwt.decode(
@@ -69,7 +69,7 @@ def user_of(claims: Claims) -> User:
 
 
 def display_text(value: object) -> str:
-    """A name as a person may be shown it: one short line, without invisible or direction-changing characters."""
+    """A name as it may be shown: one short line, without invisible or direction-changing characters."""
     text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
     return "".join(character for character in text if character.isprintable())[:LONGEST_NAME]
 

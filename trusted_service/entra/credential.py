@@ -15,7 +15,9 @@ FEDERATION_SCOPE = "api://AzureADTokenExchange/.default"
 """https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity"""
 
 
-def client_credential(settings: EntraSettings, managed_identity: TokenCredential | None) -> str | dict[str, Any]:
+def client_credential(
+    settings: EntraSettings, managed_identity: TokenCredential | None
+) -> str | dict[str, Any]:
     """Raises OSError or UnicodeDecodeError where the certificate's file cannot be read."""
     if settings.client_secret is not None:
         return settings.client_secret

@@ -81,4 +81,3 @@ class Metadata:
         if not keys:
             raise UpstreamUnavailable(SERVICE, "key set without a usable key")
         return keys
-

@@ -31,7 +31,7 @@ OUR_FAULT = ("invalid_client", "unauthorized_client", "temporarily_unavailable",
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedIn:
-    """A person who has just proved who they are. `session_id` is Entra ID's `sid`, for front-channel logout."""
+    """A person who has just proved who they are. `session_id`: Entra ID's `sid`, for front-channel logout."""
 
     user: User
     session_id: str | None
@@ -84,7 +84,7 @@ class EntraSignIn:
         return f"{self._metadata.endpoints().end_session_endpoint}?{urlencode(parameters)}"
 
     def sign_out_origin(self) -> str:
-        """Where `sign_out_url` leads, for a Content-Security-Policy; the authority's where Entra ID is silent."""
+        """Where `sign_out_url` leads, for a Content-Security-Policy; the authority if Entra ID is silent."""
         try:
             url = urlsplit(self._metadata.endpoints().end_session_endpoint)
         except UpstreamError:

@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from trusted_service.models import Identity, User, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, utc
+from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
 
 
 class IdentityTable:
-    """PartitionKey is the object id, RowKey the tenant id, both in lower case: users spread over partitions."""
+    """PartitionKey is the object id, RowKey the tenant id, in lower case: users spread over partitions."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -64,9 +64,7 @@ class IdentityTable:
 
     def remove(self, identity: Identity) -> None:
         """Raises RowChanged where the row is not as `identity` was read."""
-        self._table.delete(
-            identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version
-        )
+        self._table.delete(identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version)
 
     def check(self) -> None:
         """Raises UpstreamUnavailable unless the storage answers a read."""
@@ -78,14 +76,13 @@ def _key(user_id: UserId) -> dict[str, str]:
 
 
 def _identity(row: Row) -> Identity:
-    created_at = utc(row.get("CreatedAt")) or row.metadata["timestamp"]
     return Identity(
         user_id=UserId.parse(row["RowKey"], row["PartitionKey"]),
         name=row.get("Name", ""),
         username=row.get("Username", ""),
         acs_user_id=row.get("AcsUserId") or None,
-        created_at=created_at,
-        last_token_at=utc(row.get("LastTokenAt")),
+        created_at=utc(row["CreatedAt"]),
+        last_token_at=find_utc(row.get("LastTokenAt")),
         blocked=bool(row.get("Blocked", False)),
         version=str(row.metadata["etag"]),
     )

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from trusted_service.models import Session, User, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, utc
+from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
@@ -86,7 +86,7 @@ class SessionTable:
         return self._table.find(*key.split("/")) is not None
 
     def seen_is_due(self, session: Session) -> bool:
-        """Whether the session's use should be written down: not at each request, that would double its cost."""
+        """Whether the session's use should be written down: at each request, that would double its cost."""
         age = datetime.now(UTC) - session.seen_at
         return age > self._limits.idle / SEEN_WRITES_PER_IDLE_TIME
 
@@ -174,5 +174,5 @@ def _session(key: str, row: Row) -> Session:
         seen_at=utc(row["SeenAt"]),
         login_hint=row.get("LoginHint") or None,
         acs_user_id=row.get("AcsUserId") or None,
-        token_noted_at=utc(row.get("TokenNotedAt")),
+        token_noted_at=find_utc(row.get("TokenNotedAt")),
     )

@@ -25,8 +25,11 @@ from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 
 SERVICE: Final = "Table Storage"
 
-Row = Mapping[str, Any]
-"""A row as the SDK gives and takes it: `PartitionKey`, `RowKey` and columns."""
+Columns = Mapping[str, Any]
+"""A row to write: `PartitionKey`, `RowKey` and columns."""
+
+Row = TableEntity
+"""A row as the SDK gives it: a dict of `PartitionKey`, `RowKey` and columns, with `metadata`."""
 
 
 class RowExists(TrustedServiceError):
@@ -55,18 +58,18 @@ class Table:
             _require_own_answer(error)
             return None
 
-    def insert(self, row: Row) -> str:
+    def insert(self, row: Columns) -> str:
         """Add the row and return its version. Raises RowExists if one of its key is there."""
         try:
             return self._writing(lambda: self._client.create_entity(dict(row)))
         except ResourceExistsError as error:
             raise RowExists from error
 
-    def put(self, row: Row) -> None:
+    def put(self, row: Columns) -> None:
         """Write the whole row, whether or not one of its key was there."""
         self._writing(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
 
-    def merge(self, row: Row, *, version: str | None = None) -> str:
+    def merge(self, row: Columns, *, version: str | None = None) -> str:
         """Change columns of a row that is there, and return its new version.
 
         Raises RowChanged where it is gone or, given `version`, no longer that one.
@@ -145,6 +148,10 @@ def open_tables(
     return lambda name: Table(service.get_table_client(name))
 
 
-def utc(value: datetime | None) -> datetime | None:
+def utc(value: datetime) -> datetime:
     """A time as the SDK hands it over (a subclass of its own), as a plain one in UTC."""
-    return None if value is None else datetime.fromtimestamp(value.timestamp(), UTC)
+    return datetime.fromtimestamp(value.timestamp(), UTC)
+
+
+def find_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else utc(value)

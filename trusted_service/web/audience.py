@@ -19,7 +19,7 @@ View = TypeVar("View", bound=Callable[..., object])
 
 
 class Audience(Enum):
-    """PUBLIC: anybody, and who it is does not matter. VISITOR: anybody, signed in or not. SIGNED_IN: a user."""
+    """PUBLIC: anybody, and it does not matter who. VISITOR: anybody, signed in or not. SIGNED_IN: a user."""
 
     PUBLIC = "public"
     VISITOR = "visitor"

@@ -3,8 +3,9 @@
 import re
 
 import structlog
-from flask import Blueprint, Response, g, redirect, request
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Blueprint, g, request
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Response
 
 from trusted_service.errors import SignInFailed, UpstreamError
 from trusted_service.web import browser_session, sign_in_flows
@@ -24,7 +25,7 @@ CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri
 @bp.get("/sign-in")
 @public
 @limit_sign_ins
-def sign_in() -> BaseResponse:
+def sign_in() -> Response:
     """Send the browser to Entra ID. Each tab has a flow of its own, so that all of them end signed in."""
     target = next_path(request.args.getlist("next"))
     url, flow = services().entra.start(_redirect_uri())
@@ -36,7 +37,7 @@ def sign_in() -> BaseResponse:
 @bp.get("/callback")
 @visitor
 @limit_sign_ins
-def callback() -> BaseResponse:
+def callback() -> Response:
     """Take the browser back from Entra ID. Whatever comes of it, the flow is used up."""
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
@@ -48,7 +49,7 @@ def callback() -> BaseResponse:
         raise SignInFailed("no-code")
     signed_in = services().entra.complete(flow, parameters["code"][0])
     before = optional_caller()
-    session_id = services().access.sign_in(signed_in, instead_of=before and before.session)
+    session_id = services().access.sign_in(signed_in, instead_of=None if before is None else before.session)
     g.session_ended = True
     log.info("authn_login_success", user=str(signed_in.user.id))
     response = redirect(target, 302)
@@ -58,7 +59,7 @@ def callback() -> BaseResponse:
 
 @bp.post("/sign-out")
 @visitor
-def sign_out() -> BaseResponse:
+def sign_out() -> Response:
     """End the session here, on every instance, and then at Entra ID."""
     caller = optional_caller()
     if caller is None or caller.session is None:

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, g, request
 from itsdangerous import BadSignature
+from werkzeug.wrappers import Response
 
 from trusted_service import upstream
 from trusted_service.models import Caller

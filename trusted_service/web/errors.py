@@ -45,7 +45,9 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
             answer = Answer(401, "not_signed_in", detail, (("WWW-Authenticate", "Bearer"),))
         case errors.SignInFailed():
             log.warning("authn_login_fail", reason=error.reason)
-            answer = Answer(400, "sign_in_failed", _("This sign-in could not be completed. Please start again."))
+            answer = Answer(
+                400, "sign_in_failed", _("This sign-in could not be completed. Please start again.")
+            )
         case errors.Blocked():
             log.warning("authz_fail", reason="blocked")
             answer = Answer(403, "blocked", _("An administrator has blocked your access."))

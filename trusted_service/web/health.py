@@ -11,7 +11,7 @@ bp = Blueprint("health", __name__)
 @bp.get("/healthz")
 @public
 def healthz() -> Response:
-    """For App Service's health check. Touches nothing, or a hiccup of storage would restart every instance."""
+    """For App Service's health check. Touches nothing: a storage hiccup must not restart every instance."""
     return jsonify(status="ok")
 
 

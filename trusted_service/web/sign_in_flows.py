@@ -5,8 +5,9 @@ A cookie of its own for each, so that tabs that sign in side by side cannot over
 
 import hashlib
 
-from flask import Response, after_this_request, request
+from flask import after_this_request, request
 from itsdangerous import BadData
+from werkzeug.wrappers import Response
 
 from trusted_service.entra.sign_in import Flow
 from trusted_service.errors import SignInFailed
@@ -67,7 +68,7 @@ def _names_by_age() -> list[str]:
             _, at = serializer("sign-in").loads(request.cookies[name], KEPT_SECONDS, return_timestamp=True)
         except BadData:
             return 0
-        return at.timestamp()
+        return float(at.timestamp())
 
     return sorted((name for name in request.cookies if name.startswith(_prefix())), key=started)
 
