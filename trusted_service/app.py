@@ -41,6 +41,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["trusted_service"] = build_services(settings)
     web.init_app(app, settings)
     cli.init_app(app)
+    if settings.applicationinsights_connection_string:
+        from trusted_service import telemetry  # costs a second, so only where it is used
+
+        telemetry.configure(settings.applicationinsights_connection_string)
+        telemetry.instrument(app)
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops
         # No x_host: App Service does not set X-Forwarded-Host, so a client could.

@@ -10,13 +10,6 @@ import structlog
 
 LogFormat = Literal["json", "text"]
 
-SHARED: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-
 SILENCED = ("msal", "azure", "urllib3")
 """Their messages can hold codes and tokens, or whole answers: what we need of them we log ourselves."""
 
@@ -24,7 +17,8 @@ SILENCED = ("msal", "azure", "urllib3")
 def configure(log_format: LogFormat) -> None:
     """Send structlog's and the standard library's records to standard output in this format."""
     structlog.configure(
-        processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # Records of the standard library with plain attributes, which Azure Monitor's handler understands too.
+        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -54,8 +48,11 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
         else structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
     )
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=SHARED,
         processors=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             renderer,

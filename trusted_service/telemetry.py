@@ -1,0 +1,38 @@
+"""Sends traces, metrics and logs to Azure Monitor, where a connection string for it is set.
+
+https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?tabs=python
+"""
+
+from azure.monitor.opentelemetry import configure_azure_monitor
+from flask import Flask
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.sdk.trace import Span, SpanProcessor
+
+WITH_QUERY = ("http.target", "http.url", "url.full", "url.query")
+"""Attributes in which instrumentations record an address with its query, hence codes and states."""
+
+
+class _WithoutQuery(SpanProcessor):
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        for name in WITH_QUERY:
+            value = (span.attributes or {}).get(name)
+            if isinstance(value, str):
+                span.set_attribute(name, "" if name == "url.query" else value.partition("?")[0])
+
+
+def configure(connection_string: str) -> None:
+    """Instrument this process. Must come after any fork."""
+    configure_azure_monitor(
+        connection_string=connection_string,
+        logger_name="trusted_service",
+        span_processors=[_WithoutQuery()],
+        enable_live_metrics=False,
+        # The class Flask is imported by now: each application is instrumented by itself instead.
+        instrumentation_options={"flask": {"enabled": False}},
+    )
+
+
+def instrument(app: Flask) -> None:
+    """Make a trace of each request of this application."""
+    FlaskInstrumentor().instrument_app(app)
