@@ -17,7 +17,7 @@ SILENCED = ("msal", "azure", "urllib3")
 def configure(log_format: LogFormat) -> None:
     """Send structlog's and the standard library's records to standard output in this format."""
     structlog.configure(
-        # Records of the standard library with plain attributes, which Azure Monitor's handler understands too.
+        # Records with plain attributes, which Azure Monitor's handler understands too.
         processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,

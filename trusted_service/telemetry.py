@@ -35,4 +35,4 @@ def configure(connection_string: str) -> None:
 
 def instrument(app: Flask) -> None:
     """Make a trace of each request of this application."""
-    FlaskInstrumentor().instrument_app(app)
+    FlaskInstrumentor().instrument_app(app)  # type: ignore[no-untyped-call]
