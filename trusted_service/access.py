@@ -10,7 +10,7 @@ import structlog
 from trusted_service.entra.sign_in import SignedIn
 from trusted_service.errors import Blocked, InvalidRequest, NotSignedIn, UpstreamError
 from trusted_service.mapping import Mapping
-from trusted_service.models import Caller, IssuedToken, Session
+from trusted_service.models import Caller, IssuedToken, Session, SessionOrigin
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 
@@ -38,7 +38,9 @@ class AccessService:
         self._token_scopes = token_scopes
         self._token_lifetime_minutes = token_lifetime_minutes
 
-    def sign_in(self, signed_in: SignedIn, *, instead_of: Session | None) -> str:
+    def sign_in(
+        self, signed_in: SignedIn, *, instead_of: Session | None, origin: SessionOrigin
+    ) -> str:
         """End the browser's old session, start a new one, return its id. Raises Blocked: then there is none.
 
         The session is there before the block is read: a block that comes later ends it, one that
@@ -48,7 +50,10 @@ class AccessService:
             self._sessions.end(instead_of.key)
         user = signed_in.user
         session_id, session = self._sessions.create(
-            user, entra_session_id=signed_in.session_id, login_hint=signed_in.login_hint
+            user,
+            entra_session_id=signed_in.session_id,
+            login_hint=signed_in.login_hint,
+            origin=origin,
         )
         try:
             identity = self._identities.find(user.id)

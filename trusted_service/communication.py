@@ -66,6 +66,14 @@ class Communication:
             token = self._client.get_token(user, list(scopes), token_expires_in=lifetime)
             return _access_token(token)
 
+    def revoke_tokens(self, acs_user_id: str) -> None:
+        """End all tokens of the identity (within 15 minutes, everywhere); one that is gone already is fine."""
+        try:
+            with azure_call(SERVICE, expected=(IdentityGone,)), _noticing_gone():
+                self._client.revoke_tokens(CommunicationUserIdentifier(acs_user_id))
+        except IdentityGone:
+            return
+
     def delete_identity(self, acs_user_id: str) -> None:
         """Delete the identity, which ends all of its tokens; one that is gone already is fine."""
         try:

@@ -5,10 +5,12 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     TrustedServiceError
     ├── InvalidRequest          what was asked cannot be meant
     ├── NotSignedIn             no session, or one that has ended
+    ├── NotFound                there is no such user
     ├── SignInFailed            a sign-in that does not hold together
     ├── Refused                 we know who asks, and the answer is no
     │   ├── Blocked             an administrator blocked this user
     │   ├── CsrfFailed          the request does not prove that it comes from our own pages
+    │   ├── RoleMissing         only administrators may do this
     │   └── TenantNotAllowed    the user's tenant is not one of ours
     ├── UpstreamError           Entra ID, Table Storage or Communication Services failed us
     │   ├── UpstreamThrottled   … and asks us to slow down
@@ -40,6 +42,10 @@ class NotSignedIn(TrustedServiceError):
     """There is no session, or it has ended."""
 
 
+class NotFound(TrustedServiceError):
+    """There is no such user."""
+
+
 class SignInFailed(TrustedServiceError):
     """A sign-in that cannot be completed; `reason` is one word for the log."""
 
@@ -58,6 +64,10 @@ class Blocked(Refused):
 
 class CsrfFailed(Refused):
     """An unsafe request of a browser session without its CSRF value, or from another origin."""
+
+
+class RoleMissing(Refused):
+    """The caller does not have the app role that this takes."""
 
 
 class TenantNotAllowed(Refused):

@@ -49,6 +49,9 @@ class Mapping:
             if identity is None:
                 return self._first(user, scopes, minutes, still_signed_in)
             _refuse_blocked(identity)
+            if identity.deleting:
+                self._finish_deletion(identity)
+                return self._first(user, scopes, minutes, still_signed_in)
             acs_user_id = identity.acs_user_id
         if acs_user_id is not None:
             token = self._try_issue(user, acs_user_id, scopes, minutes)
@@ -79,7 +82,9 @@ class Mapping:
         if owner.acs_user_id == created:
             self._undo_if_deleted(user, owner, created, still_signed_in)
             log.info("identity_created", user=str(user.id), acs_user_id=created)
-            return IssuedToken(access_token=token, acs_user_id=created, scopes=scopes)
+            return IssuedToken(
+                access_token=token, acs_user_id=created, scopes=scopes, identity_event="identity-created"
+            )
         self._discard(user, created)
         _refuse_blocked(owner)
         if owner.acs_user_id is not None:
@@ -102,6 +107,15 @@ class Mapping:
             self._discard(user, created)
         raise NotSignedIn
 
+    def _finish_deletion(self, identity: Identity) -> None:
+        # Whoever deleted the user died before the end; the user has come again since.
+        if identity.acs_user_id is not None:
+            self._communication.delete_identity(identity.acs_user_id)
+        try:
+            self._identities.remove(identity)
+        except RowChanged as error:
+            raise NotSignedIn from error
+
     def _claim(self, user: User, acs_user_id: str) -> Identity:
         """Insert the row and return it, or the row of whoever was first."""
         failure: Exception | None = None
@@ -123,7 +137,7 @@ class Mapping:
         """Replace an identity that ACS no longer knows, only while the row still names it."""
         for _ in range(HEAL_ATTEMPTS):
             identity = self._identities.find(user.id)
-            if identity is None:
+            if identity is None or identity.deleting:
                 raise NotSignedIn  # deleted a moment ago: this request must not bring the user back
             _refuse_blocked(identity)
             if identity.acs_user_id not in (None, gone):
@@ -151,7 +165,9 @@ class Mapping:
         if identity.acs_user_id:
             self._discard(user, identity.acs_user_id)  # in case it was not gone after all
         log.warning("identity_healed", user=str(user.id), was=identity.acs_user_id, acs_user_id=created)
-        return IssuedToken(access_token=token, acs_user_id=created, scopes=scopes)
+        return IssuedToken(
+            access_token=token, acs_user_id=created, scopes=scopes, identity_event="identity-healed"
+        )
 
     def _create(self, user: User, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:
         try:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 from uuid import UUID
+
+LONGEST_NAME = 256
 
 
 class UserId(NamedTuple):
@@ -38,6 +40,12 @@ def parse_guid(value: object) -> str:
     raise ValueError("not a GUID")
 
 
+def display_text(value: object) -> str:
+    """A name as it may be shown: one short line, without invisible or direction-changing characters."""
+    text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
+    return "".join(character for character in text if character.isprintable())[:LONGEST_NAME]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
     """A person as Entra ID described them when they signed in. Names are for display only."""
@@ -53,7 +61,9 @@ class Identity:
     """The mapping of one user: a row of the table `identities`, which is the truth.
 
     `acs_user_id` is None only for a blocked user who has no identity (never came, or was deleted).
-    `version` is the row's ETag, for writes that must not overtake another.
+    `deleting` is true while a deletion is under way, or was cut short: it will be finished.
+    `index_keys` are the rows that lead searches here; `version` is the row's ETag, for writes that
+    must not overtake another.
     """
 
     user_id: UserId
@@ -63,7 +73,18 @@ class Identity:
     created_at: datetime
     last_token_at: datetime | None
     blocked: bool
+    block_reason: str = ""
+    deleting: bool = False
+    index_keys: tuple[tuple[str, str], ...] = ()
     version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionOrigin:
+    """Where a session was started from, as far as the browser and its network tell."""
+
+    address: str = ""
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +100,7 @@ class Session:
     created_at: datetime
     seen_at: datetime
     login_hint: str | None
+    origin: "SessionOrigin"
     acs_user_id: str | None = None
     token_noted_at: datetime | None = None
 
@@ -93,11 +115,15 @@ class AccessToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IssuedToken:
-    """A token with what it is for: the caller's own identity, and the scopes it carries."""
+    """A token with what it is for: the caller's own identity, and the scopes it carries.
+
+    `identity_event` says what happened to the mapping on the way, if anything did.
+    """
 
     access_token: AccessToken
     acs_user_id: str
     scopes: tuple[str, ...]
+    identity_event: Literal["identity-created", "identity-healed"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,3 +132,35 @@ class Caller:
 
     user: User
     session: Session | None
+
+
+ActorKind = Literal["administrator", "application", "operator", "user", "system"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Actor:
+    """Who does something to a user. `key` never changes hands: `tenant id/object id`, or an operator's OS user."""
+
+    kind: ActorKind
+    key: str
+    name: str
+
+
+SYSTEM = Actor(kind="system", key="system", name="")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditEvent:
+    """One line of the audit trail; the intent and the outcome of an action share their `action_id`.
+
+    `outcome` is `started` for an intent, then `done`, or `failed` with `detail` saying why.
+    """
+
+    action_id: str
+    at: datetime
+    actor: Actor
+    action: str
+    target: UserId | None
+    outcome: Literal["started", "done", "failed"]
+    detail: str
+    request_id: str

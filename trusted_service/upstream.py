@@ -36,6 +36,11 @@ _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar["_Call | None"] = ContextVar("call", default=None)
 
 
+def current_request_id() -> str | None:
+    """The id of the request that this thread works on, if it does."""
+    return _request_id.get()
+
+
 class OutOfTime(Exception):
     """The request has no time left for another call."""
 

@@ -13,10 +13,9 @@ import jwt
 
 from trusted_service.entra.metadata import Endpoints, SigningKey
 from trusted_service.errors import TrustedServiceError
-from trusted_service.models import User, UserId, parse_guid
+from trusted_service.models import User, UserId, display_text, parse_guid
 
 CLOCK_SKEW_SECONDS = 60
-LONGEST_NAME = 256
 
 Claims = dict[str, Any]
 
@@ -66,12 +65,6 @@ def user_of(claims: Claims) -> User:
         username=display_text(claims.get("preferred_username")),
         roles=tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else (),
     )
-
-
-def display_text(value: object) -> str:
-    """A name as it may be shown: one short line, without invisible or direction-changing characters."""
-    text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
-    return "".join(character for character in text if character.isprintable())[:LONGEST_NAME]
 
 
 def _signing_key(token: str, find_key: Callable[[str], SigningKey | None]) -> SigningKey:

@@ -1,10 +1,15 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Identity, User, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
+from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, Table, find_utc, utc
+
+IndexKeys = tuple[tuple[str, str], ...]
 
 
 class IdentityTable:
@@ -62,6 +67,66 @@ class IdentityTable:
         except RowChanged:
             return
 
+    def set_blocked(self, user_id: UserId, reason: str, now: datetime) -> Identity:
+        """Block the user, whether or not they ever came, and return the row as it is then."""
+        columns = {"Blocked": True, "BlockReason": reason, "BlockedAt": now}
+        for _ in range(2):
+            try:
+                self._table.merge({**_key(user_id), **columns})
+            except RowChanged:
+                try:
+                    self._table.insert(
+                        {**_key(user_id), **columns, "AcsUserId": "", "Name": "", "Username": "", "CreatedAt": now}
+                    )
+                except RowExists:
+                    continue  # they came just now
+            identity = self.find(user_id)
+            if identity is not None and identity.blocked:
+                return identity
+        raise UpstreamUnavailable(SERVICE, "the block was not kept")
+
+    def set_unblocked(self, identity: Identity) -> None:
+        """Let the user in again. Raises RowChanged where the row is not as `identity` was read."""
+        self._table.merge(
+            {**_key(identity.user_id), "Blocked": False, "BlockReason": ""}, version=identity.version
+        )
+
+    def set_deleting(self, identity: Identity) -> Identity:
+        """Note that the user is being deleted. Raises RowChanged where the row is not as it was read."""
+        version = self._table.merge({**_key(identity.user_id), "Deleting": True}, version=identity.version)
+        return replace(identity, deleting=True, version=version)
+
+    def clear(self, identity: Identity) -> None:
+        """Leave nothing in the row but the block. Raises RowChanged where it is not as it was read."""
+        self._table.replace(
+            {
+                **_key(identity.user_id),
+                "AcsUserId": "",
+                "Name": "",
+                "Username": "",
+                "CreatedAt": identity.created_at,
+                "Blocked": True,
+                "BlockReason": identity.block_reason,
+                "IndexKeys": _dump_keys(identity.index_keys),
+            },
+            version=identity.version,
+        )
+
+    def note_index_keys(self, user_id: UserId, keys: IndexKeys) -> None:
+        """Write down which index rows lead to the user; does nothing for one without a row."""
+        try:
+            self._table.merge({**_key(user_id), "IndexKeys": _dump_keys(keys)})
+        except RowChanged:
+            return
+
+    def find_in_all_tenants(self, object_id: str) -> list[Identity]:
+        """The rows of this object id: one for each tenant in which it is known."""
+        return [_identity(row) for row in self._table.partition(object_id)]
+
+    def all(self) -> Iterator[Identity]:
+        """Every row, in the order of object ids, a page in memory at a time."""
+        return (_identity(row) for row in self._table.all())
+
     def remove(self, identity: Identity) -> None:
         """Raises RowChanged where the row is not as `identity` was read."""
         self._table.delete(identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version)
@@ -84,5 +149,16 @@ def _identity(row: Row) -> Identity:
         created_at=utc(row["CreatedAt"]),
         last_token_at=find_utc(row.get("LastTokenAt")),
         blocked=bool(row.get("Blocked", False)),
+        block_reason=row.get("BlockReason", ""),
+        deleting=bool(row.get("Deleting", False)),
+        index_keys=_load_keys(row.get("IndexKeys")),
         version=str(row.metadata["etag"]),
     )
+
+
+def _dump_keys(keys: IndexKeys) -> str:
+    return json.dumps(keys, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load_keys(value: str | None) -> IndexKeys:
+    return tuple((partition, row) for partition, row in json.loads(value or "[]"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from trusted_service.models import Session, User, UserId
+from trusted_service.models import Session, SessionOrigin, User, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
@@ -37,7 +37,12 @@ class SessionTable:
         self._limits = limits
 
     def create(
-        self, user: User, *, entra_session_id: str | None, login_hint: str | None
+        self,
+        user: User,
+        *,
+        entra_session_id: str | None,
+        login_hint: str | None,
+        origin: SessionOrigin,
     ) -> tuple[str, Session]:
         """Start a session; return its id, which is nowhere else, and the session."""
         secret = secrets.token_bytes(SECRET_BYTES)
@@ -49,6 +54,7 @@ class SessionTable:
             created_at=now,
             seen_at=now,
             login_hint=login_hint,
+            origin=origin,
         )
         if entra_session_id:
             # Before the session: a process that dies in between leaves no session that a logout would miss.
@@ -64,6 +70,8 @@ class SessionTable:
                 "CreatedAt": now,
                 "SeenAt": now,
                 "LoginHint": login_hint or "",
+                "Address": origin.address,
+                "UserAgent": origin.user_agent,
             }
         )
         return partition + secret.hex(), session
@@ -76,10 +84,14 @@ class SessionTable:
         row = self._table.find(*key.split("/"))
         if row is None:
             return None
-        session = _session(key, row)
-        now = datetime.now(UTC)
-        over = now - session.seen_at > self._limits.idle or now - session.created_at > self._limits.absolute
-        return None if over else session
+        session = _session(row)
+        return None if self._is_over(session) else session
+
+    def of_user(self, user_id: UserId) -> list[Session]:
+        """The user's sessions that have not ended, the one used last first."""
+        sessions = [_session(row) for row in self._table.partition(_partition(user_id))]
+        live = [session for session in sessions if not self._is_over(session)]
+        return sorted(live, key=lambda session: session.seen_at, reverse=True)
 
     def exists(self, key: str) -> bool:
         """Whether the session has not been ended by anybody."""
@@ -107,6 +119,15 @@ class SessionTable:
             self._table.merge({**_row_key(session.key), **columns})
         except RowChanged:
             return
+
+    def end_one(self, user_id: UserId, row_key: str) -> None:
+        """End one session of the user, named by the second part of its key; another user's is not touched."""
+        self._table.delete(_partition(user_id), row_key)
+
+    def _is_over(self, session: Session) -> bool:
+        now = datetime.now(UTC)
+        unused, age = now - session.seen_at, now - session.created_at
+        return unused > self._limits.idle or age > self._limits.absolute
 
     def end(self, key: str) -> None:
         self._table.delete(*key.split("/"))
@@ -160,7 +181,7 @@ def _index_row(entra_session_id: str, key: str) -> dict[str, object]:
     return {"PartitionKey": _index_partition(entra_session_id), "RowKey": key.replace("/", ".")}
 
 
-def _session(key: str, row: Row) -> Session:
+def _session(row: Row) -> Session:
     user = User(
         id=UserId.parse(row["TenantId"], row["ObjectId"]),
         name=row["Name"],
@@ -168,11 +189,12 @@ def _session(key: str, row: Row) -> Session:
         roles=tuple(row["Roles"].split()),
     )
     return Session(
-        key=key,
+        key=f"{row['PartitionKey']}/{row['RowKey']}",
         user=user,
         created_at=utc(row["CreatedAt"]),
         seen_at=utc(row["SeenAt"]),
         login_hint=row.get("LoginHint") or None,
+        origin=SessionOrigin(address=row.get("Address", ""), user_agent=row.get("UserAgent", "")),
         acs_user_id=row.get("AcsUserId") or None,
         token_noted_at=find_utc(row.get("TokenNotedAt")),
     )

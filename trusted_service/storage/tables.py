@@ -3,6 +3,7 @@
 https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -84,6 +85,14 @@ class Table:
         except ResourceModifiedError as error:
             raise RowChanged from error
 
+    def replace(self, row: Columns, *, version: str) -> None:
+        """Write the whole row over the one of this version. Raises RowChanged where it is gone or another."""
+        try:
+            with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceModifiedError)):
+                self._client.update_entity(dict(row), mode=UpdateMode.REPLACE, **_only_if(version))
+        except (ResourceNotFoundError, ResourceModifiedError) as error:
+            raise RowChanged from error
+
     def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
         """Delete the row; one that is gone already is fine. Raises RowChanged if it is not that `version`."""
         entity = TableEntity(PartitionKey=partition, RowKey=row)
@@ -95,19 +104,45 @@ class Table:
 
     def partition(self, partition: str) -> Iterator[Row]:
         """All rows of one partition, in the order of their keys."""
-        pages = self._client.query_entities(
-            "PartitionKey eq @partition", parameters={"partition": partition}
-        ).by_page()
+        return self._query("PartitionKey eq @partition", {"partition": partition}, None)
+
+    def range(
+        self, partition: str, *, after: str = "", below: str = "", limit: int, equal: Columns | None = None
+    ) -> list[Row]:
+        """Return up to `limit` rows of a partition, in the order of their keys.
+
+        Their row keys are greater than `after` and, if given, less than `below`; the columns in
+        `equal` have these values, which the storage checks row by row: only for what is rare to miss.
+        """
+        conditions = ["PartitionKey eq @partition", "RowKey gt @after"]
+        values: dict[str, Any] = {"partition": partition, "after": after}
+        if below:
+            conditions.append("RowKey lt @below")
+            values["below"] = below
+        for number, (column, value) in enumerate((equal or {}).items()):
+            conditions.append(f"{column} eq @equal{number}")
+            values[f"equal{number}"] = value
+        return list(itertools.islice(self._query(" and ".join(conditions), values, limit), limit))
+
+    def all(self) -> Iterator[Row]:
+        """All rows, a page in memory at a time, in the order of their keys."""
+        return self._query("", {}, None)
+
+    def _query(self, condition: str, values: dict[str, Any], per_page: int | None) -> Iterator[Row]:
+        # The page size may only be named where it is smaller than the storage's own, 1000.
+        options = {} if per_page is None or per_page >= 1000 else {"results_per_page": per_page}
+        pages = self._client.query_entities(condition, parameters=values, **options).by_page()
         while True:
             try:
                 with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
                     page = next(pages, None)
+                    rows = None if page is None else list(page)
             except ResourceNotFoundError as error:
                 _require_own_answer(error)
                 return
-            if page is None:
+            if rows is None:
                 return
-            yield from page
+            yield from rows
 
     def _writing(self, write: Callable[[], Mapping[str, Any]]) -> str:
         try:

@@ -8,10 +8,11 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
 from trusted_service.errors import SignInFailed, UpstreamError
+from trusted_service.models import SessionOrigin, display_text
 from trusted_service.web import browser_session, sign_in_flows
 from trusted_service.web.audience import public, visitor
 from trusted_service.web.context import optional_caller, services
-from trusted_service.web.limits import limit_sign_ins
+from trusted_service.web.limits import client_address, limit_sign_ins
 from trusted_service.web.next_path import next_path
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,12 @@ def callback() -> Response:
         raise SignInFailed("no-code")
     signed_in = services().entra.complete(flow, parameters["code"][0])
     before = optional_caller()
-    session_id = services().access.sign_in(signed_in, instead_of=None if before is None else before.session)
+    origin = SessionOrigin(
+        address=client_address(), user_agent=display_text(request.headers.get("User-Agent"))
+    )
+    session_id = services().access.sign_in(
+        signed_in, instead_of=None if before is None else before.session, origin=origin
+    )
     g.session_ended = True
     log.info("authn_login_success", user=str(signed_in.user.id))
     response = redirect(target, 302)

@@ -43,6 +43,11 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
         case errors.NotSignedIn():
             detail = _("You are not signed in, or your session has ended.")
             answer = Answer(401, "not_signed_in", detail, (("WWW-Authenticate", "Bearer"),))
+        case errors.NotFound():
+            answer = Answer(404, "not_found", _("There is no such user."))
+        case errors.RoleMissing():
+            log.warning("authz_fail", reason="role missing")
+            answer = Answer(403, "forbidden", _("Only administrators may do this."))
         case errors.SignInFailed():
             log.warning("authn_login_fail", reason=error.reason)
             answer = Answer(

@@ -1,0 +1,146 @@
+"""What administrators, operators and users themselves may do to a user: block, revoke, sign out, delete.
+
+Each action is in the audit trail before it begins. Each takes effect on the next request on every
+instance, because what it changes is what every request reads. The order of the steps makes a crash
+in between harmless: what shuts somebody out comes first, what tidies up comes last, and doing the
+action again finishes it.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from trusted_service import upstream
+from trusted_service.audit import AuditTrail
+from trusted_service.communication import Communication
+from trusted_service.directory import Directory
+from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
+from trusted_service.models import Actor, Identity, UserId
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.sessions import SessionTable
+from trusted_service.storage.tables import RowChanged
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 4
+
+
+class Administration:
+    """Methods raise UpstreamError where an upstream fails, and may then be called again."""
+
+    def __init__(
+        self,
+        *,
+        identities: IdentityTable,
+        sessions: SessionTable,
+        communication: Communication,
+        directory: Directory,
+        audit: AuditTrail,
+    ) -> None:
+        self._identities = identities
+        self._sessions = sessions
+        self._communication = communication
+        self._directory = directory
+        self._audit = audit
+
+    def block(self, actor: Actor, user_id: UserId, reason: str = "") -> None:
+        """Keep the user out, whether or not they ever came: no sign-in, no session, no token."""
+        with self._audit.action(actor, "block", user_id, reason):
+            identity = self._identities.set_blocked(user_id, reason, datetime.now(UTC))
+            self._sessions.end_all(user_id)
+            if identity.acs_user_id is not None:
+                self._communication.revoke_tokens(identity.acs_user_id)
+                self._revoke_again_later(identity.acs_user_id)
+            self._directory.reindex(user_id)
+
+    def unblock(self, actor: Actor, user_id: UserId) -> None:
+        """Let the user in again. A row that only held the block goes. Raises NotFound without a row."""
+        self._get(user_id)
+        with self._audit.action(actor, "unblock", user_id):
+            identity = self._changing(user_id, self._lift_block)
+            if identity.acs_user_id is None:
+                self._directory.forget(identity)
+            else:
+                self._directory.reindex(user_id)
+
+    def revoke(self, actor: Actor, user_id: UserId) -> None:
+        """End every ACS token of the user. Raises NotFound without a row."""
+        identity = self._get(user_id)
+        with self._audit.action(actor, "revoke", user_id):
+            if identity.acs_user_id is not None:
+                self._communication.revoke_tokens(identity.acs_user_id)
+
+    def sign_out(self, actor: Actor, user_id: UserId) -> None:
+        """End every session of the user."""
+        with self._audit.action(actor, "sign-out", user_id):
+            self._sessions.end_all(user_id)
+
+    def end_session(self, actor: Actor, user_id: UserId, session_row_key: str) -> None:
+        """End one session of the user."""
+        with self._audit.action(actor, "end-session", user_id):
+            self._sessions.end_one(user_id, session_row_key)
+
+    def delete(self, actor: Actor, user_id: UserId) -> bool:
+        """Erase the user: sessions, ACS identity, mapping. Only a block stays. Return whether there was a row."""
+        with self._audit.action(actor, "delete", user_id):
+            # Sessions before the row is looked for: a first token that is under way checks in the
+            # opposite order, so one of the two sees the other.
+            self._sessions.end_all(user_id)
+            if self._identities.find(user_id) is None:
+                return False
+            identity = self._changing(user_id, self._identities.set_deleting)
+            if identity.acs_user_id is not None:
+                self._communication.delete_identity(identity.acs_user_id)
+            identity = self._changing(user_id, self._clear_or_remove)
+            if identity.blocked:
+                self._directory.reindex(user_id)
+            else:
+                self._directory.forget(identity)
+            return True
+
+    def _get(self, user_id: UserId) -> Identity:
+        identity = self._identities.find(user_id)
+        if identity is None:
+            raise NotFound
+        return identity
+
+    def _lift_block(self, identity: Identity) -> None:
+        if identity.acs_user_id is None:
+            self._identities.remove(identity)
+        else:
+            self._identities.set_unblocked(identity)
+
+    def _clear_or_remove(self, identity: Identity) -> None:
+        if identity.blocked:
+            self._identities.clear(identity)
+        else:
+            self._identities.remove(identity)
+
+    def _changing(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
+        """Change the row as it is, again if somebody else writes it meanwhile; return what was changed.
+
+        Raises NotFound where it is gone.
+        """
+        for _ in range(ATTEMPTS):
+            identity = self._get(user_id)
+            try:
+                change(identity)
+            except RowChanged:
+                continue
+            return identity
+        raise UpstreamUnavailable("Table Storage", "the row changed too often")
+
+    def _revoke_again_later(self, acs_user_id: str) -> None:
+        """Revoke once more when every request is over that had read the user's session before the block."""
+
+        def revoke() -> None:
+            try:
+                self._communication.revoke_tokens(acs_user_id)
+            except UpstreamError as error:
+                log.error("second_revoke_failed", acs_user_id=acs_user_id, reason=error.reason)
+
+        timer = threading.Timer(upstream.REQUEST_SECONDS + 1, revoke)
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,189 @@
+"""Finds users for administrators: page by page, by name, by any of their ids.
+
+A page costs the same however many users there are: index rows lead to it, and the rows that decide
+are read one by one. What the index says is checked against them.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from trusted_service.errors import InvalidRequest
+from trusted_service.models import Identity, UserId, parse_guid
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.user_index import (
+    STATUSES,
+    Hit,
+    Status,
+    UserIndex,
+    index_keys,
+    plain_text,
+    status_of,
+)
+
+PAGE = 50
+MOST_EXAMINED = 500
+"""Index rows that one page may look at before it is cut short with a link to the next."""
+READERS = 8
+BUILT_AT_ONCE = 300
+"""Users that may be put into a missing index while an administrator waits for the first page."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UserQuery:
+    """What to look for. `text`: a beginning of a name or user name, an object id, or an ACS user id."""
+
+    text: str = ""
+    status: Status | None = None
+    tenant_id: str | None = None
+    sort: Literal["newest", "name"] = "newest"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UserPage:
+    """Up to 50 users, and where the next page starts, or None. `indexed` is False while some may be missing."""
+
+    users: list[Identity]
+    next: str | None
+    indexed: bool = True
+
+
+class Directory:
+    """Methods raise UpstreamError where the storage fails."""
+
+    def __init__(self, identities: IdentityTable, index: UserIndex) -> None:
+        self._identities = identities
+        self._index = index
+
+    def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
+        """Return the users that come after the place `after`, which an earlier page gave as `next`."""
+        by_id = self._find_by_id(query.text)
+        if by_id is not None:
+            return UserPage(users=[user for user in by_id if _matches(user, query, None)], next=None)
+        indexed = self._ensure_built()
+        users: list[Identity] = []
+        examined = 0
+        while examined < MOST_EXAMINED:
+            wanted = size - len(users) + 1
+            hits = self._hits(query, after, wanted)
+            page = hits[: wanted - 1]
+            for hit, identity in zip(page, self._read([hit.user_id for hit in page]), strict=True):
+                if identity is not None and _matches(identity, query, hit):
+                    users.append(identity)
+            examined += len(page)
+            after = page[-1].row_key if page else after
+            if len(hits) < wanted:
+                return UserPage(users=users, next=None, indexed=indexed)
+            if len(users) == size:
+                break
+        return UserPage(users=users, next=after, indexed=indexed)
+
+    def find(self, user_id: UserId) -> Identity | None:
+        return self._identities.find(user_id)
+
+    def all(self) -> Iterator[Identity]:
+        """Every user, in no order that means anything, a page in memory at a time."""
+        return self._identities.all()
+
+    def reindex(self, user_id: UserId) -> None:
+        """Make the index lead to the user as they are now, and no more to what they were."""
+        identity = self._identities.find(user_id)
+        if identity is None:
+            return
+        keys = index_keys(identity)
+        if keys == identity.index_keys:
+            return
+        self._index.write([key for key in keys if key not in identity.index_keys], user_id)
+        self._identities.note_index_keys(user_id, keys)
+        self._index.remove([key for key in identity.index_keys if key not in keys])
+
+    def forget(self, identity: Identity) -> None:
+        """Remove what leads to a user who has been deleted."""
+        self._index.remove(set(identity.index_keys) | set(index_keys(identity)))
+
+    def build(self) -> None:
+        """Put every user into the index."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for _ in pool.map(self.reindex, (identity.user_id for identity in self._identities.all())):
+                pass
+        self._index.note_built()
+
+    def _ensure_built(self) -> bool:
+        if self._index.is_built():
+            return True
+        rows = self._identities.all()
+        if sum(1 for _, _ in zip(range(BUILT_AT_ONCE + 1), rows, strict=False)) > BUILT_AT_ONCE:
+            return False
+        self.build()
+        return True
+
+    def _hits(self, query: UserQuery, after: str, limit: int) -> list[Hit]:
+        statuses = STATUSES if query.status is None else (query.status,)
+        if query.text or query.sort == "name":
+            return self._index.by_text(statuses, query.text, after=after, limit=limit)
+        return self._index.newest(statuses, query.tenant_id, after=after, limit=limit)
+
+    def _read(self, user_ids: list[UserId]) -> list[Identity | None]:
+        """Read the rows side by side: one after the other, fifty would take fifty times as long."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return [
+                future.result()
+                for future in [
+                    pool.submit(copy_context().run, self._identities.find, user_id) for user_id in user_ids
+                ]
+            ]
+
+    def _find_by_id(self, text: str) -> list[Identity] | None:
+        """The users of this id, or None where the text is not an id."""
+        text = text.strip()
+        if text.startswith("8:acs:"):
+            user_id = self._index.find_by_acs_user_id(text) if _is_acs_user_id(text) else None
+            identity = None if user_id is None else self._identities.find(user_id)
+            return [identity] if identity is not None and identity.acs_user_id == text else []
+        tenant_id, slash, object_id = text.rpartition("/")
+        try:
+            if slash:
+                identity = self._identities.find(UserId.parse(tenant_id, object_id))
+                return [] if identity is None else [identity]
+            return self._identities.find_in_all_tenants(parse_guid(text))
+        except ValueError:
+            return None
+
+
+def _is_acs_user_id(text: str) -> bool:
+    resource, _, user = text.removeprefix("8:acs:").partition("_")
+    try:
+        return bool(UUID(resource) and UUID(user))
+    except ValueError:
+        return False
+
+
+def _matches(identity: Identity, query: UserQuery, hit: Hit | None) -> bool:
+    """Whether the row, which decides, is what was asked for; `hit` is what led to it."""
+    if query.status is not None and status_of(identity) != query.status:
+        return False
+    if query.tenant_id is not None and identity.user_id.tenant_id != query.tenant_id:
+        return False
+    if hit is None:
+        return True
+    if hit.row_key not in {row for _, row in index_keys(identity)}:
+        return False  # led here by what the user was called before
+    if hit.kind == "newest":
+        return True
+    prefix = plain_text(query.text)
+    by_name = plain_text(identity.name).startswith(prefix)
+    # Found by both, somebody is shown once: where their name stands.
+    return by_name if hit.kind == "name" else plain_text(identity.username).startswith(prefix) and not by_name
+
+
+def parse_status(value: str) -> Status | None:
+    """Raises InvalidRequest unless it is `active`, `blocked` or empty."""
+    match value:
+        case "":
+            return None
+        case "active" | "blocked":
+            return value
+    raise InvalidRequest("status must be active or blocked.")
