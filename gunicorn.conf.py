@@ -40,6 +40,8 @@ accesslog = None
 forwarded_allow_ips = ""
 # An authorization code and a state are long; anything longer is not ours.
 limit_request_line = 8190
+# All cookies stand in one header: that of a session, and about a kilobyte for each tab that is signing in.
+limit_request_field_size = 32 * 1024
 
 logconfig_dict = logs.logging_config("text" if os.environ.get("LOG_FORMAT") == "text" else "json")
 

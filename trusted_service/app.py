@@ -26,7 +26,6 @@ from trusted_service.storage.tables import open_tables
 
 CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
-LARGEST_BODY = 16 * 1024
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -35,7 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.configure(settings.log_format)
     templates = Path(__file__).parent.parent / "templates"
     app = Flask(__name__, template_folder=str(templates))
-    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, SEND_FILE_MAX_AGE_DEFAULT=3600)
+    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=3600)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # it would answer some paths with a redirect
     app.extensions["trusted_service"] = build_services(settings)

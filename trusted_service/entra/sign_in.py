@@ -25,6 +25,9 @@ warnings.filterwarnings("ignore", message="response_mode='form_post' is recommen
 Flow = dict[str, Any]
 """What has to be kept between the two halves of a sign-in; it fits in a cookie."""
 
+LONGEST_TEXT = 1024
+"""Of a `sid` or `login_hint`: opaque to us, and no longer than this."""
+
 OUR_FAULT = ("invalid_client", "unauthorized_client", "temporarily_unavailable", "server_error")
 """Errors of the token endpoint that are no fault of the person who signs in: RFC 6749 section 5.2."""
 
@@ -69,9 +72,11 @@ class EntraSignIn:
             answer = self._application().acquire_token_by_auth_code_flow(
                 flow, {"state": flow.get("state"), "code": code}
             )
-        except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-            # MSAL's message may hold the whole ID token, so it goes nowhere.
-            raise SignInFailed(f"msal-{type(error).__name__}") from None
+        except RuntimeError:
+            # MSAL's message holds the whole ID token, so it goes nowhere.
+            raise SignInFailed("id-token-nonce") from None
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise SignInFailed("id-token-malformed") from None
         if "error" in answer:
             raise _failure(answer)
         return self._signed_in(answer.get("id_token"))
@@ -167,4 +172,7 @@ def _failure(answer: Mapping[str, object]) -> SignInFailed | UpstreamUnavailable
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= 1024 else None
+    usable = (
+        isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and value.isascii() and value.isprintable()
+    )
+    return str(value) if usable else None

@@ -7,6 +7,7 @@ second row that could disagree. Rows under `sid-…` lead from an Entra ID sessi
 """
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,7 +67,7 @@ class SessionTable:
                 "ObjectId": user.id.object_id,
                 "Name": user.name,
                 "Username": user.username,
-                "Roles": " ".join(user.roles),
+                "Roles": json.dumps(user.roles),
                 "CreatedAt": now,
                 "SeenAt": now,
                 "LoginHint": login_hint or "",
@@ -186,7 +187,7 @@ def _session(row: Row) -> Session:
         id=UserId.parse(row["TenantId"], row["ObjectId"]),
         name=row["Name"],
         username=row["Username"],
-        roles=tuple(row["Roles"].split()),
+        roles=tuple(json.loads(row["Roles"])),
     )
     return Session(
         key=f"{row['PartitionKey']}/{row['RowKey']}",

@@ -8,6 +8,7 @@ from trusted_service.web import (
     api,
     audience,
     auth,
+    body,
     browser_session,
     errors,
     headers,
@@ -26,6 +27,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     headers.init_app(app, settings)
     language.init_app(app)
     Bootstrap5(app)
+    body.init_app(app)
     audience.init_app(app)
     browser_session.init_app(app)
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True

@@ -12,7 +12,7 @@ from flask import Flask, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from trusted_service.errors import NotSignedIn
-from trusted_service.web import browser_session, csrf
+from trusted_service.web import body, browser_session, csrf
 from trusted_service.web.problem import is_api
 
 View = TypeVar("View", bound=Callable[..., object])
@@ -66,8 +66,7 @@ def _admit() -> Response | None:
     audience = audience_of(current_app.view_functions[request.endpoint])
     if audience is Audience.PUBLIC:
         return None
-    if is_api(request.path):
-        request.get_data()  # raises 413 for a body over the limit, also where no view would read it
+    body.read()  # also where no view would: a body over the limit is refused on every route
     g.caller = browser_session.find_caller()
     if g.caller is not None and request.method not in csrf.SAFE_METHODS:
         csrf.check(g.caller.session)

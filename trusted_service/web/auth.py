@@ -7,6 +7,7 @@ from flask import Blueprint, g, request
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
+from trusted_service.entra.sign_in import LONGEST_TEXT
 from trusted_service.errors import SignInFailed, UpstreamError
 from trusted_service.models import SessionOrigin, display_text
 from trusted_service.web import browser_session, sign_in_flows
@@ -19,7 +20,6 @@ log = structlog.get_logger(__name__)
 
 bp = Blueprint("auth", __name__, url_prefix="/auth")
 
-LONGEST_SESSION_ID = 256
 CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri")
 
 
@@ -68,13 +68,16 @@ def callback() -> Response:
 def sign_out() -> Response:
     """End the session here, on every instance, and then at Entra ID."""
     caller = optional_caller()
-    if caller is None or caller.session is None:
-        return redirect("/", 303)
-    services().access.sign_out(caller.session)
-    g.session_ended = True
-    log.info("session_ended", user=str(caller.user.id), reason="sign-out")
-    home = services().settings.public_url + "/"
-    response = redirect(services().entra.sign_out_url(home, caller.session.login_hint), 303)
+    session = None if caller is None else caller.session
+    public_url = services().settings.public_url
+    if session is None and request.headers.get("Origin") != public_url:
+        return redirect("/", 303)  # another site's form comes without our cookie: it must not sign people out
+    if session is not None:
+        services().access.sign_out(session)
+        g.session_ended = True
+        log.info("session_ended", user=str(session.user.id), reason="sign-out")
+    login_hint = None if session is None else session.login_hint
+    response = redirect(services().entra.sign_out_url(public_url + "/", login_hint), 303)
     browser_session.clear_cookie(response)
     response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
@@ -88,7 +91,7 @@ def front_channel_logout() -> Response:
     https://openid.net/specs/openid-connect-frontchannel-1_0.html
     """
     entra_session_id = request.args.get("sid", "")
-    if 0 < len(entra_session_id) <= LONGEST_SESSION_ID:
+    if 0 < len(entra_session_id) <= LONGEST_TEXT:
         try:
             ended = services().access.end_entra_session(entra_session_id)
             log.info("session_ended", reason="front-channel", sessions=ended)

@@ -20,9 +20,11 @@ def init_app(app: Flask) -> None:
 
 def find_caller() -> Caller | None:
     """The caller of this request's session; None without a cookie of ours, or where the session has ended."""
-    cookie = request.cookies.get(cookie_name("session"), "")
+    cookies = request.cookies.getlist(cookie_name("session"))
+    if len(cookies) != 1:
+        return None  # two of one name: one of them was planted, and nobody can tell which
     try:
-        session_id = signer("session").unsign(cookie).decode("ascii")
+        session_id = signer("session").unsign(cookies[0]).decode("ascii")
     except (BadSignature, UnicodeError):
         return None
     session = services().access.find_session(session_id)

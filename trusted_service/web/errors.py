@@ -12,6 +12,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from trusted_service import errors
+from trusted_service.web import body
 from trusted_service.web.context import request_id
 from trusted_service.web.language import gettext as _
 from trusted_service.web.limits import seconds_until_reset
@@ -95,6 +96,8 @@ def _http_error(error: HTTPException) -> Response:
         headers.append(("Retry-After", str(seconds_until_reset())))
     if status >= 500:
         return _defect(error)
+    if status == 413:
+        body.discard()
     return _respond(Answer(status, code, detail, tuple(headers)))
 
 

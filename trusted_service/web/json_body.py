@@ -11,6 +11,7 @@ from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from trusted_service.errors import InvalidRequest
+from trusted_service.web import body
 
 
 def read_object(members: Collection[str]) -> dict[str, Any]:
@@ -19,14 +20,14 @@ def read_object(members: Collection[str]) -> dict[str, Any]:
     Raises InvalidRequest unless it is one JSON object in UTF-8 with none but these members, each
     once; UnsupportedMediaType where it does not say that it is JSON.
     """
-    body = request.get_data()
-    if not body:
+    content = body.read()
+    if not content:
         return {}
     if request.mimetype != "application/json":
         raise UnsupportedMediaType
     try:
         document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
         )
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("The body must be one JSON object in UTF-8.") from error

@@ -8,7 +8,7 @@ from flask import current_app
 from werkzeug.exceptions import HTTPException
 
 HOME = "/"
-LONGEST = 1000
+LONGEST = 500
 PAGES = ("pages.", "admin.")
 # What our own paths are made of: no second slash, no dot segment, no backslash, no escape, nothing to decode.
 PATH = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)?")
