@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from trusted_service.audit import AuditTrail
+from trusted_service.directory import Directory
 from trusted_service.entra.sign_in import SignedIn
 from trusted_service.errors import Blocked, InvalidRequest, NotSignedIn, UpstreamError
 from trusted_service.mapping import Mapping
-from trusted_service.models import Caller, IssuedToken, Session, SessionOrigin
+from trusted_service.models import SYSTEM, Caller, IssuedToken, Session, SessionOrigin, User, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 
@@ -29,18 +31,20 @@ class AccessService:
         identities: IdentityTable,
         sessions: SessionTable,
         mapping: Mapping,
+        directory: Directory,
+        audit: AuditTrail,
         token_scopes: tuple[str, ...],
         token_lifetime_minutes: int,
     ) -> None:
         self._identities = identities
         self._sessions = sessions
         self._mapping = mapping
+        self._directory = directory
+        self._audit = audit
         self._token_scopes = token_scopes
         self._token_lifetime_minutes = token_lifetime_minutes
 
-    def sign_in(
-        self, signed_in: SignedIn, *, instead_of: Session | None, origin: SessionOrigin
-    ) -> str:
+    def sign_in(self, signed_in: SignedIn, *, instead_of: Session | None, origin: SessionOrigin) -> str:
         """End the browser's old session, start a new one, return its id. Raises Blocked: then there is none.
 
         The session is there before the block is read: a block that comes later ends it, one that
@@ -66,6 +70,13 @@ class AccessService:
             self._identities.note_names(user)
         return session_id
 
+    def note_sign_in(self, user_id: UserId) -> None:
+        """Mend what leads searches to the user: names change. Comes after the answer, and never fails it."""
+        try:
+            self._directory.reindex(user_id)
+        except UpstreamError as error:
+            log.warning("user_not_indexed", user=str(user_id), reason=str(error))
+
     def find_session(self, session_id: str) -> Session | None:
         return self._sessions.find(session_id)
 
@@ -76,11 +87,18 @@ class AccessService:
         """End every session that this Entra ID session (`sid`) started; return how many."""
         return self._sessions.end_entra_session(entra_session_id)
 
+    def admit_bearer(self, user: User) -> Caller:
+        """The caller that a bearer token speaks for. Raises Blocked: a token outlives a block."""
+        identity = self._identities.find(user.id)
+        if identity is not None and identity.blocked:
+            raise Blocked
+        return Caller(user=user, identity=identity)
+
     def find_acs_user_id(self, caller: Caller) -> str | None:
         """The caller's ACS identity; None before their first token."""
         if caller.session is not None and caller.session.acs_user_id:
             return caller.session.acs_user_id
-        identity = self._identities.find(caller.user.id)
+        identity = caller.identity if caller.session is None else self._identities.find(caller.user.id)
         return None if identity is None else identity.acs_user_id
 
     def issue_token(
@@ -100,9 +118,11 @@ class AccessService:
             )
         session = caller.session
         try:
-            return self._mapping.issue(
+            if session is not None and session.acs_user_id is not None:
+                return self._mapping.issue(caller.user, session.acs_user_id, scopes, minutes)
+            return self._mapping.issue_mapped(
                 caller.user,
-                None if session is None else session.acs_user_id,
+                caller.identity if session is None else self._identities.find(caller.user.id),
                 scopes,
                 minutes,
                 still_signed_in=lambda: session is None or self._sessions.exists(session.key),
@@ -112,17 +132,33 @@ class AccessService:
                 self._sessions.end(session.key)
             raise
 
-    def note_use(self, session: Session, issued: IssuedToken | None) -> None:
-        """Write down that a session was used, and for what. Comes after the answer, and never fails it."""
-        now = datetime.now(UTC)
-        noted = session.token_noted_at
-        token_due = issued is not None and (noted is None or now - noted > TOKEN_NOTED_EVERY)
-        learned = issued is not None and issued.acs_user_id != session.acs_user_id
+    def note_use(self, caller: Caller, issued: IssuedToken | None) -> None:
+        """Write down what a request did. Comes after its answer, and never fails it."""
         try:
-            if issued is not None and (token_due or learned):
-                self._sessions.note(session, acs_user_id=issued.acs_user_id, token_noted_at=now)
-                self._identities.note_token(session.user.id, now)
-            elif self._sessions.seen_is_due(session):
-                self._sessions.note(session)
+            if issued is not None and self._token_note_is_due(caller, issued):
+                self._note_token(caller, issued)
+            elif caller.session is not None and self._sessions.seen_is_due(caller.session):
+                self._sessions.note(caller.session)
         except UpstreamError as error:
-            log.warning("use_not_noted", user=str(session.user.id), reason=str(error))
+            log.warning("use_not_noted", user=str(caller.user.id), reason=str(error))
+
+    def _token_note_is_due(self, caller: Caller, issued: IssuedToken) -> bool:
+        if caller.session is not None:
+            known, noted_at = caller.session.acs_user_id, caller.session.token_noted_at
+        elif caller.identity is not None:
+            known, noted_at = caller.identity.acs_user_id, caller.identity.last_token_at
+        else:
+            return True
+        overdue = noted_at is None or datetime.now(UTC) - noted_at > TOKEN_NOTED_EVERY
+        return overdue or issued.acs_user_id != known
+
+    def _note_token(self, caller: Caller, issued: IssuedToken) -> None:
+        now, user_id = datetime.now(UTC), caller.user.id
+        if caller.session is not None:
+            self._sessions.note(caller.session, acs_user_id=issued.acs_user_id, token_noted_at=now)
+        if issued.identity_event is None:
+            self._identities.note_token(user_id, now)
+        else:
+            # The mapping is new, or another: searches should find it, and the audit trail should say so.
+            self._directory.reindex(user_id)
+            self._audit.note(SYSTEM, issued.identity_event, user_id, issued.acs_user_id)

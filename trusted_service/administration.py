@@ -6,9 +6,11 @@ in between harmless: what shuts somebody out comes first, what tidies up comes l
 action again finishes it.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -18,6 +20,7 @@ from trusted_service.communication import Communication
 from trusted_service.directory import Directory
 from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
 from trusted_service.models import Actor, Identity, UserId
+from trusted_service.representation import event_json, session_json, unknown_user_json, user_json
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged
@@ -72,6 +75,11 @@ class Administration:
             if identity.acs_user_id is not None:
                 self._communication.revoke_tokens(identity.acs_user_id)
 
+    def revoke_own(self, actor: Actor, user_id: UserId) -> None:
+        """The same for users themselves, who may have no identity yet."""
+        with contextlib.suppress(NotFound):
+            self.revoke(actor, user_id)
+
     def sign_out(self, actor: Actor, user_id: UserId) -> None:
         """End every session of the user."""
         with self._audit.action(actor, "sign-out", user_id):
@@ -83,7 +91,7 @@ class Administration:
             self._sessions.end_one(user_id, session_row_key)
 
     def delete(self, actor: Actor, user_id: UserId) -> bool:
-        """Erase the user: sessions, ACS identity, mapping. Only a block stays. Return whether there was a row."""
+        """Erase sessions, ACS identity and mapping; only a block stays. Return whether there was a row."""
         with self._audit.action(actor, "delete", user_id):
             # Sessions before the row is looked for: a first token that is under way checks in the
             # opposite order, so one of the two sees the other.
@@ -99,6 +107,16 @@ class Administration:
             else:
                 self._directory.forget(identity)
             return True
+
+    def export(self, user_id: UserId) -> dict[str, Any]:
+        """All that is stored about the user, as JSON; the ids of sessions are not stored, so not here."""
+        identity = self._identities.find(user_id)
+        return {
+            "user": unknown_user_json(user_id) if identity is None else user_json(identity),
+            "blockReason": "" if identity is None else identity.block_reason,
+            "sessions": [session_json(session) for session in self._sessions.of_user(user_id)],
+            "audit": [event_json(event) for event in self._audit.about(user_id)],
+        }
 
     def _get(self, user_id: UserId) -> Identity:
         identity = self._identities.find(user_id)

@@ -11,8 +11,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from trusted_service import cli, logs, upstream, web
 from trusted_service.access import AccessService
+from trusted_service.administration import Administration
+from trusted_service.audit import AuditTrail
 from trusted_service.communication import Communication
 from trusted_service.config import Settings
+from trusted_service.directory import Directory
+from trusted_service.entra.access_tokens import AccessTokens
 from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
@@ -20,9 +24,11 @@ from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.mapping import Mapping
 from trusted_service.readiness import Readiness
 from trusted_service.services import Services
+from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionLimits, SessionTable
 from trusted_service.storage.tables import open_tables
+from trusted_service.storage.user_index import UserIndex
 
 CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
@@ -57,12 +63,13 @@ def build_services(settings: Settings) -> Services:
     session = upstream.new_session(CONNECTIONS)
     credential = _managed_identity(settings, session)
     http = EntraHttp(session)
+    metadata = Metadata(settings.entra.authority, http)
     sign_in = EntraSignIn(
         authority=settings.entra.authority,
         client_id=settings.entra.client_id,
         credential=client_credential(settings.entra, credential),
         allowed_tenants=settings.entra.allowed_tenants,
-        metadata=Metadata(settings.entra.authority, http),
+        metadata=metadata,
         http=http,
     )
     open_table = open_tables(settings.table_storage, credential, session)
@@ -72,6 +79,9 @@ def build_services(settings: Settings) -> Services:
         SessionLimits.of_minutes(settings.session_idle_minutes, settings.session_absolute_minutes),
     )
     communication = Communication.connect(settings.communication_services, credential, session)
+    audit_table = AuditTable(open_table("audit"))
+    audit = AuditTrail(audit_table)
+    directory = Directory(identities, UserIndex(open_table("userindex")))
     return Services(
         settings=settings,
         entra=sign_in,
@@ -79,9 +89,28 @@ def build_services(settings: Settings) -> Services:
             identities=identities,
             sessions=sessions,
             mapping=Mapping(identities, communication),
+            directory=directory,
+            audit=audit,
             token_scopes=settings.token_scopes,
             token_lifetime_minutes=settings.token_lifetime_minutes,
         ),
+        access_tokens=AccessTokens(
+            client_id=settings.entra.client_id,
+            allowed_tenants=settings.entra.allowed_tenants,
+            allowed_clients=settings.api_clients,
+            metadata=metadata,
+        ),
+        administration=Administration(
+            identities=identities,
+            sessions=sessions,
+            communication=communication,
+            directory=directory,
+            audit=audit,
+        ),
+        directory=directory,
+        audit=audit_table,
+        trail=audit,
+        sessions=sessions,
         readiness=Readiness(
             {
                 "entraId": sign_in.check,

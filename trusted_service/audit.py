@@ -11,7 +11,7 @@ import structlog
 from trusted_service import upstream
 from trusted_service.errors import TrustedServiceError, UpstreamError
 from trusted_service.models import Actor, AuditEvent, UserId
-from trusted_service.storage.audit import AuditTable
+from trusted_service.storage.audit import AuditQuery, AuditTable
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +23,7 @@ class AuditTrail:
         self._table = table
 
     @contextmanager
-    def action(
-        self, actor: Actor, action: str, target: UserId | None, detail: str = ""
-    ) -> Iterator[None]:
+    def action(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> Iterator[None]:
         """Record the intent, then how the action inside ended.
 
         Raises UpstreamError, and the action does not begin, where the intent cannot be written.
@@ -43,9 +41,13 @@ class AuditTrail:
             raise
         self._close(self._event(action_id, actor, action, target, "done", detail))
 
-    def note(self, actor: Actor, action: str, target: UserId, detail: str = "") -> None:
+    def note(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> None:
         """Record what has happened already. Never fails what it is about: then it is in the log alone."""
         self._close(self._event(uuid.uuid4().hex, actor, action, target, "done", detail))
+
+    def about(self, user_id: UserId) -> Iterator[AuditEvent]:
+        """Every event about the user, the newest first."""
+        return self._table.all(AuditQuery(target=user_id))
 
     def _close(self, event: AuditEvent) -> None:
         log.info(

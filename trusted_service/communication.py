@@ -67,7 +67,7 @@ class Communication:
             return _access_token(token)
 
     def revoke_tokens(self, acs_user_id: str) -> None:
-        """End all tokens of the identity (within 15 minutes, everywhere); one that is gone already is fine."""
+        """End all tokens of the identity, within 15 minutes everywhere; one that is gone already is fine."""
         try:
             with azure_call(SERVICE, expected=(IdentityGone,)), _noticing_gone():
                 self._client.revoke_tokens(CommunicationUserIdentifier(acs_user_id))

@@ -44,7 +44,7 @@ class UserQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserPage:
-    """Up to 50 users, and where the next page starts, or None. `indexed` is False while some may be missing."""
+    """Up to 50 users, and where the next page starts, or None. `indexed`: whether none can be missing."""
 
     users: list[Identity]
     next: str | None

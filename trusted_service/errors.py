@@ -5,11 +5,14 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     TrustedServiceError
     ├── InvalidRequest          what was asked cannot be meant
     ├── NotSignedIn             no session, or one that has ended
+    ├── InvalidToken            a bearer token that is not good
     ├── NotFound                there is no such user
     ├── SignInFailed            a sign-in that does not hold together
     ├── Refused                 we know who asks, and the answer is no
     │   ├── Blocked             an administrator blocked this user
     │   ├── CsrfFailed          the request does not prove that it comes from our own pages
+    │   ├── ClientNotAllowed    the token was issued to a client that may not call us
+    │   ├── InsufficientScope   the token does not carry our scope
     │   ├── RoleMissing         only administrators may do this
     │   └── TenantNotAllowed    the user's tenant is not one of ours
     ├── UpstreamError           Entra ID, Table Storage or Communication Services failed us
@@ -42,6 +45,14 @@ class NotSignedIn(TrustedServiceError):
     """There is no session, or it has ended."""
 
 
+class InvalidToken(TrustedServiceError):
+    """A bearer token that is not good; `reason` is one word for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class NotFound(TrustedServiceError):
     """There is no such user."""
 
@@ -64,6 +75,14 @@ class Blocked(Refused):
 
 class CsrfFailed(Refused):
     """An unsafe request of a browser session without its CSRF value, or from another origin."""
+
+
+class ClientNotAllowed(Refused):
+    """A bearer token that was issued to a client which may not call this API."""
+
+
+class InsufficientScope(Refused):
+    """A genuine bearer token that does not carry our scope."""
 
 
 class RoleMissing(Refused):

@@ -32,32 +32,31 @@ class Mapping:
         self._communication = communication
 
     def issue(
+        self, user: User, acs_user_id: str | None, scopes: tuple[str, ...], minutes: int
+    ) -> IssuedToken:
+        """Issue a token for the identity that the user had a moment ago.
+
+        Raises Blocked, and NotSignedIn where the user was deleted while this was under way.
+        """
+        token = None if acs_user_id is None else self._try_issue(user, acs_user_id, scopes, minutes)
+        return token or self._heal(user, acs_user_id, scopes, minutes)
+
+    def issue_mapped(
         self,
         user: User,
-        acs_user_id: str | None,
+        identity: Identity | None,
         scopes: tuple[str, ...],
         minutes: int,
         *,
         still_signed_in: Callable[[], bool],
     ) -> IssuedToken:
-        """Issue a token for the user's identity, which is `acs_user_id` where the caller knows it already.
-
-        Raises Blocked, and NotSignedIn where the user was deleted while this was under way.
-        """
-        if acs_user_id is None:
-            identity = self._identities.find(user.id)
-            if identity is None:
-                return self._first(user, scopes, minutes, still_signed_in)
+        """The same for a user whose row was just read: without one, this is their first token."""
+        if identity is not None:
             _refuse_blocked(identity)
-            if identity.deleting:
-                self._finish_deletion(identity)
-                return self._first(user, scopes, minutes, still_signed_in)
-            acs_user_id = identity.acs_user_id
-        if acs_user_id is not None:
-            token = self._try_issue(user, acs_user_id, scopes, minutes)
-            if token is not None:
-                return token
-        return self._heal(user, acs_user_id, scopes, minutes)
+            if not identity.deleting:
+                return self.issue(user, identity.acs_user_id, scopes, minutes)
+            self._finish_deletion(identity)
+        return self._first(user, scopes, minutes, still_signed_in)
 
     def _try_issue(
         self, user: User, acs_user_id: str, scopes: tuple[str, ...], minutes: int
@@ -87,11 +86,7 @@ class Mapping:
             )
         self._discard(user, created)
         _refuse_blocked(owner)
-        if owner.acs_user_id is not None:
-            issued = self._try_issue(user, owner.acs_user_id, scopes, minutes)
-            if issued is not None:
-                return issued
-        return self._heal(user, owner.acs_user_id, scopes, minutes)
+        return self.issue(user, owner.acs_user_id, scopes, minutes)
 
     def _undo_if_deleted(
         self, user: User, row: Identity, created: str, still_signed_in: Callable[[], bool]

@@ -128,10 +128,16 @@ class IssuedToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a request, however that was found out. `session` is None unless a browser's was the way."""
+    """Who makes a request, however that was found out.
+
+    `session` is that of a browser. A bearer token's user comes with their `identity`, read for this
+    request, instead; an app-only token's (`application`) is no person, and has neither.
+    """
 
     user: User
-    session: Session | None
+    session: Session | None = None
+    identity: Identity | None = None
+    application: bool = False
 
 
 ActorKind = Literal["administrator", "application", "operator", "user", "system"]
@@ -139,7 +145,7 @@ ActorKind = Literal["administrator", "application", "operator", "user", "system"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Who does something to a user. `key` never changes hands: `tenant id/object id`, or an operator's OS user."""
+    """Who does something to a user. `key` never changes hands: a user id, or an operator's OS user."""
 
     kind: ActorKind
     key: str

@@ -3,9 +3,15 @@
 from dataclasses import dataclass
 
 from trusted_service.access import AccessService
+from trusted_service.administration import Administration
+from trusted_service.audit import AuditTrail
 from trusted_service.config import Settings
+from trusted_service.directory import Directory
+from trusted_service.entra.access_tokens import AccessTokens
 from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.readiness import Readiness
+from trusted_service.storage.audit import AuditTable
+from trusted_service.storage.sessions import SessionTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,4 +21,10 @@ class Services:
     settings: Settings
     entra: EntraSignIn
     access: AccessService
+    access_tokens: AccessTokens
+    administration: Administration
+    directory: Directory
+    audit: AuditTable
+    trail: AuditTrail
+    sessions: SessionTable
     readiness: Readiness

@@ -1,5 +1,8 @@
 """What Entra ID publishes about itself: its endpoints, its issuer, and the keys it signs with."""
 
+import threading
+import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +10,10 @@ import jwt
 
 from trusted_service.entra.http import SERVICE, EntraHttp
 from trusted_service.entra.last_good import LastGood
-from trusted_service.errors import UpstreamUnavailable
+from trusted_service.errors import UpstreamError, UpstreamUnavailable
+
+RENEWALS, RENEWAL_SECONDS = 3, 900
+"""How often, in how long, tokens with unknown key ids may make us fetch keys."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +50,8 @@ class Metadata:
         self._http = http
         self._endpoints = LastGood(self._fetch_endpoints)
         self._keys = LastGood(self._fetch_keys)
+        self._lock = threading.Lock()
+        self._renewals: deque[float] = deque()
 
     def endpoints(self) -> Endpoints:
         """Raises UpstreamError where Entra ID does not answer and nothing good is kept."""
@@ -61,6 +69,29 @@ class Metadata:
         """
         known = self._keys.get().get(key_id)
         return known or self._keys.renew().get(key_id)
+
+    def find_key_sparingly(self, key_id: str) -> SigningKey | None:
+        """As `find_key`, for tokens that anybody may have made up: unknown ids fetch keys only now and then.
+
+        Entra ID publishes a key long before it signs with it, so that the hourly renewal has it.
+        """
+        known = self._keys.get().get(key_id)
+        if known is None and self._may_renew():
+            try:
+                return self._keys.renew().get(key_id)
+            except UpstreamError:
+                return None  # the keys that we have are good, and this is not one of them
+        return known
+
+    def _may_renew(self) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            while self._renewals and now - self._renewals[0] > RENEWAL_SECONDS:
+                self._renewals.popleft()
+            if len(self._renewals) >= RENEWALS:
+                return False
+            self._renewals.append(now)
+            return True
 
     def _fetch_endpoints(self) -> Endpoints:
         answer = self._http.get(self.discovery_url)

@@ -76,7 +76,14 @@ class IdentityTable:
             except RowChanged:
                 try:
                     self._table.insert(
-                        {**_key(user_id), **columns, "AcsUserId": "", "Name": "", "Username": "", "CreatedAt": now}
+                        {
+                            **_key(user_id),
+                            **columns,
+                            "AcsUserId": "",
+                            "Name": "",
+                            "Username": "",
+                            "CreatedAt": now,
+                        }
                     )
                 except RowExists:
                     continue  # they came just now

@@ -130,8 +130,8 @@ class Table:
 
     def _query(self, condition: str, values: dict[str, Any], per_page: int | None) -> Iterator[Row]:
         # The page size may only be named where it is smaller than the storage's own, 1000.
-        options = {} if per_page is None or per_page >= 1000 else {"results_per_page": per_page}
-        pages = self._client.query_entities(condition, parameters=values, **options).by_page()
+        per_page = None if per_page is None or per_page >= 1000 else per_page
+        pages = self._client.query_entities(condition, parameters=values, results_per_page=per_page).by_page()
         while True:
             try:
                 with azure_call(SERVICE, expected=(ResourceNotFoundError,)):

@@ -108,9 +108,7 @@ class UserIndex:
         limit: int,
     ) -> list[Hit]:
         rows = self._table.range(partition, after=after, below=below, limit=limit)
-        return [
-            Hit(str(row["RowKey"]), kind, UserId.parse(row["TenantId"], row["ObjectId"])) for row in rows
-        ]
+        return [Hit(str(row["RowKey"]), kind, UserId.parse(row["TenantId"], row["ObjectId"])) for row in rows]
 
 
 def index_keys(identity: Identity) -> IndexKeys:
@@ -140,7 +138,7 @@ def plain_text(text: str) -> str:
 
 
 def index_text(text: str) -> str:
-    """The beginning of `plain_text` as it may stand in a key: `/ \\ # ?`, control characters and `|` do not."""
+    """The beginning of `plain_text` as it may stand in a key, where not all characters may."""
     return "".join(
         character if character.isalnum() or character in " .@-'" else "_"
         for character in plain_text(text)[:LONGEST_TEXT]

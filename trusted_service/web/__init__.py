@@ -5,8 +5,12 @@ from flask_bootstrap import Bootstrap5
 
 from trusted_service.config import Settings
 from trusted_service.web import (
+    account,
+    admin,
+    admin_api,
     api,
     audience,
+    audit,
     auth,
     body,
     browser_session,
@@ -33,6 +37,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True
     app.config["RATELIMIT_STORAGE_URI"] = settings.rate_limit_storage_uri
     limiter.init_app(app)
-    for blueprint in (pages.bp, auth.bp, api.bp, health.bp):
+    for blueprint in (pages.bp, account.bp, auth.bp, api.bp, admin.bp, audit.bp, admin_api.bp, health.bp):
         app.register_blueprint(blueprint)
     audience.require_one_for_each_route(app)

@@ -1,14 +1,14 @@
 """The API for the caller's own identity and tokens."""
 
-from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
 
 from trusted_service.errors import InvalidRequest
-from trusted_service.web import csrf, json_body
+from trusted_service.representation import rfc3339
+from trusted_service.web import browser_session, csrf, json_body
 from trusted_service.web.audience import signed_in
-from trusted_service.web.context import caller, services
+from trusted_service.web.context import actor, caller, services
 from trusted_service.web.limits import limit_tokens
 
 bp = Blueprint("api", __name__, url_prefix="/api")
@@ -48,9 +48,31 @@ def token() -> Response:
     )
 
 
-def rfc3339(moment: datetime) -> str:
-    """A time in UTC as `2026-01-31T23:59:59Z`, rounded down to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+@bp.post("/me/revoke")
+@signed_in
+def revoke() -> tuple[str, int]:
+    """End every ACS token of the caller."""
+    services().administration.revoke_own(actor(), caller().user.id)
+    return "", 204
+
+
+@bp.get("/me/export")
+@signed_in
+def export() -> Response:
+    """All that is stored about the caller."""
+    return jsonify(services().administration.export(caller().user.id))
+
+
+@bp.delete("/me")
+@signed_in
+def delete() -> Response:
+    """Erase the caller: ACS identity, mapping, sessions. A browser is signed out by it."""
+    services().administration.delete(actor(), caller().user.id)
+    g.session_ended = True
+    response = Response(status=204)
+    if caller().session is not None:
+        browser_session.clear_cookie(response)
+    return response
 
 
 def _scopes(body: dict[str, Any]) -> tuple[str, ...] | None:

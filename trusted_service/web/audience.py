@@ -11,19 +11,25 @@ from typing import TypeVar
 from flask import Flask, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from trusted_service.errors import NotSignedIn
-from trusted_service.web import body, browser_session, csrf
+from trusted_service.errors import NotSignedIn, RoleMissing
+from trusted_service.models import Caller
+from trusted_service.web import bearer, body, browser_session, csrf
+from trusted_service.web.context import services
 from trusted_service.web.problem import is_api
 
 View = TypeVar("View", bound=Callable[..., object])
 
 
 class Audience(Enum):
-    """PUBLIC: anybody, and it does not matter who. VISITOR: anybody, signed in or not. SIGNED_IN: a user."""
+    """PUBLIC: anybody, and it does not matter who. VISITOR: anybody, signed in or not. SIGNED_IN: a user.
+
+    ADMINISTRATOR: who has the app role; under /api also an application that has it.
+    """
 
     PUBLIC = "public"
     VISITOR = "visitor"
     SIGNED_IN = "signed in"
+    ADMINISTRATOR = "administrator"
 
 
 def public(view: View) -> View:
@@ -36,6 +42,10 @@ def visitor(view: View) -> View:
 
 def signed_in(view: View) -> View:
     return _mark(view, Audience.SIGNED_IN)
+
+
+def administrator(view: View) -> View:
+    return _mark(view, Audience.ADMINISTRATOR)
 
 
 def init_app(app: Flask) -> None:
@@ -55,6 +65,10 @@ def audience_of(view: Callable[..., object]) -> Audience | None:
     return getattr(view, "audience", None)
 
 
+def is_administrator(caller: Caller) -> bool:
+    return services().settings.admin_role in caller.user.roles
+
+
 def _mark(view: View, audience: Audience) -> View:
     view.audience = audience  # type: ignore[attr-defined]
     return view
@@ -67,12 +81,25 @@ def _admit() -> Response | None:
     if audience is Audience.PUBLIC:
         return None
     body.read()  # also where no view would: a body over the limit is refused on every route
-    g.caller = browser_session.find_caller()
-    if g.caller is not None and request.method not in csrf.SAFE_METHODS:
-        csrf.check(g.caller.session)
-    if g.caller is not None or audience is Audience.VISITOR:
-        return None
+    g.caller = caller = _find_caller(audience)
+    if caller is None:
+        return None if audience is Audience.VISITOR else _ask_to_sign_in()
+    if caller.session is not None and request.method not in csrf.SAFE_METHODS:
+        csrf.check(caller.session)
+    if audience is Audience.ADMINISTRATOR and not is_administrator(caller):
+        raise RoleMissing
+    return None
+
+
+def _find_caller(audience: Audience | None) -> Caller | None:
+    if is_api(request.path) and bearer.is_presented():
+        return bearer.find_caller(for_administrators=audience is Audience.ADMINISTRATOR)
+    return browser_session.find_caller()
+
+
+def _ask_to_sign_in() -> Response:
     if is_api(request.path):
         raise NotSignedIn
-    back = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(url_for("auth.sign_in", next=back), 302 if request.method == "GET" else 303)
+    if request.method in ("GET", "HEAD"):
+        return redirect(url_for("auth.sign_in", next=request.full_path.rstrip("?")), 302)
+    return redirect(url_for("auth.sign_in"), 303)

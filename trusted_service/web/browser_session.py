@@ -50,11 +50,14 @@ def clear_cookie(response: Response) -> None:
 
 def _note_use_afterwards(response: Response) -> Response:
     caller = optional_caller()
-    if caller is not None and caller.session is not None and not g.get("session_ended"):
-        # Once the answer is on its way, so that it costs nobody time. There is no request context then.
-        note = functools.partial(services().access.note_use, caller.session, g.get("issued"))
-        response.call_on_close(functools.partial(_within_budget, request_id(), note))
+    if caller is not None and not g.get("session_ended"):
+        afterwards(response, functools.partial(services().access.note_use, caller, g.get("issued")))
     return response
+
+
+def afterwards(response: Response, action: Callable[[], None]) -> None:
+    """Do it once the answer is on its way, so that it costs nobody time. There is no request context then."""
+    response.call_on_close(functools.partial(_within_budget, request_id(), action))
 
 
 def _within_budget(of_request: str, action: Callable[[], None]) -> None:

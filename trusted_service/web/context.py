@@ -2,9 +2,9 @@
 
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app, g, request
 
-from trusted_service.models import Caller
+from trusted_service.models import Actor, Caller
 from trusted_service.services import Services
 
 
@@ -20,6 +20,17 @@ def caller() -> Caller:
 def optional_caller() -> Caller | None:
     """Who makes this request, if anybody who is signed in."""
     return cast(Caller | None, g.get("caller"))
+
+
+def actor() -> Actor:
+    """The caller, as the audit trail names them: as an administrator on administrators' routes."""
+    user = caller().user
+    if caller().application:
+        return Actor(kind="application", key=str(user.id), name=user.name)
+    administrates = request.blueprint in ("admin", "admin_api", "audit", "jobs")
+    return Actor(
+        kind="administrator" if administrates else "user", key=str(user.id), name=user.username or user.name
+    )
 
 
 def request_id() -> str:

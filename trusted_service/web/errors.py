@@ -44,6 +44,17 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
         case errors.NotSignedIn():
             detail = _("You are not signed in, or your session has ended.")
             answer = Answer(401, "not_signed_in", detail, (("WWW-Authenticate", "Bearer"),))
+        case errors.InvalidToken():
+            log.warning("authn_token_fail", reason=error.reason)
+            challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
+            answer = Answer(401, "invalid_token", _("The bearer token is not valid."), (challenge,))
+        case errors.InsufficientScope():
+            log.warning("authz_fail", reason="scope")
+            challenge = ("WWW-Authenticate", 'Bearer error="insufficient_scope"')
+            answer = Answer(403, "insufficient_scope", _("The token does not carry our scope."), (challenge,))
+        case errors.ClientNotAllowed():
+            log.warning("authz_fail", reason="client")
+            answer = Answer(403, "forbidden", _("This client may not call this service."))
         case errors.NotFound():
             answer = Answer(404, "not_found", _("There is no such user."))
         case errors.RoleMissing():

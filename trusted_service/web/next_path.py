@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 HOME = "/"
 LONGEST = 500
-PAGES = ("pages.", "admin.")
+PAGES = ("pages.", "account.", "admin.", "audit.", "jobs.")
 # What our own paths are made of: no second slash, no dot segment, no backslash, no escape, nothing to decode.
 PATH = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)?")
 
