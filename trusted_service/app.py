@@ -17,6 +17,7 @@ from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.later import Later
 from trusted_service.mapping import Mapping
 from trusted_service.readiness import Readiness
 from trusted_service.services import Services
@@ -78,7 +79,7 @@ def build_services(settings: Settings) -> Services:
         access=AccessService(
             identities=identities,
             sessions=sessions,
-            mapping=Mapping(identities, communication),
+            mapping=Mapping(identities, communication, Later()),
             token_scopes=settings.token_scopes,
             token_lifetime_minutes=settings.token_lifetime_minutes,
         ),
