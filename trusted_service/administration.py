@@ -7,25 +7,22 @@ action again finishes it.
 """
 
 import contextlib
-import threading
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-
-import structlog
 
 from trusted_service import upstream
 from trusted_service.audit import AuditTrail
 from trusted_service.communication import Communication
 from trusted_service.directory import Directory
-from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
+from trusted_service.errors import NotFound, UpstreamUnavailable
+from trusted_service.later import Later
 from trusted_service.models import Actor, Identity, UserId
 from trusted_service.representation import event_json, session_json, unknown_user_json, user_json
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged
-
-log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
 
@@ -41,12 +38,14 @@ class Administration:
         communication: Communication,
         directory: Directory,
         audit: AuditTrail,
+        later: Later,
     ) -> None:
         self._identities = identities
         self._sessions = sessions
         self._communication = communication
         self._directory = directory
         self._audit = audit
+        self._later = later
 
     def block(self, actor: Actor, user_id: UserId, reason: str = "") -> None:
         """Keep the user out, whether or not they ever came: no sign-in, no session, no token."""
@@ -153,12 +152,5 @@ class Administration:
     def _revoke_again_later(self, acs_user_id: str) -> None:
         """Revoke once more when every request is over that had read the user's session before the block."""
 
-        def revoke() -> None:
-            try:
-                self._communication.revoke_tokens(acs_user_id)
-            except UpstreamError as error:
-                log.error("second_revoke_failed", acs_user_id=acs_user_id, reason=error.reason)
-
-        timer = threading.Timer(upstream.REQUEST_SECONDS + 1, revoke)
-        timer.daemon = True
-        timer.start()
+        revoke = functools.partial(self._communication.revoke_tokens, acs_user_id)
+        self._later.do(revoke, seconds=upstream.REQUEST_SECONDS + 1)

@@ -21,6 +21,7 @@ from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.later import Later
 from trusted_service.mapping import Mapping
 from trusted_service.readiness import Readiness
 from trusted_service.services import Services
@@ -79,6 +80,7 @@ def build_services(settings: Settings) -> Services:
         SessionLimits.of_minutes(settings.session_idle_minutes, settings.session_absolute_minutes),
     )
     communication = Communication.connect(settings.communication_services, credential, session)
+    later = Later()
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     directory = Directory(identities, UserIndex(open_table("userindex")))
@@ -88,9 +90,13 @@ def build_services(settings: Settings) -> Services:
         access=AccessService(
             identities=identities,
             sessions=sessions,
+<<<<<<< HEAD
             mapping=Mapping(identities, communication),
             directory=directory,
             audit=audit,
+=======
+            mapping=Mapping(identities, communication, later),
+>>>>>>> main
             token_scopes=settings.token_scopes,
             token_lifetime_minutes=settings.token_lifetime_minutes,
         ),
@@ -106,6 +112,7 @@ def build_services(settings: Settings) -> Services:
             communication=communication,
             directory=directory,
             audit=audit,
+            later=later,
         ),
         directory=directory,
         audit=audit_table,

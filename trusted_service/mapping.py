@@ -6,7 +6,8 @@ what they created. Only where the answer to a create never arrives, or the proce
 row is written, can an identity remain that nobody refers to.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from trusted_service import upstream
 from trusted_service.communication import Communication
 from trusted_service.errors import Blocked, IdentityGone, NotSignedIn, UpstreamError, UpstreamUnavailable
+from trusted_service.later import Later
 from trusted_service.models import AccessToken, Identity, IssuedToken, User
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import RowChanged, RowExists
@@ -22,14 +24,17 @@ log = structlog.get_logger(__name__)
 
 HEAL_ATTEMPTS = 3
 CLEAN_UP_SECONDS = 3.0
+DISCARD_WAITS = (1.0, 5.0, 30.0, 120.0)
+"""Seconds before each further try to delete an identity that nobody refers to."""
 
 
 class Mapping:
     """Issues tokens for a user's own identity. Methods raise UpstreamError where an upstream fails."""
 
-    def __init__(self, identities: IdentityTable, communication: Communication) -> None:
+    def __init__(self, identities: IdentityTable, communication: Communication, later: Later) -> None:
         self._identities = identities
         self._communication = communication
+        self._later = later
 
     def issue(
         self, user: User, acs_user_id: str | None, scopes: tuple[str, ...], minutes: int
@@ -172,13 +177,17 @@ class Mapping:
                 log.error("identity_may_be_orphaned", user=str(user.id), reason=error.reason)
             raise
 
-    def _discard(self, user: User, acs_user_id: str) -> None:
-        """Delete an identity that no row names. Where even that fails, its id is in the log."""
+    def _discard(self, user: User, acs_user_id: str, waits: Sequence[float] = DISCARD_WAITS) -> None:
+        """Delete an identity that no row names: now, else a few times later. Its id is in the log by then."""
         try:
             with upstream.extra_time(CLEAN_UP_SECONDS):
                 self._communication.delete_identity(acs_user_id)
         except UpstreamError as error:
-            log.error("identity_orphaned", user=str(user.id), acs_user_id=acs_user_id, reason=error.reason)
+            event = "identity_discard_postponed" if waits else "identity_orphaned"
+            log.error(event, user=str(user.id), acs_user_id=acs_user_id, reason=error.reason)
+            if waits:
+                again = functools.partial(self._discard, user, acs_user_id, waits[1:])
+                self._later.do(again, seconds=waits[0])
 
 
 def _refuse_blocked(identity: Identity) -> None:

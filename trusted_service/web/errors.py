@@ -136,6 +136,6 @@ def _is_retry_after(value: str | None) -> bool:
         return len(value) < 6
     try:
         parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return False
     return True
