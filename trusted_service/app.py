@@ -90,13 +90,9 @@ def build_services(settings: Settings) -> Services:
         access=AccessService(
             identities=identities,
             sessions=sessions,
-<<<<<<< HEAD
-            mapping=Mapping(identities, communication),
+            mapping=Mapping(identities, communication, later),
             directory=directory,
             audit=audit,
-=======
-            mapping=Mapping(identities, communication, later),
->>>>>>> main
             token_scopes=settings.token_scopes,
             token_lifetime_minutes=settings.token_lifetime_minutes,
         ),
