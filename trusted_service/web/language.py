@@ -5,10 +5,12 @@ so there is no compiled file that could be stale.
 """
 
 import gettext as gettext_module
+from datetime import datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+from babel.dates import format_datetime
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from flask import Flask, request
@@ -20,6 +22,9 @@ TRANSLATIONS = Path(__file__).parent.parent / "translations"
 def init_app(app: Flask) -> None:
     app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    app.add_template_filter(moment)
+    app.add_template_filter(action_name)
+    app.add_template_filter(actor_kind)
     app.context_processor(lambda: {"language": language()})
     for name in LANGUAGES:
         _translations(name)
@@ -36,6 +41,39 @@ def gettext(message: str) -> str:
 
 def ngettext(singular: str, plural: str, number: int) -> str:
     return _translations(language()).ngettext(singular, plural, number)
+
+
+def moment(value: datetime) -> str:
+    """A time as people read it, to the minute, in UTC."""
+    return f"{format_datetime(value, 'medium', locale=language())} UTC"
+
+
+def action_name(action: str) -> str:
+    """What the audit trail calls an action, in words."""
+    names = {
+        "block": gettext("Block"),
+        "unblock": gettext("Unblock"),
+        "revoke": gettext("Revoke tokens"),
+        "sign-out": gettext("End all sessions"),
+        "end-session": gettext("End a session"),
+        "delete": gettext("Delete"),
+        "export": gettext("Export"),
+        "identity-created": gettext("Identity created"),
+        "identity-healed": gettext("Identity replaced"),
+    }
+    return names.get(action, action)
+
+
+def actor_kind(kind: str) -> str:
+    """What kind of actor stands behind an event, in words."""
+    names = {
+        "administrator": gettext("administrator"),
+        "application": gettext("application"),
+        "operator": gettext("operator at the command line"),
+        "user": gettext("the user"),
+        "system": gettext("this service"),
+    }
+    return names.get(kind, kind)
 
 
 @cache

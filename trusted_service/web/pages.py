@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint, render_template
 
 from trusted_service.web import csrf
-from trusted_service.web.audience import visitor
+from trusted_service.web.audience import is_administrator, visitor
 from trusted_service.web.context import optional_caller, services
 
 bp = Blueprint("pages", __name__)
@@ -37,4 +37,5 @@ def frame() -> dict[str, Any]:
     return {
         "signed_in_user": None if caller is None else caller.user,
         "csrf_value": None if session is None else csrf.value(session),
+        "administrates": caller is not None and is_administrator(caller),
     }
