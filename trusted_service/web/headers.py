@@ -19,7 +19,7 @@ FIXED = {
 }
 
 FRAMED = ("auth.front_channel_logout",)
-"""Entra ID's sign-out page calls these in a frame. They are empty: there is nothing to be lured into clicking."""
+"""Entra ID's sign-out page calls these in a frame. They are empty: nobody can be lured into clicking."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
