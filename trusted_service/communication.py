@@ -57,7 +57,7 @@ class Communication:
             user, token = self._client.create_user_and_token(
                 list(scopes), token_expires_in=timedelta(minutes=minutes)
             )
-            return user.properties["id"], _access_token(token)
+            return _required(user.properties["id"]), _access_token(token)
 
     def issue_token(self, acs_user_id: str, scopes: tuple[str, ...], minutes: int) -> AccessToken:
         """Raises IdentityGone where the service does not know the identity (any more)."""
@@ -104,7 +104,14 @@ def _noticing_gone() -> Iterator[None]:
         raise
 
 
+def _required(value: object) -> str:
+    """Raises ValueError for what an answer must not leave out: the SDK passes it on as it comes."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("the answer leaves something out")
+    return value
+
+
 def _access_token(token: SdkAccessToken) -> AccessToken:
     # Despite its annotation the SDK hands the service's own text over, with seven fractional digits.
     expires_on = datetime.fromisoformat(str(token.expires_on))
-    return AccessToken(token=token.token, expires_on=expires_on.astimezone(UTC))
+    return AccessToken(token=_required(token.token), expires_on=expires_on.astimezone(UTC))

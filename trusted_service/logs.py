@@ -15,7 +15,7 @@ SILENCED = ("msal", "azure", "urllib3")
 
 
 def configure(log_format: LogFormat) -> None:
-    """Send structlog's and the standard library's records to standard output in this format."""
+    """Send structlog's and the standard library's records to standard error in this format."""
     structlog.configure(
         # Records with plain attributes, which Azure Monitor's handler understands too.
         processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
@@ -34,7 +34,7 @@ def logging_config(log_format: LogFormat) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": _formatter, "log_format": log_format}},
         "handlers": {
-            "console": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}
+            "console": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
         },
         "root": {"level": "INFO", "handlers": ["console"]},
         "loggers": {"gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True}, **silenced},

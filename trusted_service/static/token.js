@@ -10,10 +10,9 @@ button.addEventListener("click", async () => {
   button.disabled = true;
   status.textContent = texts.getting;
   try {
-    const answer = await fetch("/api/token", { method: "POST", headers: { "X-CSRFToken": texts.csrfToken } });
-    const body = await answer.json();
+    const [answer, body] = await getToken();
     if (answer.ok) {
-      show(body);
+      show(body, serverClock(answer));
     } else {
       hide();
       status.textContent = explain(answer, body);
@@ -25,6 +24,29 @@ button.addEventListener("click", async () => {
   }
 });
 
+button.parentElement.hidden = false;
+
+async function getToken() {
+  const [answer, body] = await postToken();
+  if (body.code !== "csrf_failed") return [answer, body];
+  // Another tab has signed in since this page was made: the value of its session is another.
+  const me = await fetch("/api/me");
+  if (!me.ok) return [me, await me.json()];
+  texts.csrfToken = (await me.json()).csrfToken;
+  return postToken();
+}
+
+async function postToken() {
+  const answer = await fetch("/api/token", { method: "POST", headers: { "X-CSRFToken": texts.csrfToken } });
+  return [answer, await answer.json()];
+}
+
+// How far this computer's clock is behind the server's, in milliseconds.
+function serverClock(answer) {
+  const now = Date.parse(answer.headers.get("Date"));
+  return Number.isNaN(now) ? 0 : now - Date.now();
+}
+
 document.getElementById("copy-token").addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(text.value);
@@ -35,14 +57,14 @@ document.getElementById("copy-token").addEventListener("click", async () => {
   }
 });
 
-function show(body) {
+function show(body, behind) {
   text.value = body.token;
   scopes.textContent = body.scopes.join(", ");
   document.getElementById("acs-user-id").textContent = body.user.communicationUserId;
   document.getElementById("no-acs-user-id")?.remove();
   result.hidden = false;
   status.textContent = texts.got;
-  countDown(new Date(body.expiresOn));
+  countDown(new Date(body.expiresOn), behind);
 }
 
 function hide() {
@@ -57,11 +79,11 @@ function explain(answer, body) {
   return /^\d+$/.test(seconds ?? "") ? `${body.detail} ${texts.wait.replace("{seconds}", seconds)}` : body.detail;
 }
 
-function countDown(expiresOn) {
+function countDown(expiresOn, behind) {
   clearInterval(ticking);
   countdown.dateTime = expiresOn.toISOString();
   const tick = () => {
-    const left = Math.round((expiresOn - Date.now()) / 1000);
+    const left = Math.round((expiresOn - Date.now() - behind) / 1000);
     if (left <= 0) {
       hide();
       status.textContent = texts.expired;

@@ -18,6 +18,9 @@ FIXED = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+FRAMED = ("auth.front_channel_logout",)
+"""Entra ID's sign-out page calls these in a frame. They are empty: nobody can be lured into clicking."""
+
 
 def init_app(app: Flask, settings: Settings) -> None:
     app.after_request(_add)
@@ -28,6 +31,8 @@ def init_app(app: Flask, settings: Settings) -> None:
 def _add(response: Response) -> Response:
     response.headers.update(FIXED)
     response.headers["Content-Security-Policy"] = _content_security_policy(response)
+    if request.endpoint in FRAMED:
+        del response.headers["X-Frame-Options"]
     if not (request.endpoint or "").endswith("static") or response.status_code >= 400:
         response.headers["Cache-Control"] = "no-store"
     return response
@@ -43,7 +48,8 @@ def _content_security_policy(response: Response) -> str:
     if response.mimetype == "text/html" and optional_caller() is not None:
         # The sign-out form is answered with a redirect to Entra ID, which form-action has to allow too.
         form_action += f" {services().entra.sign_out_origin()}"
+    frame_ancestors = "*" if request.endpoint in FRAMED else "'none'"
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
+        f"form-action {form_action}; base-uri 'none'; frame-ancestors {frame_ancestors}"
     )
