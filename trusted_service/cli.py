@@ -1,14 +1,16 @@
-"""Operators' commands: `flask --app wsgi …`."""
+"""Operators' commands: `flask --app wsgi …`. Exit 0: done, 1: refused or failed, 2: wrong usage."""
 
 import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from trusted_service.services import Services
+from trusted_service.user_commands import users
 
 
 def init_app(app: Flask) -> None:
     app.cli.add_command(check_config)
+    app.cli.add_command(users)
 
 
 @click.command("check-config")

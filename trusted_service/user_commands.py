@@ -1,0 +1,211 @@
+"""`flask --app wsgi users …`: what administrators' pages do, for operators and their scripts."""
+
+import functools
+import getpass
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, cast
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.table import Table
+
+from trusted_service.directory import UserQuery, parse_status
+from trusted_service.errors import NotFound, TrustedServiceError
+from trusted_service.models import Actor, Identity, UserId
+from trusted_service.representation import unknown_user_json, user_json
+from trusted_service.services import Services
+
+Arguments = ParamSpec("Arguments")
+
+PAGE = 500
+
+users = AppGroup("users", help="See, cut off and erase users.")
+
+
+class UserParameter(click.ParamType[UserId]):
+    """`<tenant id>/<object id>`, or `<object id>` alone where one tenant is allowed."""
+
+    name = "user"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UserId:
+        if isinstance(value, UserId):
+            return value
+        tenant_id, slash, object_id = str(value).rpartition("/")
+        tenants = _services().settings.entra.allowed_tenants
+        if not slash and len(tenants) != 1:
+            self.fail("several tenants are allowed: name the user as <tenant id>/<object id>", param, ctx)
+        try:
+            return UserId.parse(tenant_id if slash else tenants[0], object_id)
+        except ValueError:
+            self.fail("must be <tenant id>/<object id>, or <object id>: both are GUIDs", param, ctx)
+
+
+USER = UserParameter()
+
+
+def command(
+    name: str,
+) -> Callable[[Callable[Concatenate[Services, Arguments], None]], click.Command]:
+    """A command of the group, with `--json`, whose failures are one line and exit code 1."""
+
+    def make(function: Callable[Concatenate[Services, Arguments], None]) -> click.Command:
+        @functools.wraps(function)
+        def run(*arguments: Arguments.args, **options: Arguments.kwargs) -> None:
+            try:
+                function(_services(), *arguments, **options)
+            except NotFound:
+                raise click.ClickException("There is no such user.") from None
+            except TrustedServiceError as error:
+                raise click.ClickException(str(error) or type(error).__name__) from None
+
+        as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+        return users.command(name)(as_json(run))
+
+    return make
+
+
+@command("list")
+@click.option("--q", "text", default="", help="Beginning of a name or user name, object id, or ACS user id.")
+@click.option("--status", type=click.Choice(["active", "blocked"]), default=None)
+def list_users(services: Services, text: str, status: str | None, *, as_json: bool) -> None:
+    """List the users, the newest first."""
+    query = UserQuery(text=text.strip(), status=parse_status(status or ""))
+    found = _all_pages(services, query)
+    if as_json:
+        _print_array(user_json(user) for user in found)
+        return
+    table = Table("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status")
+    for user in found:
+        shown = user_json(user)
+        table.add_row(
+            user.name,
+            user.username,
+            str(user.user_id),
+            shown["communicationUserId"] or "-",
+            shown["lastTokenAt"] or "-",
+            "blocked" if user.blocked else "active",
+        )
+    Console(highlight=False, markup=False).print(table)
+
+
+@command("show")
+@click.argument("user", type=USER)
+def show(services: Services, user: UserId, *, as_json: bool) -> None:
+    """Show one user."""
+    identity = services.directory.find(user)
+    if identity is None:
+        raise NotFound
+    _print_user(user_json(identity), as_json=as_json)
+
+
+@command("block")
+@click.argument("user", type=USER)
+@click.option("--reason", default="", help="For administrators to read.")
+def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> None:
+    """Keep a user out: sessions end, tokens are revoked, no sign-in. They need not have come yet."""
+    services.administration.block(_operator(), user, reason)
+    _print_result(services, user, "Blocked.", as_json=as_json)
+
+
+@command("unblock")
+@click.argument("user", type=USER)
+def unblock(services: Services, user: UserId, *, as_json: bool) -> None:
+    """Let a blocked user in again."""
+    services.administration.unblock(_operator(), user)
+    _print_result(services, user, "Unblocked.", as_json=as_json)
+
+
+@command("revoke")
+@click.argument("user", type=USER)
+def revoke(services: Services, user: UserId, *, as_json: bool) -> None:
+    """Revoke all ACS tokens of a user; it takes up to 15 minutes to reach everywhere."""
+    services.administration.revoke(_operator(), user)
+    _print_result(services, user, "Tokens are revoked.", as_json=as_json)
+
+
+@command("sign-out")
+@click.argument("user", type=USER)
+def sign_out(services: Services, user: UserId, *, as_json: bool) -> None:
+    """End all sessions of a user."""
+    services.administration.sign_out(_operator(), user)
+    _print_result(services, user, "All sessions are ended.", as_json=as_json)
+
+
+@command("delete")
+@click.argument("user", type=USER)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(services: Services, user: UserId, *, yes: bool, as_json: bool) -> None:
+    """Erase a user: sessions, ACS identity and mapping. It cannot be undone; a block stays."""
+    if not yes:
+        click.confirm(f"Erase {user} for good?", abort=True, err=True)
+    existed = services.administration.delete(_operator(), user)
+    _print_result(services, user, "Deleted." if existed else "There was no such user.", as_json=as_json)
+
+
+@command("export")
+@click.argument("user", type=USER, required=False)
+def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
+    """Write all that is stored, of one user or of everybody, as JSON (with or without --json)."""
+    with services.trail.action(_operator(), "export", user):
+        if user is not None:
+            if services.directory.find(user) is None:
+                raise NotFound
+            _print_json(services.administration.export(user))
+        else:
+            _print_array(
+                services.administration.export(identity.user_id) for identity in services.directory.all()
+            )
+
+
+def _services() -> Services:
+    return cast(Services, current_app.extensions["trusted_service"])
+
+
+def _operator() -> Actor:
+    """Who sits at the command line, as the operating system names them."""
+    name = getpass.getuser()
+    return Actor(kind="operator", key=f"{name}@{socket.gethostname()}", name=name)
+
+
+def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
+    place: str | None = ""
+    while place is not None:
+        page = services.directory.page(query, place, size=PAGE)
+        if not page.indexed:
+            click.echo("The search index is incomplete: flask --app wsgi users repair", err=True)
+        yield from page.users
+        place = page.next
+
+
+def _print_result(services: Services, user: UserId, done: str, *, as_json: bool) -> None:
+    if as_json:
+        identity = services.directory.find(user)
+        _print_json(unknown_user_json(user) if identity is None else user_json(identity))
+    else:
+        click.echo(done)
+
+
+def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(user)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in user.items():
+        table.add_row(name, "-" if value in (None, "") else str(value))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_array(values: Iterator[object]) -> None:
+    """Print as they come: everybody may not fit into memory."""
+    click.echo("[", nl=False)
+    for number, value in enumerate(values):
+        click.echo("," * (number > 0) + "\n" + json.dumps(value), nl=False)
+    click.echo("\n]")
