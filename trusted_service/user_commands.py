@@ -78,7 +78,7 @@ def list_users(services: Services, text: str, status: str | None, *, as_json: bo
     if as_json:
         _print_array(user_json(user) for user in found)
         return
-    table = Table("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status")
+    table = Table("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status", box=None)
     for user in found:
         shown = user_json(user)
         table.add_row(
@@ -89,7 +89,7 @@ def list_users(services: Services, text: str, status: str | None, *, as_json: bo
             shown["lastTokenAt"] or "-",
             "blocked" if user.blocked else "active",
         )
-    Console(highlight=False, markup=False).print(table)
+    _print_table(table)
 
 
 @command("show")
@@ -196,7 +196,12 @@ def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in user.items():
         table.add_row(name, "-" if value in (None, "") else str(value))
-    Console(highlight=False, markup=False).print(table)
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    # Wide enough for two ids in a row, whatever the terminal's width: a shortened id is of no use.
+    Console(width=240, highlight=False, markup=False, soft_wrap=True).print(table)
 
 
 def _print_json(value: object) -> None:
