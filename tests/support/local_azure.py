@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,7 @@ class LocalAzure:
                 raise LocalAzureError(self.process.communicate()[1].strip())
             time.sleep(0.02)
         self.env = read_env_file(env_file)
+        shutil.rmtree(folder)  # it holds secrets, and nobody reads it again
         return self
 
     def stop(self) -> None:

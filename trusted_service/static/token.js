@@ -7,7 +7,8 @@ const [button, status, result, text, scopes, countdown] = [
 let ticking;
 
 button.addEventListener("click", async () => {
-  button.disabled = true;
+  if (button.ariaDisabled === "true") return;
+  button.ariaDisabled = "true"; // not disabled, which would take the keyboard's focus away
   status.textContent = texts.getting;
   try {
     const [answer, body] = await getToken();
@@ -20,7 +21,7 @@ button.addEventListener("click", async () => {
   } catch {
     status.textContent = texts.offline;
   } finally {
-    button.disabled = false;
+    button.ariaDisabled = "false";
   }
 });
 

@@ -1,0 +1,28 @@
+"""The throwaway certificate authority behind every TLS endpoint of the local Azure."""
+
+import ssl
+from pathlib import Path
+
+import trustme
+
+
+class Authority:
+    """A CA whose certificate lies in a folder, for `REQUESTS_CA_BUNDLE` and `SSL_CERT_FILE`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the CA kept in `folder`, or make one there."""
+        self.certificate_path = folder / "ca.pem"
+        key_path = folder / "ca-key.pem"
+        if key_path.exists():
+            self._ca = trustme.CA.from_pem(self.certificate_path.read_bytes(), key_path.read_bytes())
+        else:
+            self._ca = trustme.CA(organization_name="Local Azure")
+            self._ca.cert_pem.write_to_path(self.certificate_path)
+            key_path.touch(mode=0o600)
+            self._ca.private_key_pem.write_to_path(key_path)
+
+    def make_server_context(self) -> ssl.SSLContext:
+        """Return a context with a fresh certificate for localhost, 127.0.0.1 and ::1."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        return context

@@ -1,0 +1,52 @@
+"""The parts of the Communication Services stand-in, wired once."""
+
+import base64
+import secrets
+import uuid
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from local_azure.communication.identities import Identities
+from local_azure.communication.limits import Limits
+from local_azure.communication.signatures import Callers
+from local_azure.communication.tokens import AccessTokens
+from local_azure.documents import Members
+from local_azure.entra.registration import IDENTITY_PRINCIPAL_ID
+from local_azure.signing import KeyRing
+from local_azure.store import Store
+
+
+@dataclass(kw_only=True)
+class CommunicationServices:
+    """One resource: its callers, identities and tokens."""
+
+    callers: Callers
+    entra_keys: KeyRing
+    identities: Identities
+    tokens: AccessTokens
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def load(cls, store: Store, entra_keys: KeyRing) -> "CommunicationServices":
+        """Make the parts from what `store` kept; `entra_keys` verify the tokens of Entra ID."""
+        shelf = store.shelf("resource")
+        kept = shelf.find("resource")
+        if kept is None:
+            access_key = base64.b64encode(secrets.token_bytes(64)).decode("ascii")
+            kept = {"id": str(uuid.uuid4()), "accessKey": access_key}
+            shelf.write("resource", kept)
+        members = Members(kept)
+        identities = Identities(store.shelf("identities"), members.text("id"))
+        return cls(
+            callers=Callers(members.text("accessKey"), entra_keys, IDENTITY_PRINCIPAL_ID),
+            entra_keys=entra_keys,
+            identities=identities,
+            tokens=AccessTokens(KeyRing(store.shelf("acs-keys"), "communication.example"), identities),
+        )
+
+
+def get_communication() -> CommunicationServices:
+    """Return the resource that the running app serves."""
+    communication: CommunicationServices = current_app.extensions["communication"]
+    return communication

@@ -1,0 +1,65 @@
+"""The Flask app of the control routes, and those about calls and faults."""
+
+from http import HTTPStatus
+
+from flask import Blueprint, Flask, jsonify
+from flask.typing import ResponseReturnValue
+
+from local_azure.control import communication, entra
+from local_azure.control.state import Controlled, get_controlled, read_document
+from local_azure.faults import Fault
+
+PREFIX = "/control"
+
+bp = Blueprint("control", __name__)
+
+
+def create_app(controlled: Controlled) -> Flask:
+    """Return the app that controls the stand-ins."""
+    app = Flask("local_azure", static_folder=None)
+    app.extensions["controlled"] = controlled
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # only the default provider has it
+    for blueprint in (bp, entra.bp, communication.bp):
+        app.register_blueprint(blueprint, url_prefix=PREFIX)
+    app.register_error_handler(ValueError, _answer_wrong_value)
+    return app
+
+
+@bp.get("/calls")
+def show_calls() -> ResponseReturnValue:
+    """Show how often each operation was called, and the last calls."""
+    return get_controlled().journal.to_json()
+
+
+@bp.delete("/calls")
+def reset_calls() -> ResponseReturnValue:
+    """Forget all calls."""
+    get_controlled().journal.reset()
+    return "", HTTPStatus.NO_CONTENT
+
+
+@bp.post("/faults")
+def plant_fault() -> ResponseReturnValue:
+    """Plant a fault (see `faults.Fault`)."""
+    fault = Fault.from_json(read_document())
+    get_controlled().faults.plant(fault)
+    return fault.to_json(), HTTPStatus.CREATED
+
+
+@bp.get("/faults")
+def show_faults() -> ResponseReturnValue:
+    """Show the faults that are still planted."""
+    return jsonify(get_controlled().faults.to_json())
+
+
+@bp.delete("/faults")
+def clear_faults() -> ResponseReturnValue:
+    """Remove all faults and tamperings, and end the calls that hang."""
+    controlled = get_controlled()
+    controlled.faults.clear()
+    controlled.entra.forge.clear()
+    return "", HTTPStatus.NO_CONTENT
+
+
+def _answer_wrong_value(error: ValueError) -> ResponseReturnValue:
+    return {"error": str(error)}, HTTPStatus.BAD_REQUEST

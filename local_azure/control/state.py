@@ -1,0 +1,44 @@
+"""What the control routes act upon."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flask import current_app, request
+
+from local_azure.communication.service import CommunicationServices
+from local_azure.documents import Members
+from local_azure.entra.service import EntraId
+from local_azure.faults import Faults
+from local_azure.journal import Journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controlled:
+    """The running stand-ins."""
+
+    entra: EntraId
+    communication: CommunicationServices
+    journal: Journal
+    faults: Faults
+    client_certificate_path: Path
+
+
+def get_controlled() -> Controlled:
+    """Return what the running app controls."""
+    controlled: Controlled = current_app.extensions["controlled"]
+    return controlled
+
+
+def read_document() -> dict[str, object]:
+    """Return the JSON object of the request, empty where there is no body; ValueError otherwise."""
+    if not request.get_data():
+        return {}
+    document = request.get_json(force=True, silent=True)
+    if not isinstance(document, dict):
+        raise ValueError("the body must be a JSON object")
+    return document
+
+
+def read_members() -> Members:
+    """Return the members of the request's JSON object."""
+    return Members(read_document())

@@ -1,0 +1,179 @@
+"""Mints ID tokens and access tokens with the claims of the v2.0 endpoint.
+
+Claims: learn.microsoft.com/entra/identity-platform/id-token-claims-reference and
+…/access-token-claims-reference.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from local_azure.encoding import decode_base64url, encode_base64url
+from local_azure.entra.accounts import ADMIN_ROLE, CONTOSO, Account, name_issuer
+from local_azure.entra.registration import (
+    IDENTITY_CLIENT_ID,
+    IDENTITY_PRINCIPAL_ID,
+    SERVICE_PRINCIPAL_ID,
+    WEB_CLIENT_ID,
+)
+from local_azure.entra.scopes import TEAMS_AUDIENCE, Scopes
+from local_azure.entra.tampering import Forge, Tampering, TokenKind
+from local_azure.signing import KeyRing
+
+TOKEN_SECONDS = 3600
+IDENTITY_TOKEN_SECONDS = 86400
+CLOCK_SKEW_SECONDS = 300
+"""Entra ID dates `nbf` and `iat` five minutes back, for clients whose clock is slow."""
+
+Claims = dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a minted token shall differ in from the usual one."""
+
+    lifetime: int = TOKEN_SECONDS
+    tampering: Tampering | None = None
+
+
+USUAL = Wish()
+
+
+class Tokens:
+    """Signs tokens with the current key, tampered where a test asked for it."""
+
+    def __init__(self, keys: KeyRing, forge: Forge, tls_origin: str) -> None:
+        """Mint for the issuers under `tls_origin`."""
+        self._keys = keys
+        self._forge = forge
+        self._tls_origin = tls_origin
+
+    def name_issuer(self, tenant: str) -> str:
+        """Return the issuer of a tenant, or the template of the tenant-independent endpoints."""
+        return name_issuer(self._tls_origin, tenant)
+
+    def mint_id_token(
+        self, account: Account, client_id: str, *, nonce: str | None, sid: str | None, wish: Wish = USUAL
+    ) -> str:
+        """Return the ID token that tells an app who signed in."""
+        claims = self._describe(account, client_id, sid, wish)
+        claims["aud"] = client_id
+        claims["login_hint"] = make_login_hint(account)
+        if nonce is not None:
+            claims["nonce"] = nonce
+        return self._seal("id", claims, wish)
+
+    def mint_access_token(
+        self,
+        account: Account,
+        client_id: str,
+        scopes: Scopes,
+        *,
+        sid: str | None,
+        client_proof: str,
+        wish: Wish = USUAL,
+    ) -> str:
+        """Return the access token for the resource in `scopes`; Graph's is opaque to everybody else.
+
+        `client_proof` is how the client proved itself: 0 not at all, 1 by secret, 2 by certificate.
+        """
+        if scopes.resource == "graph":
+            return f"opaque.{secrets.token_urlsafe(64)}"
+        claims = self._describe(account, client_id, sid, wish)
+        claims |= {"scp": " ".join(scopes.names), "azp": client_id, "azpacr": client_proof}
+        if scopes.resource == "teams":
+            claims |= {"aud": TEAMS_AUDIENCE, "appid": client_id}
+            claims.pop("roles", None)
+        else:
+            claims["aud"] = WEB_CLIENT_ID
+        return self._seal("access", claims, wish)
+
+    def mint_app_token(self, client_proof: str, wish: Wish = USUAL) -> str:
+        """Return the access token of the web app for its own API, with no person in it."""
+        claims = self._start(CONTOSO, wish) | {
+            "aud": WEB_CLIENT_ID,
+            "azp": WEB_CLIENT_ID,
+            "azpacr": client_proof,
+            "idtyp": "app",
+            "oid": SERVICE_PRINCIPAL_ID,
+            "roles": [ADMIN_ROLE],
+            "sub": SERVICE_PRINCIPAL_ID,
+        }
+        return self._seal("access", claims, wish)
+
+    def mint_identity_token(self, resource: str) -> tuple[str, int]:
+        """Return a token of the managed identity for `resource`, and when it expires (epoch seconds)."""
+        expires_on = int(time.time()) + IDENTITY_TOKEN_SECONDS
+        claims = self._start(CONTOSO, USUAL) | {
+            "aud": resource,
+            "azp": IDENTITY_CLIENT_ID,
+            "azpacr": "2",
+            "exp": expires_on,
+            "idtyp": "app",
+            "oid": IDENTITY_PRINCIPAL_ID,
+            "sub": IDENTITY_PRINCIPAL_ID,
+        }
+        return self._keys.current.sign(claims), expires_on
+
+    def _start(self, tenant_id: str, wish: Wish) -> Claims:
+        now = int(time.time())
+        issued = now - CLOCK_SKEW_SECONDS
+        return {
+            "iss": self.name_issuer(tenant_id),
+            "iat": issued,
+            "nbf": issued,
+            "exp": now + wish.lifetime,
+            "aio": secrets.token_urlsafe(48),
+            "rh": f"1.{secrets.token_urlsafe(32)}.",
+            "tid": tenant_id,
+            "uti": secrets.token_urlsafe(16),
+            "ver": "2.0",
+        }
+
+    def _describe(self, account: Account, client_id: str, sid: str | None, wish: Wish) -> Claims:
+        claims = self._start(account.tenant_id, wish) | {
+            "name": account.name,
+            "oid": account.object_id,
+            "preferred_username": account.username,
+            "sub": _make_subject(account, client_id),
+        }
+        if account.roles:
+            claims["roles"] = list(account.roles)
+        if sid is not None:
+            claims["sid"] = sid
+        return claims
+
+    def _seal(self, kind: TokenKind, claims: Claims, wish: Wish) -> str:
+        tampering = wish.tampering or self._forge.take(kind)
+        return self._keys.current.sign(claims) if tampering is None else self._forge.make(claims, tampering)
+
+
+def make_client_info(account: Account) -> str:
+    """Return `client_info`, by which MSAL tells accounts apart."""
+    return _encode_json({"uid": account.object_id, "utid": account.tenant_id})
+
+
+def make_login_hint(account: Account) -> str:
+    """Return the opaque `login_hint` claim, which `logout_hint` and `login_hint` take back."""
+    return "O." + _encode_json({"username": account.username, "tid": account.tenant_id})
+
+
+def read_login_hint(hint: str) -> str:
+    """Return the user name that a `login_hint` claim stands for; any other text stands for itself."""
+    try:
+        return str(json.loads(decode_base64url(hint.removeprefix("O.")))["username"])
+    except (ValueError, KeyError, TypeError):
+        return hint
+
+
+def _make_subject(account: Account, client_id: str) -> str:
+    """Return `sub`: different for each app, always the same for one person and app."""
+    pair = f"{client_id}/{account.tenant_id}/{account.object_id}"
+    return encode_base64url(hashlib.sha256(pair.encode("ascii")).digest())
+
+
+def _encode_json(members: Mapping[str, str]) -> str:
+    return encode_base64url(json.dumps(members).encode("utf-8"))

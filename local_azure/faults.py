@@ -1,0 +1,127 @@
+"""Faults that tests plant: which operation misbehaves, how, and how often."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from local_azure.documents import Members
+
+Kind = Literal["status", "hang", "reset", "delay", "half", "drip", "fail-after-commit"]
+AfterCommit = Literal["status", "reset", "hang"]
+Service = Literal["entra", "acs"]
+
+OPERATIONS: Mapping[Service, tuple[str, ...]] = {
+    "entra": ("discovery", "keys", "authorize", "token", "logout", "msi"),
+    "acs": ("create", "issue", "revoke", "delete", "exchange"),
+}
+ANY = "*"
+
+
+@dataclass(kw_only=True)
+class Fault:
+    """One planted fault; `times` None lasts until it is cleared.
+
+    - status: answers `status` instead of doing the work
+    - hang: never answers; reset: TCP reset; neither does the work
+    - delay: waits `seconds`, then answers as usual
+    - half: does the work, then sends full headers and half of the body
+    - drip: sends headers, then one byte each `seconds` for ever; the work is not done
+    - fail-after-commit: does the work, then answers `status`, resets or hangs as `then` says
+    """
+
+    service: Service
+    operation: str
+    kind: Kind
+    times: int | None = 1
+    skip: int = 0
+    status: int = 500
+    retry_after: str | None = None
+    seconds: float = 1.0
+    body: object = None
+    code: str | None = None
+    then: AfterCommit = "status"
+    cleared: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, object]) -> "Fault":
+        """Read a fault from a control request; ValueError names what is wrong with it."""
+        members = Members(document)
+        service: Service = members.one_of("service", get_args(Service))
+        return cls(
+            service=service,
+            operation=members.one_of("operation", (ANY, *OPERATIONS[service]), ANY),
+            kind=members.one_of("kind", get_args(Kind)),
+            times=members.optional_integer("times", 1),
+            skip=members.integer("skip", 0),
+            status=members.integer("status", 500),
+            retry_after=members.optional_text("retryAfter"),
+            seconds=members.number("seconds", 1.0),
+            body=document.get("body"),
+            code=members.optional_text("code"),
+            then=members.one_of("then", get_args(AfterCommit), "status"),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fault with what is left of it."""
+        return {
+            "service": self.service,
+            "operation": self.operation,
+            "kind": self.kind,
+            "times": self.times,
+            "skip": self.skip,
+            "status": self.status,
+            "retryAfter": self.retry_after,
+            "seconds": self.seconds,
+            "body": self.body,
+            "code": self.code,
+            "then": self.then,
+        }
+
+    def matches(self, service: str, operation: str) -> bool:
+        """Tell whether a call of this operation meets the fault."""
+        return self.service == service and self.operation in {operation, ANY}
+
+
+class Faults:
+    """The faults that are planted now, first come, first served."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._lock = threading.Lock()
+        self._planted: list[Fault] = []
+        self._all_cleared = threading.Event()
+
+    def plant(self, fault: Fault) -> None:
+        """Let the next matching calls meet `fault`."""
+        with self._lock:
+            fault.cleared = self._all_cleared
+            self._planted.append(fault)
+
+    def take(self, service: str, operation: str) -> Fault | None:
+        """Return the fault that this call meets, or None, and use it up once."""
+        with self._lock:
+            for fault in self._planted:
+                if not fault.matches(service, operation):
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    return None
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times <= 0:
+                        self._planted.remove(fault)
+                return fault
+            return None
+
+    def clear(self) -> None:
+        """Remove all faults and end the calls that hang, drip or wait."""
+        with self._lock:
+            self._planted.clear()
+            self._all_cleared.set()
+            self._all_cleared = threading.Event()
+
+    def to_json(self) -> list[dict[str, object]]:
+        """Return the planted faults."""
+        with self._lock:
+            return [fault.to_json() for fault in self._planted]

@@ -1,0 +1,208 @@
+"""What `make run` starts: the local Azure, then the service under gunicorn, until Ctrl-C.
+
+`python -m local_azure.run [--data DIR]` exits with 0 when it was asked to stop (SIGINT, SIGTERM, SIGHUP),
+and with 1 after one plain line when something cannot start or ends by itself. It leaves no process behind.
+"""
+
+import argparse
+import errno
+import fcntl
+import http.client
+import json
+import math
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from local_azure.supervision import RunError, StopAskedError, StopSignals, start_program
+
+START_SECONDS = 60
+# Requests under way may end, but a connection that a browser opened in advance, and gunicorn waits for in
+# vain, is not worth waiting for.
+STOP_SERVICE_SECONDS = 3
+# Azurite writes its tables to disk.
+STOP_AZURE_SECONDS = 15
+# Loopback only; browsers take `localhost` to be either of these.
+HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m local_azure.run", description="Run the service locally.")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".local"), help="folder for what outlives a restart"
+    )
+    data = parser.parse_args().data.absolute()
+    try:
+        run(StopSignals(), read_port(), data)
+    except StopAskedError:
+        say(f"Stopped. The data is kept in {data}.")
+    except (RunError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def run(signals: StopSignals, port: int, data: Path) -> None:
+    """Run until asked to stop (StopAskedError) or something ends by itself (RunError)."""
+    public_url = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
+    with ExitStack() as reserved:
+        hosts = reserve_port(port, reserved)
+        with keep_to_oneself(data), ExitStack() as running:
+            env_file = data / "azure.env"
+            env_file.unlink(missing_ok=True)
+            azure = running.enter_context(
+                start_program(
+                    local_azure_command(data, env_file, public_url),
+                    os.environ,
+                    stop_seconds=STOP_AZURE_SECONDS,
+                )
+            )
+            signals.wait(env_file.exists, {"local Azure": azure}, START_SECONDS)
+            settings = dict(line.split("=", 1) for line in env_file.read_text(encoding="utf-8").splitlines())
+            accounts = describe_accounts(settings)
+            environment = make_environment(settings, public_url, read_secret_key(data / "secret-key"))
+
+            reserved.close()
+            service = running.enter_context(
+                start_program(service_command(hosts, port), environment, stop_seconds=STOP_SERVICE_SECONDS)
+            )
+            both = {"service": service, "local Azure": azure}
+            signals.wait(lambda: is_healthy(port), both, START_SECONDS)
+            say(f"\nReady: {public_url}\n\nAccounts to sign in with, none has a password:\n{accounts}\n")
+            say("Ctrl-C stops everything.\n")
+            signals.wait(lambda: False, both, math.inf)
+
+
+def local_azure_command(data: Path, env_file: Path, public_url: str) -> list[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "local_azure",
+        "--env-file",
+        str(env_file),
+        "--data",
+        str(data / "azure"),
+    ]
+    return [*command, "--front-channel-logout-url", f"{public_url}/auth/front-channel-logout"]
+
+
+def service_command(hosts: list[str], port: int) -> list[str]:
+    binds = [f"--bind=[{host}]:{port}" if ":" in host else f"--bind={host}:{port}" for host in hosts]
+    return [sys.executable, "-m", "gunicorn", "wsgi:app", *binds]
+
+
+def read_port() -> int:
+    """The port of the service, from PORT; RunError when that is none."""
+    text = os.environ.get("PORT") or "8000"
+    if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
+        return int(text)
+    raise RunError(f"PORT is {text!r}, not a port number from 1 to 65535.")
+
+
+def reserve_port(port: int, reserved: ExitStack) -> list[str]:
+    """Bind `port` on each loopback address there is, so that nothing else takes it, and return those.
+
+    Raises RunError where another program has it, or this user may not have it.
+    """
+    hosts = []
+    for host, family in HOSTS.items():
+        try:
+            listener = reserved.enter_context(socket.socket(family))
+            # As gunicorn does: connections of an earlier run that are not quite gone don't count.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                other = f"PORT={port + 1} make run"
+                raise RunError(
+                    f"Port {port} is taken by another program; take another port: {other}"
+                ) from error
+            if error.errno == errno.EACCES:
+                raise RunError(f"Port {port} takes root; take another port: PORT=8000 make run") from error
+            if family == socket.AF_INET:
+                raise
+        else:
+            hosts.append(host)
+    return hosts
+
+
+@contextmanager
+def keep_to_oneself(data: Path) -> Iterator[None]:
+    """Make the folder, and let no other run use it meanwhile: two Azurites would ruin each other's tables."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            other = "LOCAL_DATA=.local-2 make run"
+            raise RunError(
+                f"Another run keeps its data in {data}; stop it, or take another folder: {other}"
+            ) from error
+        yield
+
+
+def make_environment(settings: Mapping[str, str], public_url: str, secret_key: str) -> dict[str, str]:
+    """The service's environment: ours, except where the caller's has the variable, or its `_FILE` form."""
+    made = {**settings, "PUBLIC_URL": public_url, "SECRET_KEY": secret_key, "LOG_FORMAT": "text"}
+    del made["LOCAL_AZURE_CONTROL_URL"]
+    caller = {name for name, value in os.environ.items() if value}
+    wanted = {name: value for name, value in made.items() if not {name, f"{name}_FILE"} & caller}
+    # No other CA and no proxy leads to the local Azure, so here the caller's values would only break it.
+    trust = {name: settings[name] for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
+    direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
+    return {**os.environ, **wanted, **trust, **direct}
+
+
+def read_secret_key(path: Path) -> str:
+    """The key that this folder's sessions are signed with, made once and readable by its owner alone."""
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(secrets.token_urlsafe(48), encoding="ascii")
+        new.replace(path)
+    return path.read_text(encoding="ascii")
+
+
+def is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def describe_accounts(settings: Mapping[str, str]) -> str:
+    """One line for each account of the local Entra ID, with what it is for."""
+    control = urlsplit(settings["LOCAL_AZURE_CONTROL_URL"])
+    connection = http.client.HTTPConnection(control.netloc, timeout=10)
+    connection.request("GET", f"{control.path}/accounts")
+    accounts = json.load(connection.getresponse())
+    connection.close()
+    allowed = settings["ENTRA_ALLOWED_TENANTS"].split(",")
+    lines = []
+    for account in accounts:
+        if account["tenantId"] not in allowed:
+            purpose = "of a tenant that is not allowed: turned away"
+        elif account["roles"]:
+            purpose = f"administrator ({', '.join(account['roles'])}): may open /admin"
+        else:
+            purpose = "user"
+        lines.append(f"  {account['username']:<24}  {purpose}")
+    return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Runs the stand-ins: servers in this process, and Azurite beside it."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_azure.authority import Authority
+from local_azure.azurite import Azurite
+from local_azure.communication.app import create_app as create_communication_app
+from local_azure.communication.service import CommunicationServices
+from local_azure.control.app import PREFIX
+from local_azure.control.app import create_app as create_control_app
+from local_azure.control.state import Controlled
+from local_azure.entra.accounts import CONTOSO
+from local_azure.entra.app import create_app as create_entra_app
+from local_azure.entra.registration import WebRegistration
+from local_azure.entra.service import EntraId
+from local_azure.faults import Faults
+from local_azure.journal import Journal
+from local_azure.servers import LoopbackServer
+from local_azure.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalAzure:
+    """All parts, running: the settings that lead to them, and the one part that may die by itself."""
+
+    settings: dict[str, str]
+    azurite: Azurite
+
+
+@contextlib.contextmanager
+def run_local_azure(
+    data: Path | None, *, redirect_uris: Sequence[str] = (), front_channel_logout_url: str | None = None
+) -> Iterator[LocalAzure]:
+    """Start everything, stop everything at the end; what it learns is kept in `data` where that is given.
+
+    AzuriteError when Azurite is not installed or does not start, OSError when `data` cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-azure-")))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # First, since it takes the longest to come up.
+        azurite = stack.enter_context(contextlib.closing(Azurite(folder / "azurite" if data else None)))
+        store = Store(folder / "local-azure.sqlite3" if data else None)
+        stack.callback(store.close)
+        authority = Authority(folder)
+        context = authority.make_server_context()
+        tls, acs = LoopbackServer(context), LoopbackServer(context)
+        pages, control = LoopbackServer(), LoopbackServer()
+        entra = EntraId.load(store, tls_origin=tls.origin, page_origin=pages.origin)
+        web = entra.registrations.web
+        web.redirect_uris += tuple(redirect_uris)
+        web.front_channel_logout_url = front_channel_logout_url
+        communication = CommunicationServices.load(store, entra.keys)
+        journal, faults = Journal(), Faults()
+        controlled = Controlled(
+            entra=entra,
+            communication=communication,
+            journal=journal,
+            faults=faults,
+            client_certificate_path=_write_client_certificate(folder, web),
+        )
+        entra_app = create_entra_app(entra, journal, faults)
+        for server, app in (
+            (tls, entra_app),
+            (pages, entra_app),
+            (acs, create_communication_app(communication, journal, faults)),
+            (control, create_control_app(controlled)),
+        ):
+            server.start(app)
+            stack.callback(server.stop)
+        stack.callback(faults.clear)  # before the servers stop: calls that hang end
+        azurite.wait_until_ready()
+        certificate_path = str(authority.certificate_path.resolve())
+        settings = {
+            "ENTRA_AUTHORITY": f"{tls.origin}/organizations",
+            "ENTRA_CLIENT_ID": web.client_id,
+            "ENTRA_CLIENT_SECRET": web.secret,
+            "ENTRA_ALLOWED_TENANTS": CONTOSO,
+            "COMMUNICATION_SERVICES_CONNECTION_STRING": (
+                f"endpoint={acs.origin}/;accesskey={communication.callers.access_key}"
+            ),
+            "TABLE_STORAGE_CONNECTION_STRING": azurite.connection_string,
+            "REQUESTS_CA_BUNDLE": certificate_path,
+            "SSL_CERT_FILE": certificate_path,
+            "LOCAL_AZURE_CONTROL_URL": f"http://127.0.0.1:{control.port}{PREFIX}",
+        }
+        yield LocalAzure(settings=settings, azurite=azurite)
+
+
+def _write_client_certificate(folder: Path, web: WebRegistration) -> Path:
+    """Write certificate and private key as `ENTRA_CLIENT_CERTIFICATE_PATH` wants them."""
+    path = folder / "client.pem"
+    path.touch(mode=0o600)
+    path.write_text(web.certificate.private_pem + web.certificate.certificate_pem, encoding="ascii")
+    return path

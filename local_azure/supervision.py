@@ -1,0 +1,82 @@
+"""Starts the programs that a run is made of, watches them, and stops them in order."""
+
+import ctypes
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
+
+
+class RunError(Exception):
+    """The service cannot run; the message is the line that the user sees."""
+
+
+class StopAskedError(Exception):
+    """Somebody asked us to stop."""
+
+
+class StopSignals:
+    """Remembers that a signal asked us to stop; further ones change nothing, so that all ends in order."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._remember)
+
+    def _remember(self, *_: object) -> None:
+        self.asked = True
+
+    def wait(
+        self, ready: Callable[[], bool], processes: Mapping[str, subprocess.Popen[bytes]], seconds: float
+    ) -> None:
+        """Return once `ready()`; StopAskedError on a signal, RunError when a process ends or time is up."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.asked:
+                raise StopAskedError
+            for name, process in processes.items():
+                if process.poll() is not None:
+                    raise RunError(f"The {name} ended by itself (exit code {process.returncode}).")
+            if time.monotonic() > deadline:
+                raise RunError(f"The {' and the '.join(processes)} did not answer within {seconds} s.")
+            time.sleep(0.1)
+
+
+@contextmanager
+def start_program(
+    command: list[str], env: Mapping[str, str], *, stop_seconds: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` from the root of the project, and stop it at the end, by force after `stop_seconds`.
+
+    In a session of its own: the Ctrl-C of a terminal reaches us alone, and we stop things in order.
+    """
+    die_with_us = functools.partial(_die_with_parent, os.getpid()) if _libc else None
+    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, preexec_fn=die_with_us)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(stop_seconds)
+        # Whoever of its session outlived it, or didn't end in time.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask the kernel, in the child, for a SIGTERM when the parent ends, be it by SIGKILL (prctl(2))."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)

@@ -1,0 +1,47 @@
+"""A local Azure for the tests of this folder alone: they break it in ways that others would notice."""
+
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.local_azure.flows import EntraFlow
+from tests.local_azure.resource import Resource
+from tests.support.local_azure import LocalAzure
+
+
+@pytest.fixture(scope="session")
+def running_azure() -> Iterator[LocalAzure]:
+    """A local Azure that runs through the whole session."""
+    with LocalAzure(redirect_uris=["https://app.example/callback"]) as azure:
+        yield azure
+
+
+@pytest.fixture
+def local_azure(running_azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
+    """The local Azure, its CA trusted by every SDK, with nothing broken and nothing counted."""
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, running_azure.env[name])
+    running_azure.clear_faults()
+    running_azure.reset_calls()
+    yield running_azure
+    running_azure.clear_faults()
+
+
+@pytest.fixture
+def browser(local_azure: LocalAzure) -> Iterator[requests.Session]:
+    """A browser without cookies."""
+    with local_azure.make_session() as session:
+        yield session
+
+
+@pytest.fixture
+def flow(local_azure: LocalAzure, browser: requests.Session) -> EntraFlow:
+    """Sign-in by hand, for what MSAL would not send."""
+    return EntraFlow(local_azure, browser)
+
+
+@pytest.fixture
+def resource(local_azure: LocalAzure, browser: requests.Session) -> Resource:
+    """The Communication Services resource, called by hand."""
+    return Resource(local_azure, browser)

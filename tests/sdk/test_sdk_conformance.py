@@ -1,0 +1,98 @@
+"""Runs the tests that ship with azure-communication-identity against the local Azure, over TLS."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.local_azure import LocalAzure
+
+SDK = "azure-communication-identity"
+VERSION = "1.5.0"
+TESTS = 98
+# The SDK's asynchronous tests need these; the project itself does not.
+EXTRAS = ("aiohttp==3.13.2", "python-dateutil==2.9.0.post0")
+SHIM = Path(__file__).parent / "shim"
+ACCOUNT = "alice@contoso.example"
+
+
+@pytest.fixture
+def sdk_folder(pytestconfig: pytest.Config) -> Path:
+    """The unpacked source of the SDK, with `extras` beside it; downloaded once."""
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir(f"{SDK}-{VERSION}")
+    ready = folder / "ready"
+    if not ready.exists():  # a download that was cut off has not made it
+        run_pip("download", "--no-deps", "--no-binary", ":all:", f"{SDK}=={VERSION}", "--dest", str(folder))
+        run_pip("install", "--upgrade", "--target", str(folder / "extras"), *EXTRAS)
+        with tarfile.open(folder / f"{SDK}-{VERSION}.tar.gz") as archive:
+            # Debian 12's Python does not know the filter yet.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(folder)  # noqa: S202 (the SDK's own package, by pip)
+        ready.touch()
+    return folder
+
+
+@pytest.mark.timeout(600)
+def test_tests_of_the_sdk_pass_against_local_azure(sdk_folder: Path) -> None:
+    tests = sdk_folder / f"{SDK}-{VERSION}" / "tests"
+    with LocalAzure() as azure:
+        answer = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider"),
+                *("--rootdir", str(tests), "-p", "no:socket"),
+                *sorted(str(path) for path in tests.glob("test_communication_identity_client*.py")),
+            ],
+            cwd=tests,
+            env=make_environment(azure, sdk_folder / "extras"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        identities = len(azure.list_identities())
+        calls = azure.count_calls("acs")
+    assert answer.returncode == 0, answer.stdout
+    assert re.search(rf"^{TESTS} passed", answer.stdout, re.MULTILINE), answer.stdout
+    # They spoke to the stand-in, and not to nobody: the asynchronous ones too.
+    assert calls["create"] > TESTS / 2
+    assert calls["exchange"] >= 20
+    assert identities > 0
+
+
+def make_environment(azure: LocalAzure, extras: Path) -> dict[str, str]:
+    """Return the variables by which the SDK's tests find a live service."""
+    app = azure.get_app()
+    expired, _ = azure.mint_tokens(username=ACCOUNT, scope="teams", lifetimeSeconds=-60)
+    return {
+        **os.environ,
+        **azure.env,
+        "PYTHONPATH": os.pathsep.join((str(SHIM), str(extras))),
+        "COMMUNICATION_LIVETEST_DYNAMIC_CONNECTION_STRING": azure.env[
+            "COMMUNICATION_SERVICES_CONNECTION_STRING"
+        ],
+        "COMMUNICATION_M365_APP_ID": app.client_id,
+        "COMMUNICATION_M365_AAD_AUTHORITY": app.tls_origin,
+        "COMMUNICATION_M365_AAD_TENANT": "organizations",
+        "COMMUNICATION_MSAL_USERNAME": ACCOUNT,
+        "COMMUNICATION_MSAL_PASSWORD": "not asked for",
+        "COMMUNICATION_EXPIRED_TEAMS_TOKEN": expired,
+        # DefaultAzureCredential finds the managed identity by these.
+        "AZURE_CLIENT_ID": app.identity_client_id,
+        "IDENTITY_ENDPOINT": app.identity_endpoint,
+        "IDENTITY_HEADER": app.identity_header,
+    }
+
+
+def run_pip(*arguments: str) -> None:
+    """Run pip for this environment, the base Python's where the environment was made without."""
+    pip = [sys.executable, "-m", "pip"]
+    if importlib.util.find_spec("pip") is None:
+        pip = [str(Path(sys.base_prefix, "bin", "python3")), "-m", "pip", "--python", sys.executable]
+    options = ["--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *arguments, *options], check=True, timeout=300)

@@ -1,0 +1,23 @@
+"""Installs Debian packages where that needs no password."""
+
+import os
+import shutil
+
+from tools.steps import Log, StepError, say
+
+
+def install_package(package: str, log: Log) -> None:
+    """Install `package` by apt-get, as root or through a sudo that asks nothing.
+
+    Raises StepError where neither is possible, and where apt-get fails.
+    """
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if shutil.which("apt-get") is None or not log.run(*as_root, "true"):
+        raise StepError(f"install {package} by hand (on Debian, as root: apt-get install {package}).")
+    say(f"Installing the Debian package {package}; this is done once.")
+    # env after sudo, which does not hand variables on.
+    apt_get = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    # An update that fails in part (one source is down) may do all the same.
+    log.run(*apt_get, "update")
+    if not log.run(*apt_get, "install", "-y", "--no-install-recommends", package):
+        raise StepError(f"apt-get could not install {package} ({log.last_error()}): see {log.path}.")

@@ -1,0 +1,69 @@
+"""Makes .venv anew with the packages of requirements-dev.txt; the stamp .venv/.installed is its last act.
+
+It always starts from nothing: an installation that was killed half-way, and packages that are no longer
+wanted, leave nothing behind.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tools.debian import install_package
+from tools.steps import Log, StepError, is_current, only_one, run_step, say
+
+VENV = Path(".venv")
+STAMP = VENV / ".installed"
+REQUIREMENTS = Path("requirements-dev.txt")
+PYTHON = str(VENV / "bin" / "python")
+
+
+def install_environment() -> None:
+    """Make the environment, unless another process just did; raises StepError when it can't be made."""
+    with only_one(REQUIREMENTS) as lock:
+        if is_current(STAMP, REQUIREMENTS):
+            return
+        say("Installing the Python packages into .venv; this is done once and takes a minute or two.")
+        STAMP.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(VENV)
+        VENV.mkdir()
+        log = Log(VENV / "install.log", lock)
+        make_venv(log)
+        # Wheels only: no compiler is needed, and nothing of a package runs while it is installed.
+        pinned = ("--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS))
+        install_packages([PYTHON, "-m", "pip"], pinned, log)
+        STAMP.touch()
+
+
+def make_venv(log: Log) -> None:
+    """Make a virtual environment that has pip; raises StepError where this Python can't."""
+    venv = (sys.executable, "-m", "venv", str(VENV))
+    if log.run(*venv):
+        return
+    # Debian keeps what puts pip into a new environment in a package of its own; the system's pip can do it.
+    system_pip = (sys.executable, "-m", "pip", "--python", PYTHON)
+    if log.run(*venv, "--without-pip") and log.run(*system_pip, "--version"):
+        install_packages(system_pip, ("pip",), log)
+        return
+    package = f"python3.{sys.version_info.minor}-venv"
+    try:
+        install_package(package, log)
+    except StepError as error:
+        raise StepError(f"This Python cannot make virtual environments: {error}") from error
+    if not log.run(*venv):
+        raise StepError(
+            f"{sys.executable} cannot make virtual environments ({log.last_error()}): see {log.path}."
+        )
+
+
+def install_packages(pip: Sequence[str], packages: Sequence[str], log: Log) -> None:
+    """Install without questions; raises StepError when a package can't be had."""
+    quiet = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
+    if not log.run(*pip, "install", *quiet, *packages):
+        raise StepError(f"The Python packages could not be downloaded ({log.last_error()}): see {log.path}.")
+
+
+if __name__ == "__main__":
+    run_step(install_environment)

