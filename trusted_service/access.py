@@ -15,6 +15,7 @@ from trusted_service.mapping import Mapping
 from trusted_service.models import SYSTEM, Caller, IssuedToken, Session, SessionOrigin, User, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
+from trusted_service.usage import SIGN_IN, TOKEN, UsageCounter
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,7 @@ class AccessService:
         mapping: Mapping,
         directory: Directory,
         audit: AuditTrail,
+        usage: UsageCounter,
         token_scopes: tuple[str, ...],
         token_lifetime_minutes: int,
     ) -> None:
@@ -41,6 +43,7 @@ class AccessService:
         self._mapping = mapping
         self._directory = directory
         self._audit = audit
+        self._usage = usage
         self._token_scopes = token_scopes
         self._token_lifetime_minutes = token_lifetime_minutes
 
@@ -68,6 +71,7 @@ class AccessService:
             raise
         if identity is not None and (identity.name, identity.username) != (user.name, user.username):
             self._identities.note_names(user)
+        self._usage.count(SIGN_IN)
         return session_id
 
     def note_sign_in(self, user_id: UserId) -> None:
@@ -119,18 +123,21 @@ class AccessService:
         session = caller.session
         try:
             if session is not None and session.acs_user_id is not None:
-                return self._mapping.issue(caller.user, session.acs_user_id, scopes, minutes)
-            return self._mapping.issue_mapped(
-                caller.user,
-                caller.identity if session is None else self._identities.find(caller.user.id),
-                scopes,
-                minutes,
-                still_signed_in=lambda: session is None or self._sessions.exists(session.key),
-            )
+                issued = self._mapping.issue(caller.user, session.acs_user_id, scopes, minutes)
+            else:
+                issued = self._mapping.issue_mapped(
+                    caller.user,
+                    caller.identity if session is None else self._identities.find(caller.user.id),
+                    scopes,
+                    minutes,
+                    still_signed_in=lambda: session is None or self._sessions.exists(session.key),
+                )
         except NotSignedIn:
             if session is not None:
                 self._sessions.end(session.key)
             raise
+        self._usage.count(TOKEN)
+        return issued
 
     def note_use(self, caller: Caller, issued: IssuedToken | None) -> None:
         """Write down what a request did. Comes after its answer, and never fails it."""

@@ -29,7 +29,10 @@ from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionLimits, SessionTable
 from trusted_service.storage.tables import open_tables
+from trusted_service.storage.usage import UsageTable
 from trusted_service.storage.user_index import UserIndex
+from trusted_service.usage import UsageCounter
+from trusted_service.usage_history import UsageHistory
 
 CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
@@ -84,6 +87,8 @@ def build_services(settings: Settings) -> Services:
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     directory = Directory(identities, UserIndex(open_table("userindex")))
+    usage_table = UsageTable(open_table("usage"))
+    usage = UsageCounter(usage_table)
     return Services(
         settings=settings,
         entra=sign_in,
@@ -93,6 +98,7 @@ def build_services(settings: Settings) -> Services:
             mapping=Mapping(identities, communication, later),
             directory=directory,
             audit=audit,
+            usage=usage,
             token_scopes=settings.token_scopes,
             token_lifetime_minutes=settings.token_lifetime_minutes,
         ),
@@ -114,6 +120,8 @@ def build_services(settings: Settings) -> Services:
         audit=audit_table,
         trail=audit,
         sessions=sessions,
+        usage=usage,
+        usage_history=UsageHistory(usage_table),
         readiness=Readiness(
             {
                 "entraId": sign_in.check,

@@ -12,6 +12,8 @@ from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.readiness import Readiness
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.sessions import SessionTable
+from trusted_service.usage import UsageCounter
+from trusted_service.usage_history import UsageHistory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,4 +29,6 @@ class Services:
     audit: AuditTable
     trail: AuditTrail
     sessions: SessionTable
+    usage: UsageCounter
+    usage_history: UsageHistory
     readiness: Readiness

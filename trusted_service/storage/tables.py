@@ -106,6 +106,11 @@ class Table:
         """All rows of one partition, in the order of their keys."""
         return self._query("PartitionKey eq @partition", {"partition": partition}, None)
 
+    def partitions(self, first: str, last: str) -> Iterator[Row]:
+        """All rows of the partitions from `first` to `last`, both included, in the order of their keys."""
+        condition = "PartitionKey ge @first and PartitionKey le @last"
+        return self._query(condition, {"first": first, "last": last}, None)
+
     def range(
         self, partition: str, *, after: str = "", below: str = "", limit: int, equal: Columns | None = None
     ) -> list[Row]:

@@ -19,7 +19,9 @@ from trusted_service.web import (
     health,
     language,
     pages,
+    refusals,
     request_log,
+    usage,
 )
 from trusted_service.web.limits import limiter
 
@@ -27,6 +29,7 @@ from trusted_service.web.limits import limiter
 def init_app(app: Flask, settings: Settings) -> None:
     """Register everything that answers requests. The order of the hooks matters: log, who, how often."""
     request_log.init_app(app)
+    refusals.init_app(app)
     errors.init_app(app)
     headers.init_app(app, settings)
     language.init_app(app)
@@ -37,6 +40,16 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True
     app.config["RATELIMIT_STORAGE_URI"] = settings.rate_limit_storage_uri
     limiter.init_app(app)
-    for blueprint in (pages.bp, account.bp, auth.bp, api.bp, admin.bp, audit.bp, admin_api.bp, health.bp):
+    for blueprint in (
+        pages.bp,
+        account.bp,
+        auth.bp,
+        api.bp,
+        admin.bp,
+        audit.bp,
+        usage.bp,
+        admin_api.bp,
+        health.bp,
+    ):
         app.register_blueprint(blueprint)
     audience.require_one_for_each_route(app)

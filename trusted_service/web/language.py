@@ -5,17 +5,20 @@ so there is no compiled file that could be stale.
 """
 
 import gettext as gettext_module
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-from babel.dates import format_datetime
+from babel.dates import format_date, format_datetime, format_skeleton
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 from flask import Flask, request
 
 LANGUAGES = ("en", "fr")
+LOCALES = {"en": "en_GB", "fr": "fr_FR"}
+"""How dates and numbers are written."""
 TRANSLATIONS = Path(__file__).parent.parent / "translations"
 
 
@@ -23,6 +26,8 @@ def init_app(app: Flask) -> None:
     app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     app.add_template_filter(moment)
+    app.add_template_filter(day_name)
+    app.add_template_filter(number)
     app.add_template_filter(action_name)
     app.add_template_filter(actor_kind)
     app.context_processor(lambda: {"language": language()})
@@ -45,7 +50,22 @@ def ngettext(singular: str, plural: str, number: int) -> str:
 
 def moment(value: datetime) -> str:
     """A time as people read it, to the minute, in UTC."""
-    return f"{format_datetime(value, 'medium', locale=language())} UTC"
+    return f"{format_datetime(value, 'medium', locale=LOCALES[language()])} UTC"
+
+
+def day_name(value: date) -> str:
+    """A day as people read it."""
+    return format_date(value, "medium", locale=language())
+
+
+def short_day(value: date) -> str:
+    """A day where the year goes without saying."""
+    return format_skeleton("MMMd", value, locale=language())
+
+
+def number(value: int) -> str:
+    """A number with its thousands apart."""
+    return format_decimal(value, locale=language())
 
 
 def action_name(action: str) -> str:
