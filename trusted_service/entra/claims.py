@@ -8,6 +8,7 @@ https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 
@@ -49,9 +50,11 @@ def verify(
     if claims.get("ver") != "2.0":
         raise TokenInvalid("version")
     tenant_id = _guid(claims, "tid")
-    if claims["iss"] != endpoints.issuer_of(tenant_id):
+    issuer = claims["iss"]
+    # Where the authority is one tenant, its issuer names that one whatever `tid` says: both must.
+    if issuer != endpoints.issuer_of(tenant_id) or tenant_id not in urlsplit(issuer).path.split("/"):
         raise TokenInvalid("issuer")
-    if key.issuer is not None and claims["iss"] != key.issuer.replace("{tenantid}", tenant_id):
+    if key.issuer is not None and issuer != key.issuer.replace("{tenantid}", tenant_id):
         raise TokenInvalid("key-issuer")
     return claims
 

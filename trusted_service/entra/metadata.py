@@ -104,7 +104,8 @@ class Metadata:
 
     def _fetch_keys(self) -> dict[str, SigningKey]:
         keys = {}
-        for entry in self._http.get(self.endpoints().jwks_uri).json().get("keys") or []:
+        published = self._http.get(self.endpoints().jwks_uri).json().get("keys")
+        for entry in published if isinstance(published, list) else []:
             try:
                 keys[str(entry["kid"])] = SigningKey(jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
             except (jwt.PyJWTError, KeyError, TypeError, AttributeError):

@@ -28,8 +28,18 @@ Flow = dict[str, Any]
 LONGEST_TEXT = 1024
 """Of a `sid` or `login_hint`: opaque to us, and no longer than this."""
 
-OUR_FAULT = ("invalid_client", "unauthorized_client", "temporarily_unavailable", "server_error")
-"""Errors of the token endpoint that are no fault of the person who signs in: RFC 6749 section 5.2."""
+SIGN_IN_ERRORS = (
+    "invalid_grant",
+    "access_denied",
+    "consent_required",
+    "interaction_required",
+    "login_required",
+)
+"""Errors of the token endpoint that this one sign-in has brought on; any other is Entra ID's or ours.
+
+https://www.rfc-editor.org/rfc/rfc6749.html#section-5.2
+https://openid.net/specs/openid-connect-core-1_0.html#AuthError
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +126,7 @@ class EntraSignIn:
 
     def _signed_in(self, id_token: object) -> SignedIn:
         if not isinstance(id_token, str):
-            raise SignInFailed("id-token-missing")
+            raise UpstreamUnavailable(SERVICE, "token endpoint: no ID token")
         try:
             verified = claims.verify(
                 id_token,
@@ -166,9 +176,9 @@ class _MsalHttp:
 
 def _failure(answer: Mapping[str, object]) -> SignInFailed | UpstreamUnavailable:
     error = str(answer.get("error"))[:64]
-    if error in OUR_FAULT:
-        return UpstreamUnavailable(SERVICE, error)
-    return SignInFailed(f"token-endpoint-{error}")
+    if error in SIGN_IN_ERRORS:
+        return SignInFailed(f"token-endpoint-{error}")
+    return UpstreamUnavailable(SERVICE, f"token endpoint: {error}")
 
 
 def _text(value: object) -> str | None:

@@ -37,7 +37,9 @@ def init_app(app: Flask) -> None:
 
 def language() -> str:
     """The language of this request: one of LANGUAGES."""
-    return request.accept_languages.best_match(LANGUAGES) or LANGUAGES[0]
+    # werkzeug's best_match would prefer an exact `fr` to an earlier `en-GB`.
+    preferred = (tag.split("-")[0].lower() for tag, quality in request.accept_languages if quality)
+    return next((name for name in preferred if name in LANGUAGES), LANGUAGES[0])
 
 
 def gettext(message: str) -> str:
