@@ -24,6 +24,7 @@ from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.later import Later
 from trusted_service.mapping import Mapping
 from trusted_service.readiness import Readiness
+from trusted_service.repair import Repair
 from trusted_service.services import Services
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.identities import IdentityTable
@@ -86,7 +87,16 @@ def build_services(settings: Settings) -> Services:
     later = Later()
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
-    directory = Directory(identities, UserIndex(open_table("userindex")))
+    index = UserIndex(open_table("userindex"))
+    directory = Directory(identities, index)
+    administration = Administration(
+        identities=identities,
+        sessions=sessions,
+        communication=communication,
+        directory=directory,
+        audit=audit,
+        later=later,
+    )
     usage_table = UsageTable(open_table("usage"))
     usage = UsageCounter(usage_table)
     return Services(
@@ -108,15 +118,9 @@ def build_services(settings: Settings) -> Services:
             allowed_clients=settings.api_clients,
             metadata=metadata,
         ),
-        administration=Administration(
-            identities=identities,
-            sessions=sessions,
-            communication=communication,
-            directory=directory,
-            audit=audit,
-            later=later,
-        ),
+        administration=administration,
         directory=directory,
+        repair=Repair(identities=identities, index=index, directory=directory, administration=administration),
         audit=audit_table,
         trail=audit,
         sessions=sessions,

@@ -88,15 +88,19 @@ class Directory:
         """Every user, in no order that means anything, a page in memory at a time."""
         return self._identities.all()
 
-    def reindex(self, user_id: UserId) -> None:
-        """Make the index lead to the user as they are now, and no more to what they were."""
+    def reindex(self, user_id: UserId, *, force: bool = False) -> None:
+        """Make the index lead to the user as they are now, and no more to what they were.
+
+        Writes only what the user's row does not say is there already, or with `force` everything.
+        """
         identity = self._identities.find(user_id)
         if identity is None:
             return
         keys = index_keys(identity)
-        if keys == identity.index_keys:
+        missing = [key for key in keys if force or key not in identity.index_keys]
+        if not missing and keys == identity.index_keys:
             return
-        self._index.write([key for key in keys if key not in identity.index_keys], user_id)
+        self._index.write(missing, user_id)
         self._identities.note_index_keys(user_id, keys)
         self._index.remove([key for key in identity.index_keys if key not in keys])
 

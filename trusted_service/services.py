@@ -10,6 +10,7 @@ from trusted_service.directory import Directory
 from trusted_service.entra.access_tokens import AccessTokens
 from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.readiness import Readiness
+from trusted_service.repair import Repair
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.usage import UsageCounter
@@ -26,6 +27,7 @@ class Services:
     access_tokens: AccessTokens
     administration: Administration
     directory: Directory
+    repair: Repair
     audit: AuditTable
     trail: AuditTrail
     sessions: SessionTable

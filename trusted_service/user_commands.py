@@ -161,6 +161,22 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
             )
 
 
+@command("repair")
+@click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
+def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
+    """Find and mend what a crash left behind: missing or stale search rows, deletions cut short."""
+    findings = services.repair.run(_operator(), dry_run=dry_run)
+    if as_json:
+        _print_array(
+            {"kind": finding.kind, "user": str(finding.user_id), "detail": finding.detail}
+            for finding in findings
+        )
+        return
+    lines = (f"{finding.kind}  {finding.user_id}  {finding.detail}".rstrip() for finding in findings)
+    found = sum(1 for _ in map(click.echo, lines))
+    click.echo(f"{found} found{'' if dry_run else ' and mended'}.")
+
+
 def _services() -> Services:
     return cast(Services, current_app.extensions["trusted_service"])
 
