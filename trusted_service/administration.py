@@ -153,4 +153,4 @@ class Administration:
         """Revoke once more when every request is over that had read the user's session before the block."""
 
         revoke = functools.partial(self._communication.revoke_tokens, acs_user_id)
-        self._later.do(revoke, seconds=upstream.REQUEST_SECONDS + 1)
+        self._later.do_in(upstream.REQUEST_SECONDS + 1, revoke)

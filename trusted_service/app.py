@@ -126,6 +126,7 @@ def build_services(settings: Settings) -> Services:
         sessions=sessions,
         usage=usage,
         usage_history=UsageHistory(usage_table),
+        later=later,
         readiness=Readiness(
             {
                 "entraId": sign_in.check,

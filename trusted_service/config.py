@@ -8,9 +8,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from limits import parse_many
 
 from trusted_service.environment import Environment, SettingsError
@@ -18,6 +22,8 @@ from trusted_service.models import parse_guid
 
 TOKEN_SCOPES = ("chat", "voip", "chat.join", "chat.join.limited", "voip.join")
 SHORTEST_KEY = 32
+PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of all personal accounts: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference"""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -120,7 +126,7 @@ def origin(value: str) -> str:
     canonical = f"{url.scheme}://{url.netloc.lower()}"
     if url.username is not None or not host or not re.fullmatch(r"[a-z0-9.:-]+", host):
         raise ValueError("not an origin")
-    if value.lower() not in (canonical, canonical + "/") or port == 0:
+    if value.lower() not in (canonical, canonical + "/") or port == 0 or canonical.endswith(":"):
         raise ValueError("more than an origin")
     if url.scheme != "https" and not (url.scheme == "http" and host in LOOPBACK):
         raise ValueError("not https")
@@ -152,8 +158,8 @@ def _entra(env: Environment) -> EntraSettings:
     name, proof = env.exactly_one(
         "ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"
     )
-    if name == "ENTRA_CLIENT_CERTIFICATE_PATH" and not os.access(proof, os.R_OK):
-        env.complain(name, "names a file that cannot be read")
+    if name == "ENTRA_CLIENT_CERTIFICATE_PATH":
+        env.check(name, proof, _certificate, "the path of a PEM file with a certificate and its private key")
     if name == "ENTRA_MANAGED_IDENTITY_CLIENT_ID":
         env.check(name, proof, parse_guid, "a GUID")
     return EntraSettings(
@@ -166,12 +172,23 @@ def _entra(env: Environment) -> EntraSettings:
     )
 
 
+def _certificate(path: str) -> None:
+    try:
+        pem = Path(path).read_bytes()
+        key = load_pem_private_key(pem, password=None)
+        certificate = load_pem_x509_certificate(pem)
+    except (OSError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("not usable") from error
+    if key.public_key() != certificate.public_key():
+        raise ValueError("of two different pairs")
+
+
 def _authority_tenant(authority: str) -> str:
     host, _, tenant = authority.removeprefix("https://").partition("/")
     origin(f"https://{host}")
     if not authority.startswith("https://") or not re.fullmatch(r"[\w.-]+", tenant):
         raise ValueError("not an authority")
-    if tenant.lower() in ("common", "consumers"):
+    if tenant.lower() in ("common", "consumers", PERSONAL_TENANT):
         raise ValueError("admits personal accounts")
     return tenant
 
@@ -203,9 +220,12 @@ def _service(env: Environment, name: str, parse: Callable[[str], object], expect
 
 
 def connection_parts(value: str) -> dict[str, str]:
-    """Split `Name=value;…`, names in lower case; raises ValueError where a part has no `=`."""
-    parts = (part.split("=", 1) for part in value.split(";") if part.strip())
-    return {name.strip().lower(): text.strip() for name, text in parts}
+    """Split `Name=value;…`, names in lower case. Raises ValueError unless each has a value, and one."""
+    pairs = [part.split("=", 1) for part in value.split(";") if part.strip()]
+    parts = {name.strip().lower(): text.strip() for name, text in pairs}
+    if len(parts) < len(pairs) or not all(parts.values()):
+        raise ValueError("a part stands twice, or is empty")
+    return parts
 
 
 def _communication_connection(value: str) -> None:
@@ -219,10 +239,15 @@ def _storage_connection(value: str) -> None:
     if parts.get("usedevelopmentstorage") == "true":
         return
     endpoint = urlsplit(parts.get("tableendpoint", ""))
-    if not (parts.get("accountname") or parts.get("sharedaccesssignature")):
-        raise ValueError("no account")
-    if "sharedaccesssignature" not in parts:
+    if "tableendpoint" in parts and not endpoint.hostname:
+        raise ValueError("no host")
+    if "sharedaccesssignature" in parts:
+        if "tableendpoint" not in parts:
+            raise ValueError("a signature without the address it is for")
+    elif re.fullmatch(r"[a-z0-9]{3,24}", parts.get("accountname", "")):
         _base64_key(parts.get("accountkey", ""))
+    else:
+        raise ValueError("no account")
     plain = "http" in (parts.get("defaultendpointsprotocol"), endpoint.scheme)
     if plain and endpoint.hostname not in LOOPBACK:
         raise ValueError("not https")

@@ -36,6 +36,9 @@ class Environment:
     def text(self, name: str, default: str = "") -> str:
         """The value without surrounding white space, or `default` where it is not set."""
         value = self._variables.get(name, "").strip()
+        if not _is_utf_8(value):
+            self.complain(name, "must be UTF-8 text")
+            return default
         path = self._variables.get(f"{name}_FILE", "").strip()
         if not path:
             return value or default
@@ -85,3 +88,12 @@ class Environment:
         except ValueError:
             self.complain(name, f"must be {expected}")
             return None
+
+
+def _is_utf_8(value: str) -> bool:
+    # Python hides bytes of the environment that are not UTF-8 as lone surrogates.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,6 +1,7 @@
-"""Things to do in a while, by one thread of the process: a second try, a last sweep.
+"""Things that nobody waits for: after the answer, or in a while.
 
-What waits here is lost when the process ends, so only what is already in the log may wait.
+A few threads do them, so that a slow upstream holds up no request. What waits here is lost when the
+process is killed, so only what the log or the next request makes up for may wait.
 """
 
 import heapq
@@ -8,6 +9,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -15,32 +17,52 @@ log = structlog.get_logger(__name__)
 
 Action = Callable[[], None]
 
+THREADS = 4
+MOST_WAITING = 1000
+
 
 class Later:
-    """Does actions when they are due. The thread is started by the first one, so never before a fork."""
+    """Does actions in other threads. They are started by the first one, so never before a fork."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, int, Action]] = []
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="later")
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._timed: list[tuple[float, int, Action]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._clock: threading.Thread | None = None
 
-    def do(self, action: Action, *, seconds: float) -> None:
-        """Do it in `seconds` from now. What it raises is logged, and ends nothing but itself."""
+    def do(self, action: Action) -> None:
+        """Do it as soon as a thread is free. What it raises is logged, and ends nothing but itself.
+
+        With too much waiting already it is dropped: then the storage is down, or far too slow.
+        """
+        if not self._waiting.acquire(blocking=False):
+            log.error("later_dropped")
+            return
+        self._pool.submit(self._run, action)
+
+    def do_in(self, seconds: float, action: Action) -> None:
+        """Do it in `seconds` from now."""
         with self._changed:
-            heapq.heappush(self._waiting, (time.monotonic() + seconds, next(self._numbers), action))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="later", daemon=True)
-                self._thread.start()
+            heapq.heappush(self._timed, (time.monotonic() + seconds, next(self._numbers), action))
+            if self._clock is None:
+                self._clock = threading.Thread(target=self._watch_clock, name="later-clock", daemon=True)
+                self._clock.start()
             self._changed.notify()
 
-    def _run(self) -> None:
+    def _run(self, action: Action) -> None:
+        try:
+            action()
+        except Exception as error:
+            log.error("later_failed", exc_info=error)
+        finally:
+            self._waiting.release()
+
+    def _watch_clock(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting or self._waiting[0][0] > time.monotonic():
-                    self._changed.wait(self._waiting[0][0] - time.monotonic() if self._waiting else None)
-                _, _, action = heapq.heappop(self._waiting)
-            try:
-                action()
-            except Exception as error:
-                log.error("later_failed", exc_info=error)
+                while not self._timed or self._timed[0][0] > time.monotonic():
+                    self._changed.wait(self._timed[0][0] - time.monotonic() if self._timed else None)
+                _, _, action = heapq.heappop(self._timed)
+            self.do(action)

@@ -23,7 +23,6 @@ from trusted_service.storage.tables import RowChanged, RowExists
 log = structlog.get_logger(__name__)
 
 HEAL_ATTEMPTS = 3
-CLEAN_UP_SECONDS = 3.0
 DISCARD_WAITS = (1.0, 5.0, 30.0, 120.0)
 """Seconds before each further try to delete an identity that nobody refers to."""
 
@@ -127,7 +126,7 @@ class Mapping:
             if not error.outcome_unknown:
                 raise
             failure = error
-        with upstream.extra_time(CLEAN_UP_SECONDS):
+        with upstream.extra_time():
             owner = self._identities.find(user.id)
         if owner is None:
             raise UpstreamUnavailable("Table Storage", "the mapping was not written") from failure
@@ -180,14 +179,14 @@ class Mapping:
     def _discard(self, user: User, acs_user_id: str, waits: Sequence[float] = DISCARD_WAITS) -> None:
         """Delete an identity that no row names: now, else a few times later. Its id is in the log by then."""
         try:
-            with upstream.extra_time(CLEAN_UP_SECONDS):
+            with upstream.extra_time():
                 self._communication.delete_identity(acs_user_id)
         except UpstreamError as error:
             event = "identity_discard_postponed" if waits else "identity_orphaned"
             log.error(event, user=str(user.id), acs_user_id=acs_user_id, reason=error.reason)
             if waits:
                 again = functools.partial(self._discard, user, acs_user_id, waits[1:])
-                self._later.do(again, seconds=waits[0])
+                self._later.do_in(waits[0], again)
 
 
 def _refuse_blocked(identity: Identity) -> None:

@@ -9,6 +9,7 @@ from trusted_service.config import Settings
 from trusted_service.directory import Directory
 from trusted_service.entra.access_tokens import AccessTokens
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.later import Later
 from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
 from trusted_service.storage.audit import AuditTable
@@ -34,3 +35,4 @@ class Services:
     usage: UsageCounter
     usage_history: UsageHistory
     readiness: Readiness
+    later: Later

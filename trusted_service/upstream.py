@@ -31,7 +31,11 @@ CALL_SECONDS = 6.0
 REQUEST_SECONDS = 11.0
 """The most that all calls of one request may take together, so that its answer leaves within 15 s."""
 
+CLEAN_UP_SECONDS = 3.0
+"""What a request may take on top of that to undo what it cannot finish."""
+
 _request_ends: ContextVar[float | None] = ContextVar("request_ends", default=None)
+_clean_up_ends: ContextVar[float | None] = ContextVar("clean_up_ends", default=None)
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar["_Call | None"] = ContextVar("call", default=None)
 
@@ -49,19 +53,25 @@ class OutOfTime(Exception):
 def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterator[None]:
     """All calls inside end within `seconds` from now and carry `request_id`."""
     ends = _request_ends.set(time.monotonic() + seconds)
+    clean_up_ends = _clean_up_ends.set(time.monotonic() + seconds + CLEAN_UP_SECONDS)
     identifier = _request_id.set(request_id)
     try:
         yield
     finally:
         _request_ends.reset(ends)
+        _clean_up_ends.reset(clean_up_ends)
         _request_id.reset(identifier)
 
 
 @contextmanager
-def extra_time(seconds: float) -> Iterator[None]:
-    """For cleaning up: calls inside may take `seconds`, also where the request's own time is over."""
+def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
+    """For cleaning up: calls inside may take `seconds`, also where the request's own time is over.
+
+    All extra time of a request together ends CLEAN_UP_SECONDS after its own.
+    """
     now = time.monotonic()
-    ends = _request_ends.set(max(_request_ends.get() or now, now + seconds))
+    latest = _clean_up_ends.get() or now + seconds
+    ends = _request_ends.set(max(_request_ends.get() or now, min(now + seconds, latest)))
     try:
         yield
     finally:

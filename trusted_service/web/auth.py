@@ -47,7 +47,7 @@ def callback() -> Response:
     flow, target = sign_in_flows.take(parameters["state"][0] if parameters["state"] else "")
     if parameters["error"]:
         raise SignInFailed(f"entra-{_word(parameters['error'][0])}")
-    if not parameters["code"]:
+    if not any(parameters["code"]):
         raise SignInFailed("no-code")
     signed_in = services().entra.complete(flow, parameters["code"][0])
     before = optional_caller()

@@ -56,8 +56,9 @@ def _note_use_afterwards(response: Response) -> Response:
 
 
 def afterwards(response: Response, action: Callable[[], None]) -> None:
-    """Do it once the answer is on its way, so that it costs nobody time. There is no request context then."""
-    response.call_on_close(functools.partial(_within_budget, request_id(), action))
+    """Do it once the answer is on its way, in another thread: it must cost nobody time."""
+    task = functools.partial(_within_budget, request_id(), action)
+    response.call_on_close(functools.partial(services().later.do, task))
 
 
 def _within_budget(of_request: str, action: Callable[[], None]) -> None:
