@@ -93,6 +93,32 @@ class Table:
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise RowChanged from error
 
+    def write_together(self, rows: Sequence[Columns]) -> None:
+        """Write whole rows of one partition, at most MOST_IN_BATCH, all or nothing."""
+        operations = [("upsert", dict(row), {"mode": UpdateMode.REPLACE}) for row in rows]
+        try:
+            with azure_call(SERVICE, expected=(TableMissing,)), _noticing_missing_table():
+                self._client.submit_transaction(operations)
+            return
+        except TableMissing:
+            self._create()
+        with azure_call(SERVICE):
+            self._client.submit_transaction(operations)
+
+    def replace_together(self, first: Columns, rows: Sequence[Columns], *, version: str) -> str:
+        """Write whole rows of one partition over those that are there, all or nothing.
+
+        Returns the new version of `first`. Raises RowChanged where that is not of `version` any more.
+        """
+        replacing = {"mode": UpdateMode.REPLACE}
+        operations = [("update", dict(first), replacing | _only_if(version))]
+        operations += [("upsert", dict(row), replacing) for row in rows]
+        try:
+            with azure_call(SERVICE, expected=(RowChanged,)), _noticing_change():
+                return str(self._client.submit_transaction(operations)[0]["etag"])
+        except RowChanged:
+            raise
+
     def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
         """Delete the row; one that is gone already is fine. Raises RowChanged if it is not that `version`."""
         entity = TableEntity(PartitionKey=partition, RowKey=row)

@@ -65,6 +65,11 @@ def short_day(value: date) -> str:
     return format_skeleton("MMMd", value, locale=language())
 
 
+def weekday(value: date) -> str:
+    """The same with its day of the week."""
+    return format_skeleton("MMMEd", value, locale=language())
+
+
 def number(value: int) -> str:
     """A number with its thousands apart."""
     return format_decimal(value, locale=language())
