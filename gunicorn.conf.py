@@ -7,8 +7,10 @@ its own GUNICORN_CMD_ARGS would otherwise override it.
 import os
 import sys
 
+from flask import Flask
 from gunicorn.arbiter import Arbiter
 from gunicorn.http.wsgi import Response
+from gunicorn.workers.base import Worker
 
 from trusted_service import logs
 from trusted_service.config import Settings
@@ -61,3 +63,10 @@ def on_starting(server: Arbiter) -> None:
         Settings.from_env()
     except SettingsError as error:
         sys.exit(str(error))
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """Write down what the worker has counted since. Later, by atexit, no thread could be started."""
+    application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
+    if isinstance(application, Flask):
+        application.extensions["trusted_service"].usage.close()

@@ -44,7 +44,8 @@ class Job:
     """A job as its header row says. `actor` is who answers for it: who made it, then who started it.
 
     `retries` is true while rows that failed before wait to be done again. `lease_owner` is the process
-    that works on it until `lease_until`, unless that has passed. `version` is the row's ETag.
+    that works on it until `lease_until`, unless that has passed; `write_id` names what it wrote last, so that it knows its own writes
+    again where an answer was lost. `version` is the row's ETag.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Job:
     states: Mapping[ItemState, int] = field(default_factory=dict)
     lease_owner: str = ""
     lease_until: datetime | None = None
+    write_id: str = ""
     version: str = ""
 
     @property
@@ -73,7 +75,9 @@ class Job:
     @property
     def left(self) -> int:
         """How many rows are still to be checked or done."""
-        return self.findings.get("unchecked", 0) if self.state == "checking" else self.states.get("pending", 0)
+        return (
+            self.findings.get("unchecked", 0) if self.state == "checking" else self.states.get("pending", 0)
+        )
 
     @property
     def active(self) -> bool:

@@ -20,11 +20,11 @@ from typing import TypeVar
 
 from trusted_service.job import Item, ItemState, Job
 from trusted_service.models import Actor, UserId
-from trusted_service.storage.tables import MOST_IN_BATCH, Columns, Row, Table, find_utc, utc
+from trusted_service.storage.tables import MOST_TOGETHER, Columns, Row, Table, find_utc, utc
 
 HEADER = "job"
 LAST_MILLISECOND = 10**14
-MOST_ITEMS_SAVED = MOST_IN_BATCH - 1
+MOST_ITEMS_SAVED = MOST_TOGETHER - 1
 AT_ONCE = 8
 LONGEST_DETAIL = 500
 
@@ -41,8 +41,8 @@ class JobTable:
     def create(self, job: Job, items: Sequence[Item]) -> None:
         """Write a new job. The header comes last: without it there is no job, only rows that nobody finds."""
         batches = [
-            [_item_row(job.id, item) for item in items[start : start + MOST_IN_BATCH]]
-            for start in range(0, len(items), MOST_IN_BATCH)
+            [_item_row(job.id, item) for item in items[start : start + MOST_TOGETHER]]
+            for start in range(0, len(items), MOST_TOGETHER)
         ]
         _at_once(self._table.write_together, batches)
         self.note_open(job.id)
@@ -59,7 +59,13 @@ class JobTable:
         return [job for job in _at_once(self.find, ids) if job is not None]
 
     def items(
-        self, job_id: str, *, after: int = 0, limit: int, state: ItemState | None = None, unchecked: bool = False
+        self,
+        job_id: str,
+        *,
+        after: int = 0,
+        limit: int,
+        state: ItemState | None = None,
+        unchecked: bool = False,
     ) -> list[Item]:
         """Up to `limit` items behind the one of the number `after`, if asked for only those of a state."""
         equal: dict[str, str] = {}
@@ -153,6 +159,7 @@ def _header_row(job: Job) -> Columns:
         "Findings": json.dumps(job.findings),
         "States": json.dumps(job.states),
         "LeaseOwner": job.lease_owner,
+        "WriteId": job.write_id,
     }
     moments = {"EndedAt": job.ended_at, "LeaseUntil": job.lease_until}
     return row | {name: moment for name, moment in moments.items() if moment is not None}
@@ -171,6 +178,7 @@ def _job(row: Row) -> Job:
         findings=json.loads(row["Findings"]),
         states=json.loads(row["States"]),
         lease_owner=row["LeaseOwner"],
+        write_id=row["WriteId"],
         lease_until=find_utc(row.get("LeaseUntil")),
         version=str(row.metadata["etag"]),
     )

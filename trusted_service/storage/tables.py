@@ -4,7 +4,7 @@ https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,7 +17,13 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.data.tables import TableClient, TableEntity, TableServiceClient, UpdateMode
+from azure.data.tables import (
+    TableClient,
+    TableEntity,
+    TableServiceClient,
+    TableTransactionError,
+    UpdateMode,
+)
 
 from trusted_service import upstream
 from trusted_service.azure_errors import azure_call, error_code
@@ -25,6 +31,8 @@ from trusted_service.config import ServiceSettings
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 
 SERVICE: Final = "Table Storage"
+
+MOST_TOGETHER: Final = 100
 
 Columns = Mapping[str, Any]
 """A row to write: `PartitionKey`, `RowKey` and columns."""
@@ -39,6 +47,10 @@ class RowExists(TrustedServiceError):
 
 class RowChanged(TrustedServiceError):
     """The row is gone, or somebody else wrote it since it was read."""
+
+
+class _TableMissing(Exception):
+    """Nothing has been written to the table yet."""
 
 
 class Table:
@@ -94,30 +106,40 @@ class Table:
             raise RowChanged from error
 
     def write_together(self, rows: Sequence[Columns]) -> None:
-        """Write whole rows of one partition, at most MOST_IN_BATCH, all or nothing."""
+        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing."""
         operations = [("upsert", dict(row), {"mode": UpdateMode.REPLACE}) for row in rows]
         try:
-            with azure_call(SERVICE, expected=(TableMissing,)), _noticing_missing_table():
-                self._client.submit_transaction(operations)
-            return
-        except TableMissing:
+            self._submit(operations)
+        except _TableMissing:
             self._create()
-        with azure_call(SERVICE):
-            self._client.submit_transaction(operations)
+            self._submit(operations)
 
-    def replace_together(self, first: Columns, rows: Sequence[Columns], *, version: str) -> str:
-        """Write whole rows of one partition over those that are there, all or nothing.
+    def replace_together(self, first: Columns, others: Sequence[Columns], *, version: str) -> str:
+        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing; return `first`'s new version.
 
-        Returns the new version of `first`. Raises RowChanged where that is not of `version` any more.
+        Raises RowChanged where `first` is gone or not of `version` any more.
         """
         replacing = {"mode": UpdateMode.REPLACE}
         operations = [("update", dict(first), replacing | _only_if(version))]
-        operations += [("upsert", dict(row), replacing) for row in rows]
+        operations += [("upsert", dict(row), replacing) for row in others]
+        return self._submit(operations)[0]
+
+    def _submit(self, operations: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
+        """Return the new versions. Raises RowChanged, or _TableMissing.
+
+        https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
+        """
         try:
-            with azure_call(SERVICE, expected=(RowChanged,)), _noticing_change():
-                return str(self._client.submit_transaction(operations)[0]["etag"])
-        except RowChanged:
-            raise
+            with azure_call(SERVICE, expected=(TableTransactionError,)):
+                return [str(written["etag"]) for written in self._client.submit_transaction(operations)]
+        except TableTransactionError as error:
+            match error_code(error):
+                case "TableNotFound":
+                    raise _TableMissing from error
+                case "UpdateConditionNotSatisfied" | "ResourceNotFound" | "EntityNotFound":
+                    raise RowChanged from error
+            with azure_call(SERVICE):
+                raise  # in the domain's words
 
     def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
         """Delete the row; one that is gone already is fine. Raises RowChanged if it is not that `version`."""
