@@ -244,7 +244,7 @@ def _storage_connection(value: str) -> None:
     if "sharedaccesssignature" in parts:
         if "tableendpoint" not in parts:
             raise ValueError("a signature without the address it is for")
-    elif re.fullmatch(r"[a-z0-9]{3,24}", parts.get("accountname", "")):
+    elif re.fullmatch(r"[a-z0-9]{1,24}", parts.get("accountname", "")):
         _base64_key(parts.get("accountkey", ""))
     else:
         raise ValueError("no account")
