@@ -1,11 +1,13 @@
 import { AzureCommunicationTokenCredential } from "@azure/communication-common";
 
-// On a page of {{ public_url }}, for the person who is signed in there.
+// For a page of this origin, and the person who is signed in there.
+const service = "{{ public_url }}";
+
 async function tokenRefresher() {
-  const me = await fetch("{{ public_url }}/api/me");
+  const me = await fetch(`${service}/api/me`);
   if (!me.ok) throw new Error(`Sign in again: ${me.status}`);
   const { csrfToken } = await me.json();
-  const answer = await fetch("{{ public_url }}/api/token", {
+  const answer = await fetch(`${service}/api/token`, {
     method: "POST",
     headers: { "X-CSRFToken": csrfToken },
   });
