@@ -65,8 +65,15 @@ def on_starting(server: Arbiter) -> None:
         sys.exit(str(error))
 
 
+def post_worker_init(worker: Worker) -> None:
+    """Go on with jobs that another worker left behind: nobody may ask this one for anything for long."""
+    if isinstance(worker.wsgi, Flask):
+        worker.wsgi.extensions["trusted_service"].job_runner.start()
+
+
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """Write down what the worker has counted since. Later, by atexit, no thread could be started."""
+    """Give back jobs, and write down what was counted. Later, by atexit, no thread could be started."""
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
+        application.extensions["trusted_service"].job_runner.close()
         application.extensions["trusted_service"].usage.close()

@@ -100,11 +100,14 @@ class Administration:
             identity = self._changing(user_id, self._identities.set_deleting)
             if identity.acs_user_id is not None:
                 self._communication.delete_identity(identity.acs_user_id)
-            identity = self._changing(user_id, self._clear_or_remove)
+            if not identity.blocked:
+                # Before the row goes: without it, doing this again after a crash would find nothing to do.
+                self._directory.forget(identity)
+            forgotten, identity = identity, self._changing(user_id, self._clear_or_remove)
             if identity.blocked:
                 self._directory.reindex(user_id)
-            else:
-                self._directory.forget(identity)
+            elif identity.index_keys != forgotten.index_keys:
+                self._directory.forget(identity)  # they were given another name, or unblocked, in between
             return True
 
     def export(self, user_id: UserId) -> dict[str, Any]:

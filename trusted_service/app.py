@@ -21,6 +21,9 @@ from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.job_runner import JobRunner
+from trusted_service.job_work import JobWork
+from trusted_service.jobs import Jobs
 from trusted_service.later import Later
 from trusted_service.mapping import Mapping
 from trusted_service.readiness import Readiness
@@ -28,6 +31,7 @@ from trusted_service.repair import Repair
 from trusted_service.services import Services
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.jobs import JobTable
 from trusted_service.storage.sessions import SessionLimits, SessionTable
 from trusted_service.storage.tables import open_tables
 from trusted_service.storage.usage import UsageTable
@@ -99,6 +103,7 @@ def build_services(settings: Settings) -> Services:
     )
     usage_table = UsageTable(open_table("usage"))
     usage = UsageCounter(usage_table)
+    job_table = JobTable(open_table("jobs"))
     return Services(
         settings=settings,
         entra=sign_in,
@@ -127,6 +132,8 @@ def build_services(settings: Settings) -> Services:
         usage=usage,
         usage_history=UsageHistory(usage_table),
         later=later,
+        jobs=Jobs(job_table, audit),
+        job_runner=JobRunner(job_table, JobWork(directory, administration)),
         readiness=Readiness(
             {
                 "entraId": sign_in.check,

@@ -70,7 +70,7 @@ class Directory:
             wanted = size - len(users) + 1
             hits = self._hits(query, after, wanted)
             page = hits[: wanted - 1]
-            for hit, identity in zip(page, self._read([hit.user_id for hit in page]), strict=True):
+            for hit, identity in zip(page, self.read([hit.user_id for hit in page]), strict=True):
                 if identity is not None and _matches(identity, query, hit):
                     users.append(identity)
             examined += len(page)
@@ -83,6 +83,16 @@ class Directory:
 
     def find(self, user_id: UserId) -> Identity | None:
         return self._identities.find(user_id)
+
+    def read(self, user_ids: list[UserId]) -> list[Identity | None]:
+        """Read the rows side by side: one after the other, fifty would take fifty times as long."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return [
+                future.result()
+                for future in [
+                    pool.submit(copy_context().run, self._identities.find, user_id) for user_id in user_ids
+                ]
+            ]
 
     def all(self) -> Iterator[Identity]:
         """Every user, in no order that means anything, a page in memory at a time."""
@@ -129,16 +139,6 @@ class Directory:
         if query.text or query.sort == "name":
             return self._index.by_text(statuses, query.text, after=after, limit=limit)
         return self._index.newest(statuses, query.tenant_id, after=after, limit=limit)
-
-    def _read(self, user_ids: list[UserId]) -> list[Identity | None]:
-        """Read the rows side by side: one after the other, fifty would take fifty times as long."""
-        with ThreadPoolExecutor(READERS) as pool:
-            return [
-                future.result()
-                for future in [
-                    pool.submit(copy_context().run, self._identities.find, user_id) for user_id in user_ids
-                ]
-            ]
 
     def _find_by_id(self, text: str) -> list[Identity] | None:
         """The users of this id, or None where the text is not an id."""

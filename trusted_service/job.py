@@ -25,9 +25,13 @@ NOT_TO_DO: tuple[Finding, ...] = ("yourself", "invalid", "twice")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One row of a job. `text` is what was given, where that is no user; `detail` why it failed."""
+    """One row of a job, the one at `place`, counted from 0. `line` is where it stood in the file.
 
-    number: int
+    `text` is what was given, where that is no id; `detail` says why it failed.
+    """
+
+    place: int
+    line: int
     user_id: UserId | None
     text: str = ""
     finding: Finding = "unchecked"
@@ -44,8 +48,8 @@ class Job:
     """A job as its header row says. `actor` is who answers for it: who made it, then who started it.
 
     `retries` is true while rows that failed before wait to be done again. `lease_owner` is the process
-    that works on it until `lease_until`, unless that has passed; `write_id` names what it wrote last, so that it knows its own writes
-    again where an answer was lost. `version` is the row's ETag.
+    that works on it until `lease_until`, unless that has passed; `write_id` names what that process
+    wrote last, so that it knows its own write again where the answer was lost. `version` is the ETag.
     """
 
     id: str

@@ -9,6 +9,8 @@ from trusted_service.config import Settings
 from trusted_service.directory import Directory
 from trusted_service.entra.access_tokens import AccessTokens
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.job_runner import JobRunner
+from trusted_service.jobs import Jobs
 from trusted_service.later import Later
 from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
@@ -34,5 +36,7 @@ class Services:
     sessions: SessionTable
     usage: UsageCounter
     usage_history: UsageHistory
+    jobs: Jobs
+    job_runner: JobRunner
     readiness: Readiness
     later: Later

@@ -115,9 +115,9 @@ class Table:
             self._submit(operations)
 
     def replace_together(self, first: Columns, others: Sequence[Columns], *, version: str) -> str:
-        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing; return `first`'s new version.
+        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing.
 
-        Raises RowChanged where `first` is gone or not of `version` any more.
+        Returns the new version of `first`. Raises RowChanged where that is gone, or not `version` any more.
         """
         replacing = {"mode": UpdateMode.REPLACE}
         operations = [("update", dict(first), replacing | _only_if(version))]
@@ -154,10 +154,14 @@ class Table:
         """All rows of one partition, in the order of their keys."""
         return self._query("PartitionKey eq @partition", {"partition": partition}, None)
 
-    def partitions(self, first: str, last: str) -> Iterator[Row]:
-        """All rows of the partitions from `first` to `last`, both included, in the order of their keys."""
+    def partitions(self, first: str, last: str, columns: Sequence[str]) -> Iterator[Row]:
+        """All rows of the partitions from `first` to `last`, both included, in the order of their keys.
+
+        They have their keys and these columns: to read but what is wanted halves the cost of a row.
+        """
         condition = "PartitionKey ge @first and PartitionKey le @last"
-        return self._query(condition, {"first": first, "last": last}, None)
+        select = ["PartitionKey", "RowKey", *columns]
+        return self._query(condition, {"first": first, "last": last}, None, select)
 
     def range(
         self, partition: str, *, after: str = "", below: str = "", limit: int, equal: Columns | None = None
@@ -181,10 +185,18 @@ class Table:
         """All rows, a page in memory at a time, in the order of their keys."""
         return self._query("", {}, None)
 
-    def _query(self, condition: str, values: dict[str, Any], per_page: int | None) -> Iterator[Row]:
+    def _query(
+        self,
+        condition: str,
+        values: dict[str, Any],
+        per_page: int | None,
+        select: list[str] | None = None,
+    ) -> Iterator[Row]:
         # The page size may only be named where it is smaller than the storage's own, 1000.
         per_page = None if per_page is None or per_page >= 1000 else per_page
-        pages = self._client.query_entities(condition, parameters=values, results_per_page=per_page).by_page()
+        pages = self._client.query_entities(
+            condition, parameters=values, results_per_page=per_page, select=select
+        ).by_page()
         while True:
             try:
                 with azure_call(SERVICE, expected=(ResourceNotFoundError,)):

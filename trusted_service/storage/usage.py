@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, time
 
 from trusted_service.storage.tables import Row, Table
 
+COLUMNS = ("Tokens", "SignIns", "Refusals")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
@@ -55,7 +57,7 @@ class UsageTable:
         Hours in which nothing was counted are left out.
         """
         hours: dict[datetime, Counts] = {}
-        for row in self._table.partitions(first.isoformat(), last.isoformat()):
+        for row in self._table.partitions(first.isoformat(), last.isoformat(), COLUMNS):
             hour = _hour(row)
             hours[hour] = hours.get(hour, Counts()) + _counts(row)
         return hours

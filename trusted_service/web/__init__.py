@@ -17,6 +17,7 @@ from trusted_service.web import (
     errors,
     headers,
     health,
+    jobs,
     language,
     pages,
     refusals,
@@ -48,6 +49,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         admin.bp,
         audit.bp,
         usage.bp,
+        jobs.bp,
         admin_api.bp,
         health.bp,
     ):

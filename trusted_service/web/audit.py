@@ -25,6 +25,8 @@ ACTIONS = (
     "end-session",
     "delete",
     "export",
+    "start-job",
+    "cancel-job",
     "identity-created",
     "identity-healed",
 )

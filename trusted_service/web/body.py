@@ -1,10 +1,15 @@
 """Request bodies: read whole, up to a limit, whatever the client says about their length."""
 
-from flask import Flask, request
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import Flask, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 LARGEST_BODY = 16 * 1024
 MOST_DISCARDED = 1024 * 1024
+
+View = TypeVar("View", bound=Callable[..., object])
 
 
 def init_app(app: Flask) -> None:
@@ -12,10 +17,23 @@ def init_app(app: Flask) -> None:
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY + 1
 
 
+def up_to(largest: int) -> Callable[[View], View]:
+    """Let bodies of one view have up to `largest` bytes. Every other view keeps LARGEST_BODY."""
+
+    def mark(view: View) -> View:
+        view.largest_body = largest  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 def read() -> bytes:
     """Return the body. Raises RequestEntityTooLarge where it is over the limit."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    largest: int = getattr(view, "largest_body", LARGEST_BODY)
+    request.max_content_length = largest + 1
     body = request.get_data()
-    if len(body) > LARGEST_BODY:
+    if len(body) > largest:
         raise RequestEntityTooLarge
     return body
 
