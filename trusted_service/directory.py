@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Literal
-from uuid import UUID
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Identity, UserId, parse_guid
@@ -160,7 +159,7 @@ class Directory:
 def _is_acs_user_id(text: str) -> bool:
     resource, _, user = text.removeprefix("8:acs:").partition("_")
     try:
-        return bool(UUID(resource) and UUID(user))
+        return bool(parse_guid(resource) and parse_guid(user))
     except ValueError:
         return False
 
