@@ -100,8 +100,9 @@ class Directory:
         if not missing and keys == identity.index_keys:
             return
         self._index.write(missing, user_id)
-        self._identities.note_index_keys(user_id, keys)
         self._index.remove([key for key in identity.index_keys if key not in keys])
+        # Last: until then the row names what is still to be removed.
+        self._identities.note_index_keys(user_id, keys)
 
     def forget(self, identity: Identity) -> None:
         """Remove what leads to a user who has been deleted."""
