@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from azure.data.tables import TableServiceClient
+from flask import Flask
 
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
+from tests.support.rows import list_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
+from tests.support.together import wait_until
+from trusted_service.app import create_app
+from trusted_service.config import Settings
 
 GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
 
@@ -45,6 +50,13 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
         yield running
 
 
+@pytest.fixture(scope="session")
+def application(settings: dict[str, str]) -> Flask:
+    """The service inside this process, for what can be asked of it without a request."""
+    own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
+    return create_app(Settings.from_env(settings | own))
+
+
 @pytest.fixture(autouse=True)
 def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
@@ -54,7 +66,7 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("storage_proxy").clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
     """Make a person nobody has seen, by default of the allowed tenant and at the first instance."""
 
@@ -76,6 +88,23 @@ def person(new_person: Callable[..., Person]) -> Person:
 def signed_in(person: Person) -> Person:
     """A new person who is signed in and has no identity yet."""
     assert person.sign_in().status_code == 302
+    return person
+
+
+@pytest.fixture
+def settled(tables: TableServiceClient, signed_in: Person) -> Person:
+    """A new person with an identity that their session knows."""
+    assert signed_in.token().status_code == 200
+    wait_until(lambda: all(row.get("AcsUserId") for row in list_sessions(tables, signed_in)))
+    return signed_in
+
+
+@pytest.fixture(scope="session")
+def regular(new_person: Callable[..., Person]) -> Person:
+    """Somebody with an identity and a session, shared by the tests that change nothing about them."""
+    person = new_person()
+    assert person.sign_in().status_code == 302
+    assert person.token().status_code == 200
     return person
 
 
