@@ -94,6 +94,7 @@ SCHEMES = (
     *("data:text/html,<script>alert(1)</script>", "file:///etc/passwd", "mailto:a@attacker.example", "tel:1"),
 )
 PATHS = (
+    *("//", "///", "//?x=1", "/\\", "\\\\", "//#"),
     *(
         "",
         " ",

@@ -1,6 +1,7 @@
 """A proxy in front of Azurite that counts calls and, on demand, misbehaves as a storage can."""
 
 import http.client
+import json
 import socket
 import struct
 import threading
@@ -16,6 +17,8 @@ Kind = Literal[
 ]
 
 IDLE_SECONDS = 2.0
+REFUSAL = json.dumps({"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}).encode()
+"""https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#sample-error-response"""
 
 
 @dataclass(kw_only=True)
@@ -233,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = [("Content-Type", "application/json")]
         if fault.retry_after is not None:
             headers.append(("Retry-After", fault.retry_after))
-        self._answer(fault.status, headers, b"")
+        self._answer(fault.status, headers, REFUSAL)
 
     def _drip(self, seconds: float) -> None:
         self.close_connection = True
