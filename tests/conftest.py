@@ -5,11 +5,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from azure.data.tables import TableServiceClient
+from flask import Flask
 
+from tests.support.desk import ROLE, Desk
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
+from tests.support.rows import list_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
+from tests.support.together import wait_until
+from trusted_service.app import create_app
+from trusted_service.config import Settings
 
 GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
 
@@ -45,6 +51,13 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
         yield running
 
 
+@pytest.fixture(scope="session")
+def application(settings: dict[str, str]) -> Flask:
+    """The service inside this process, for what can be asked of it without a request."""
+    own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
+    return create_app(Settings.from_env(settings | own))
+
+
 @pytest.fixture(autouse=True)
 def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
@@ -54,7 +67,7 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("storage_proxy").clear()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
     """Make a person nobody has seen, by default of the allowed tenant and at the first instance."""
 
@@ -79,7 +92,32 @@ def signed_in(person: Person) -> Person:
     return person
 
 
+@pytest.fixture
+def settled(tables: TableServiceClient, signed_in: Person) -> Person:
+    """A new person with an identity that their session knows."""
+    assert signed_in.token().status_code == 200
+    wait_until(lambda: all(row.get("AcsUserId") for row in list_sessions(tables, signed_in)))
+    return signed_in
+
+
+@pytest.fixture(scope="session")
+def regular(new_person: Callable[..., Person]) -> Person:
+    """Somebody with an identity and a session, shared by the tests that change nothing about them."""
+    person = new_person()
+    assert person.sign_in().status_code == 302
+    assert person.token().status_code == 200
+    return person
+
+
 @pytest.fixture(scope="session")
 def tables(azure: LocalAzure) -> TableServiceClient:
     """The tables themselves, past the proxy."""
     return TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
+
+
+@pytest.fixture(scope="session")
+def desk(new_person: Callable[..., Person]) -> Desk:
+    """An administrator who is signed in at the first instance."""
+    person = new_person(roles=[ROLE], name="Ada Ministrator")
+    assert person.sign_in().status_code == 302
+    return Desk(person)

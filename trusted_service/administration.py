@@ -54,7 +54,7 @@ class Administration:
             self._sessions.end_all(user_id)
             if identity.acs_user_id is not None:
                 self._communication.revoke_tokens(identity.acs_user_id)
-                self._revoke_again_later(identity.acs_user_id)
+                self._sweep_later(user_id)
             self._directory.reindex(user_id)
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
@@ -62,9 +62,7 @@ class Administration:
         self._get(user_id)
         with self._audit.action(actor, "unblock", user_id):
             identity = self._changing(user_id, self._lift_block)
-            if identity.acs_user_id is None:
-                self._directory.forget(identity)
-            else:
+            if identity.acs_user_id is not None:
                 self._directory.reindex(user_id)
 
     def revoke(self, actor: Actor, user_id: UserId) -> None:
@@ -95,19 +93,10 @@ class Administration:
             # Sessions before the row is looked for: a first token that is under way checks in the
             # opposite order, so one of the two sees the other.
             self._sessions.end_all(user_id)
-            if self._identities.find(user_id) is None:
+            try:
+                self._erase(user_id)
+            except NotFound:
                 return False
-            identity = self._changing(user_id, self._identities.set_deleting)
-            if identity.acs_user_id is not None:
-                self._communication.delete_identity(identity.acs_user_id)
-            if not identity.blocked:
-                # Before the row goes: without it, doing this again after a crash would find nothing to do.
-                self._directory.forget(identity)
-            forgotten, identity = identity, self._changing(user_id, self._clear_or_remove)
-            if identity.blocked:
-                self._directory.reindex(user_id)
-            elif identity.index_keys != forgotten.index_keys:
-                self._directory.forget(identity)  # they were given another name, or unblocked, in between
             return True
 
     def export(self, user_id: UserId) -> dict[str, Any]:
@@ -120,6 +109,21 @@ class Administration:
             "audit": [event_json(event) for event in self._audit.about(user_id)],
         }
 
+    def sweep(self, user_id: UserId) -> None:
+        """Revoke a blocked user's tokens once more, for requests that were under way during the block."""
+        identity = self._identities.find(user_id)
+        if identity is not None and identity.blocked and identity.acs_user_id is not None:
+            self._communication.revoke_tokens(identity.acs_user_id)
+
+    def _erase(self, user_id: UserId) -> None:
+        """Raises NotFound where there is no row, or somebody else has just erased it."""
+        identity = self._changing(user_id, self._identities.set_deleting)
+        if identity.acs_user_id is not None:
+            self._communication.delete_identity(identity.acs_user_id)
+        identity = self._changing(user_id, self._clear_or_remove)
+        if identity.blocked:
+            self._directory.reindex(user_id)
+
     def _get(self, user_id: UserId) -> Identity:
         identity = self._identities.find(user_id)
         if identity is None:
@@ -128,7 +132,7 @@ class Administration:
 
     def _lift_block(self, identity: Identity) -> None:
         if identity.acs_user_id is None:
-            self._identities.remove(identity)
+            self._remove(identity)
         else:
             self._identities.set_unblocked(identity)
 
@@ -136,7 +140,12 @@ class Administration:
         if identity.blocked:
             self._identities.clear(identity)
         else:
-            self._identities.remove(identity)
+            self._remove(identity)
+
+    def _remove(self, identity: Identity) -> None:
+        # What leads to the row goes first: from then on, nobody would know what that was.
+        self._directory.forget(identity)
+        self._identities.remove(identity)
 
     def _changing(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Change the row as it is, again if somebody else writes it meanwhile; return what was changed.
@@ -152,8 +161,6 @@ class Administration:
             return identity
         raise UpstreamUnavailable("Table Storage", "the row changed too often")
 
-    def _revoke_again_later(self, acs_user_id: str) -> None:
-        """Revoke once more when every request is over that had read the user's session before the block."""
-
-        revoke = functools.partial(self._communication.revoke_tokens, acs_user_id)
-        self._later.do_in(upstream.REQUEST_SECONDS + 1, revoke)
+    def _sweep_later(self, user_id: UserId) -> None:
+        """Sweep when every request is over that had read the user's session before the block."""
+        self._later.do_in(upstream.REQUEST_SECONDS + 1, functools.partial(self.sweep, user_id))

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Literal
-from uuid import UUID
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Identity, UserId, parse_guid
@@ -111,8 +110,9 @@ class Directory:
         if not missing and keys == identity.index_keys:
             return
         self._index.write(missing, user_id)
-        self._identities.note_index_keys(user_id, keys)
         self._index.remove([key for key in identity.index_keys if key not in keys])
+        # Last: until then the row names what is still to be removed.
+        self._identities.note_index_keys(user_id, keys)
 
     def forget(self, identity: Identity) -> None:
         """Remove what leads to a user who has been deleted."""
@@ -160,7 +160,7 @@ class Directory:
 def _is_acs_user_id(text: str) -> bool:
     resource, _, user = text.removeprefix("8:acs:").partition("_")
     try:
-        return bool(UUID(resource) and UUID(user))
+        return bool(parse_guid(resource) and parse_guid(user))
     except ValueError:
         return False
 

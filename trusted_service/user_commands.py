@@ -4,6 +4,7 @@ import functools
 import getpass
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, cast
 
@@ -22,6 +23,7 @@ from trusted_service.services import Services
 Arguments = ParamSpec("Arguments")
 
 PAGE = 500
+SWEEP_SECONDS = 3
 
 users = AppGroup("users", help="See, cut off and erase users.")
 
@@ -109,6 +111,8 @@ def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> No
     """Keep a user out: sessions end, tokens are revoked, no sign-in. They need not have come yet."""
     services.administration.block(_operator(), user, reason)
     _print_result(services, user, "Blocked.", as_json=as_json)
+    time.sleep(SWEEP_SECONDS)  # this process ends before a sweep that comes later
+    services.administration.sweep(user)
 
 
 @command("unblock")

@@ -1,6 +1,7 @@
 """A proxy in front of Azurite that counts calls and, on demand, misbehaves as a storage can."""
 
 import http.client
+import json
 import socket
 import struct
 import threading
@@ -11,25 +12,38 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "signal"]
+Kind = Literal[
+    "status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit", "signal"
+]
+
+IDLE_SECONDS = 2.0
+REFUSAL = json.dumps({"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}).encode()
+"""https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#sample-error-response"""
 
 
 @dataclass(kw_only=True)
 class Fault:
-    """What becomes of calls whose method and path match: the next `times`, or all until cleared."""
+    """What becomes of calls that match: the next `times`, or all until cleared.
+
+    A call matches by its method, its table, and where `about` is given by holding that in key or body, so
+    that people whose calls misbehave in different ways can be served side by side.
+    """
 
     kind: Kind
     method: str = ""
     table: str = ""
+    about: str = ""
     times: int | None = None
     skip: int = 0
     status: int = 503
     retry_after: str | None = None
     seconds: float = 0.0
-    action: Callable[[], None] | None = None
+    action: Callable[[], object] | None = None
 
     def strikes(self, call: "Call") -> bool:
         if not (call.method.startswith(self.method) and call.table.startswith(self.table)) or self.times == 0:
+            return False
+        if self.about not in call.text:
             return False
         if self.skip:
             self.skip -= 1
@@ -41,11 +55,15 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request as the storage saw it. `table` is the path's first part behind the account."""
+    """One request as the storage saw it. `table` is the path's first part behind the account.
+
+    `text` is what it is about: path and body as they came.
+    """
 
     method: str
     table: str
     request_id: str | None
+    text: str
 
 
 @dataclass
@@ -63,7 +81,9 @@ class StorageProxy:
 
     def __init__(self, connection_string: str) -> None:
         endpoint = next(
-            part.partition("=")[2] for part in connection_string.split(";") if part.startswith("TableEndpoint=")
+            part.partition("=")[2]
+            for part in connection_string.split(";")
+            if part.startswith("TableEndpoint=")
         )
         self._state = _State(upstream=urlsplit(endpoint).netloc)
         state = self._state
@@ -97,6 +117,14 @@ class StorageProxy:
             self._state.calls.clear()
             self._state.cleared.set()
 
+    def wait_until_quiet(self, seconds: float = 0.5) -> None:
+        """Wait until nothing has come for `seconds`: until what a request left to do afterwards is done."""
+        seen, since = -1, time.monotonic()
+        while time.monotonic() - since < seconds:
+            if len(self.calls()) != seen:
+                seen, since = len(self.calls()), time.monotonic()
+            time.sleep(0.02)
+
     def calls(self) -> list[Call]:
         with self._state.lock:
             return list(self._state.calls)
@@ -118,6 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self.upstream = http.client.HTTPConnection(self.proxied.upstream)
+        self.upstream_used = time.monotonic()
 
     def finish(self) -> None:
         self.upstream.close()
@@ -134,7 +163,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         table = self.path.split("/", 2)[-1].split("(")[0].split("?")[0]
-        call = Call(method=self.command, table=table, request_id=self.headers.get("x-ms-client-request-id"))
+        call = Call(
+            method=self.command,
+            table=table,
+            request_id=self.headers.get("x-ms-client-request-id"),
+            text=self.path + body.decode(errors="replace"),
+        )
         with self.proxied.lock:
             self.proxied.calls.append(call)
             fault = next((fault for fault in self.proxied.faults if fault.strikes(call)), None)
@@ -144,6 +178,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._misbehave(fault, body)
 
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        # Azurite closes connections that were idle for 5 s, and one that it closes right now looks open here.
+        if time.monotonic() - self.upstream_used > IDLE_SECONDS:
+            self.upstream.close()
+        self.upstream_used = time.monotonic()
         self.upstream.request(self.command, self.path, body, dict(self.headers.items()))
         answer = self.upstream.getresponse()
         content = answer.read()
@@ -180,19 +218,25 @@ class _Handler(BaseHTTPRequestHandler):
                 self.connection.close()
                 self.close_connection = True
             case "hang":
-                self.proxied.cleared.wait(60)
-                self.close_connection = True
+                self._hang()
+            case "hang-after-commit":
+                self._forward(body)
+                self._hang()
             case "half":
                 self._answer(*self._forward(body), part=0.5)
                 self.close_connection = True
             case "drip":
                 self._drip(fault.seconds)
 
+    def _hang(self) -> None:
+        self.proxied.cleared.wait(60)
+        self.close_connection = True
+
     def _refuse(self, fault: Fault) -> None:
         headers = [("Content-Type", "application/json")]
         if fault.retry_after is not None:
             headers.append(("Retry-After", fault.retry_after))
-        self._answer(fault.status, headers, b"")
+        self._answer(fault.status, headers, REFUSAL)
 
     def _drip(self, seconds: float) -> None:
         self.close_connection = True

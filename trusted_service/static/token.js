@@ -32,8 +32,13 @@ async function getToken() {
   if (body.code !== "csrf_failed") return [answer, body];
   // Another tab has signed in since this page was made: the value of its session is another.
   const me = await fetch("/api/me");
-  if (!me.ok) return [me, await me.json()];
-  texts.csrfToken = (await me.json()).csrfToken;
+  const whoami = await me.json();
+  if (!me.ok) return [me, whoami];
+  if (`${whoami.user.tenantId}/${whoami.user.objectId}` !== texts.user) {
+    location.reload(); // it was somebody else, whose token has no place on this page
+    return new Promise(() => {});
+  }
+  texts.csrfToken = whoami.csrfToken;
   return postToken();
 }
 

@@ -8,11 +8,13 @@ second row that could disagree. Rows under `sid-…` lead from an Entra ID sessi
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
+from trusted_service.errors import InvalidRequest
 from trusted_service.models import Session, SessionOrigin, User, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
 
@@ -122,7 +124,12 @@ class SessionTable:
             return
 
     def end_one(self, user_id: UserId, row_key: str) -> None:
-        """End one session of the user, named by the second part of its key; another user's is not touched."""
+        """End one session of the user, named by the second part of its key; another user's is not touched.
+
+        Raises InvalidRequest for what cannot be such a part.
+        """
+        if not re.fullmatch(r"[0-9a-f]{64}", row_key):
+            raise InvalidRequest("There can be no such session.")
         self._table.delete(_partition(user_id), row_key)
 
     def _is_over(self, session: Session) -> bool:

@@ -24,6 +24,10 @@ STATUSES: tuple[Status, ...] = ("active", "blocked")
 
 LONGEST_TEXT = 100
 LAST_MILLISECOND = 10**14  # in the year 5138: what is taken from it makes newer rows come first
+UNDECOMPOSED = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}  # noqa: RUF001
+)
+"""Letters that Unicode does not take for others with a mark, though people who search do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,10 @@ def status_of(identity: Identity) -> Status:
 
 def plain_text(text: str) -> str:
     """The text in small letters without accents, as people expect searches to compare it."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character)).strip()
+    # Twice: decomposing brings capitals back (of stage letters, say), and folding can compose.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    plain = "".join(character for character in folded if not unicodedata.combining(character))
+    return plain.translate(UNDECOMPOSED).strip()
 
 
 def index_text(text: str) -> str:

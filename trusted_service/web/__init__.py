@@ -19,12 +19,12 @@ from trusted_service.web import (
     health,
     jobs,
     language,
+    limits,
     pages,
     refusals,
     request_log,
     usage,
 )
-from trusted_service.web.limits import limiter
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -39,8 +39,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     audience.init_app(app)
     browser_session.init_app(app)
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True
-    app.config["RATELIMIT_STORAGE_URI"] = settings.rate_limit_storage_uri
-    limiter.init_app(app)
+    limits.init_app(app, settings.rate_limit_storage_uri)
     for blueprint in (
         pages.bp,
         account.bp,

@@ -17,6 +17,7 @@ bp = Blueprint("audit", __name__, url_prefix="/admin")
 
 PAGE = 50
 FILTERS = ("action", "actor", "target", "since", "until")
+FIRST_DAY, LAST_DAY = datetime(1970, 1, 1, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
 ACTIONS = (
     "block",
     "unblock",
@@ -88,6 +89,6 @@ def _day(name: str) -> datetime | None:
     if not text:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        return min(max(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC), FIRST_DAY), LAST_DAY)
     except ValueError as error:
         raise InvalidRequest(f"{name} must be a day such as 2026-01-31.") from error

@@ -3,10 +3,19 @@
 import time
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from flask import request
+from flask import Flask, request
 from flask_limiter import Limiter
 
 from trusted_service.web.context import caller, services
+
+
+def init_app(app: Flask, storage_uri: str) -> None:
+    """Count in `storage_uri`; while a Redis there is away or silent, each process counts for itself."""
+    app.config["RATELIMIT_STORAGE_URI"] = storage_uri
+    app.config["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] = True
+    if storage_uri != "memory://":
+        app.config["RATELIMIT_STORAGE_OPTIONS"] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+    limiter.init_app(app)
 
 
 def client_address() -> str:

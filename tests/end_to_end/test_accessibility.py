@@ -1,0 +1,65 @@
+"""Every page in every state is within WCAG 2.2 AA: light and dark, phone and desktop."""
+
+from itertools import pairwise
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.end_to_end.conftest import ShowPage
+from tests.end_to_end.states import STATES
+from tests.support.axe import find_violations
+
+PHONE, DESKTOP = 320, 1280
+LANGUAGES = ["en", "fr"]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", PHONE), ("light", DESKTOP)])
+@pytest.mark.parametrize("state", STATES)
+def test_page_has_no_violations(state: str, scheme: str, width: int, show: ShowPage) -> None:
+    page = show(state, "en")
+    # With less motion, colours change at once.
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+    expect(page.locator("html")).to_have_attribute("data-bs-theme", scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    assert find_violations(page) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("state", STATES)
+def test_page_on_a_narrow_phone_is_not_scrolled_sideways(state: str, language: str, show: ShowPage) -> None:
+    page = show(state, language)
+    page.set_viewport_size({"width": PHONE, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_page_has_a_title_and_headings_in_order(state: str, show: ShowPage) -> None:
+    page = show(state, "en")
+    headings = page.locator("h1, h2, h3, h4, h5, h6")
+    levels = [int(name[1]) for name in headings.evaluate_all("all => all.map(one => one.localName)")]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise([0, *levels]))
+    own, _, site = page.title().partition(" \N{EN DASH} ")
+    assert own
+    assert site == "Trusted access"
+
+
+def test_colours_follow_the_person_without_a_reload(show: ShowPage) -> None:
+    page = show("signed-out", "en")
+    grounds = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        expect(page.locator("html")).to_have_attribute("data-bs-theme", scheme)
+        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert grounds[0] != grounds[1]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("state", ["signed-out", "home"])
+def test_header_lines_up_with_the_page(state: str, width: int, show: ShowPage) -> None:
+    page = show(state, "en")
+    page.set_viewport_size({"width": width, "height": 900})
+    left = "element => element.getBoundingClientRect().left"
+    heading = page.get_by_role("heading", level=1).evaluate(left)
+    assert heading > 0
+    assert page.locator("header a").first.evaluate(left) == heading

@@ -1,0 +1,89 @@
+"""Pages in the language that the browser prefers, and nothing left in another."""
+
+import re
+
+import pytest
+import requests
+from bs4 import BeautifulSoup
+from playwright.sync_api import Page, expect
+
+from tests.end_to_end.conftest import OpenWindow, ShowPage
+from tests.end_to_end.states import STATES
+from tests.end_to_end.steps import get_token
+from tests.support.local_azure import LocalAzure
+from tests.support.person import Person
+from tests.support.service import Service
+
+SAME_IN_BOTH = {"Action", "Sessions"}
+BROWSERS_NAME = re.compile("python-requests")
+# What a person can read or hear, and what scripts will show; names, ids and code are in no language.
+TEXTS = """() => {
+  const texts = [document.title], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode;
+    if (!text.parentElement.closest("code, textarea, [dir=auto], #token-scopes")) texts.push(text.data);
+  }
+  for (const element of document.querySelectorAll("*")) {
+    for (const { name, value } of element.attributes) {
+      if (/^(aria-label|title|alt|placeholder|data-(?!csrf|bs-).*)$/.test(name)) texts.push(value);
+    }
+  }
+  return texts.map((text) => text.trim()).filter((text) => /[a-z]{2}/i.test(text));
+}"""
+
+
+@pytest.mark.parametrize(
+    ("preferred", "language"),
+    [
+        (None, "en"),
+        ("*", "en"),
+        ("de", "en"),
+        ("fr", "fr"),
+        ("fr-CA", "fr"),
+        ("fr-CA, en;q=0.9", "fr"),
+        ("en-GB, fr;q=0.9", "en"),
+        ("de, fr;q=0.5, en;q=0.4", "fr"),
+        ("fr;q=0, en", "en"),
+        ("FR", "fr"),
+    ],
+)
+def test_language_is_what_the_browser_prefers(preferred: str | None, language: str, service: Service) -> None:
+    headers = {} if preferred is None else {"Accept-Language": preferred}
+    page = BeautifulSoup(requests.get(service.url, headers=headers, timeout=30).text, "html.parser")
+    assert page.html is not None
+    assert page.html["lang"] == language
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
+    texts = []
+    for language in ("en", "fr"):
+        page = show(state, language)
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        texts.append(set(page.evaluate(TEXTS)))
+    english, french = texts
+    assert english
+    same = {text for text in english & french if not BROWSERS_NAME.match(text)}
+    assert same <= SAME_IN_BOTH
+
+
+@pytest.fixture
+def accueil(open_window: OpenWindow, signed_in: Person) -> Page:
+    """The home page in French."""
+    window = open_window(locale="fr-FR")
+    window.expect_trouble("status 503: POST .*/api/token")
+    window.take_cookies(signed_in)
+    page = window.new_page()
+    page.goto(signed_in.url)
+    return page
+
+
+def test_scripts_and_errors_speak_french_too(accueil: Page, azure: LocalAzure) -> None:
+    expect(accueil.get_by_role("heading", level=1)).to_have_text("Bonjour, Test Person")
+    azure.plant_fault("acs", "create", "status", status=429, retryAfter="7")
+    accueil.get_by_role("button", name="Obtenir un jeton").click()
+    expect(accueil.get_by_role("status")).to_contain_text("dans 7 secondes")
+    expect(accueil.get_by_role("status")).to_contain_text("indisponible")
+    azure.clear_faults()
+    get_token(accueil)
+    expect(accueil.get_by_role("status")).to_contain_text("Voici votre jeton")

@@ -1,0 +1,54 @@
+"""Every route of the application, with sample values in its path, and how to call it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import requests
+from flask import Flask
+
+from tests.support.person import CALL_SECONDS, Person
+from trusted_service.web.audience import Audience, audience_of
+
+SAMPLES = {
+    "tenant_id": "00000000-0000-4000-8000-000000000001",
+    "object_id": "00000000-0000-4000-8000-000000000002",
+    "action": "block",
+}
+STATIC_FILES = {"static": "site.css", "bootstrap.static": "css/bootstrap.min.css"}
+
+
+@dataclass(frozen=True)
+class Route:
+    """One path with one method that it takes."""
+
+    path: str
+    method: str
+    audience: Audience | None = None
+
+    @property
+    def is_api(self) -> bool:
+        return self.path.startswith("/api/")
+
+    @property
+    def is_safe(self) -> bool:
+        return self.method in ("GET", "HEAD")
+
+    def call(self, person: Person, **headers: str) -> requests.Response:
+        """Call the route with the browser of this person, signed in or not."""
+        return person.http.request(
+            self.method, person.url + self.path, headers=headers, allow_redirects=False, timeout=CALL_SECONDS
+        )
+
+
+def list_routes(app: Flask) -> list[Route]:
+    """Return every route but those that Flask adds by itself (OPTIONS)."""
+    return list(_walk(app))
+
+
+def _walk(app: Flask) -> Iterator[Route]:
+    addresses = app.url_map.bind("")
+    for rule in app.url_map.iter_rules():
+        samples = SAMPLES | {"filename": STATIC_FILES.get(rule.endpoint, "")}
+        path = addresses.build(rule.endpoint, {name: samples[name] for name in rule.arguments})
+        for method in sorted((rule.methods or set()) - {"OPTIONS"}):
+            yield Route(path, method, audience_of(app.view_functions[rule.endpoint]))

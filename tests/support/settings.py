@@ -1,0 +1,31 @@
+"""The settings of the contract's section 2, and an environment in which all that is required is good."""
+
+import base64
+
+TENANT = "5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
+OTHER_TENANT = "9f8e7d6c-5b4a-4321-8fed-cba987654321"
+CLIENT = "11111111-2222-4333-8444-555555555555"
+KEY = base64.b64encode(b"the key of an account that is not there").decode()
+
+REQUIRED = {
+    "PUBLIC_URL": "https://calls.contoso.example",
+    "SECRET_KEY": "S" * 32,
+    "ENTRA_AUTHORITY": f"https://login.microsoftonline.com/{TENANT}",
+    "ENTRA_CLIENT_ID": CLIENT,
+    "ENTRA_CLIENT_SECRET": "the-secret-of-the-app",
+    "COMMUNICATION_SERVICES_CONNECTION_STRING": f"endpoint=https://acs.example/;accesskey={KEY}",
+    "TABLE_STORAGE_CONNECTION_STRING": (
+        f"DefaultEndpointsProtocol=https;AccountName=acc;AccountKey={KEY};EndpointSuffix=core.windows.net"
+    ),
+}
+
+NAMES = [
+    *("PUBLIC_URL", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_AUTHORITY", "ENTRA_CLIENT_ID"),
+    *("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
+    *("ENTRA_ALLOWED_TENANTS", "ENTRA_ADMIN_ROLE", "ENTRA_API_SCOPE", "ENTRA_API_CLIENTS"),
+    *("COMMUNICATION_SERVICES_CONNECTION_STRING", "COMMUNICATION_SERVICES_ENDPOINT"),
+    *("TABLE_STORAGE_CONNECTION_STRING", "TABLE_STORAGE_ENDPOINT"),
+    *("TOKEN_SCOPES", "TOKEN_LIFETIME_MINUTES", "SESSION_IDLE_MINUTES", "SESSION_ABSOLUTE_MINUTES"),
+    *("CORS_ORIGINS", "RATE_LIMIT_TOKEN", "RATE_LIMIT_SIGN_IN", "RATE_LIMIT_STORAGE_URI"),
+    *("TRUSTED_PROXY_HOPS", "LOG_FORMAT", "APPLICATIONINSIGHTS_CONNECTION_STRING"),
+]

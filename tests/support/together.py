@@ -1,0 +1,31 @@
+"""Doing things side by side, and waiting for what happens in its own time."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 20.0
+
+
+def run_together(actions: Sequence[Callable[[], T]]) -> list[T]:
+    """Run every action in a thread of its own, all at once; return what they return, in their order."""
+    with ThreadPoolExecutor(max_workers=len(actions)) as pool:
+        return [future.result() for future in [pool.submit(action) for action in actions]]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+    """Return as soon as `condition` holds; AssertionError where it does not within `seconds`."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"{condition} does not hold after {seconds} s"
+        time.sleep(0.02)
+
+
+def timed(action: Callable[[], T]) -> tuple[T, float]:
+    """Run the action; return what it returns, and the seconds it took."""
+    begin = time.monotonic()
+    result = action()
+    return result, time.monotonic() - begin

@@ -1,0 +1,89 @@
+"""The calls that a token request makes, in their order, and how to let one of them fail."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.support.local_azure import LocalAzure
+from tests.support.storage_proxy import Fault, StorageProxy
+
+Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-commit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamCall:
+    """An operation of Communication Services, or a method on a table; `skip` calls of its kind come first."""
+
+    name: str
+    acs: str = ""
+    method: str = ""
+    table: str = ""
+    skip: int = 0
+
+    def __str__(self) -> str:
+        """The name, as pytest shows it."""
+        return self.name
+
+
+SESSION_READ = UpstreamCall(name="session read", method="GET", table="sessions")
+IDENTITY_READ = UpstreamCall(name="identity read", method="GET", table="identities")
+CREATE = UpstreamCall(name="create", acs="create")
+INSERT = UpstreamCall(name="insert", method="POST", table="identities")
+LAST_LOOK = UpstreamCall(name="last look at the session", method="GET", table="sessions", skip=1)
+ISSUE = UpstreamCall(name="issue", acs="issue")
+
+WARM_TOKEN = (SESSION_READ, ISSUE)
+FIRST_TOKEN = (SESSION_READ, IDENTITY_READ, CREATE, INSERT, LAST_LOOK)
+
+
+@dataclass(frozen=True)
+class Upstreams:
+    """Both upstreams of a token request, each with its own way to plant a fault."""
+
+    azure: LocalAzure
+    storage: StorageProxy
+
+    def plant(
+        self,
+        call: UpstreamCall,
+        kind: Kind,
+        *,
+        times: int | None = None,
+        status: int = 503,
+        retry_after: str | None = None,
+        seconds: float = 1.0,
+        about: str = "",
+        body: object = None,
+        code: str | None = None,
+    ) -> None:
+        """Let this call fail, until cleared unless `times` is given.
+
+        `about` is for the storage only, `body` and `code` for Communication Services only.
+        """
+        if call.acs:
+            members = {
+                "status": status,
+                "retryAfter": retry_after,
+                "seconds": seconds,
+                "body": body,
+                "code": code,
+            }
+            self.azure.plant_fault("acs", call.acs, kind, times=times, skip=call.skip, **members)
+            return
+        self.storage.plant(
+            Fault(
+                kind=kind,
+                method=call.method,
+                table=call.table,
+                times=times,
+                skip=call.skip,
+                status=status,
+                retry_after=retry_after,
+                seconds=seconds,
+                about=about,
+            )
+        )
+
+    def clear(self) -> None:
+        """Remove every fault."""
+        self.azure.clear_faults()
+        self.storage.clear()

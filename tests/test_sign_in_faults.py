@@ -1,0 +1,197 @@
+"""Entra ID fails while somebody signs in: a page that says so within 15 s, and the next sign-in works."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+
+from tests.support.local_azure import LocalAzure
+from tests.support.log import read_event
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.service import Service
+from tests.support.together import run_together, timed, wait_until
+
+ANSWER_SECONDS = 15.0
+AT_ONCE_SECONDS = 2.0
+
+FAULTS: dict[str, tuple[str, dict[str, object]]] = {
+    "400": ("status", {"status": 400}),
+    "401": ("status", {"status": 401}),
+    "403": ("status", {"status": 403}),
+    "404": ("status", {"status": 404}),
+    "429": ("status", {"status": 429}),
+    "429 with Retry-After": ("status", {"status": 429, "retryAfter": "37"}),
+    "429 with a date": ("status", {"status": 429, "retryAfter": "Wed, 21 Oct 2026 07:28:00 GMT"}),
+    "500": ("status", {"status": 500}),
+    "503 with Retry-After": ("status", {"status": 503, "retryAfter": "41"}),
+    "302": ("status", {"status": 302}),
+    "reset": ("reset", {}),
+    "half": ("half", {}),
+    "not JSON": ("status", {"status": 200, "body": "<html>maintenance</html>"}),
+    "empty": ("status", {"status": 200, "body": ""}),
+    "a list": ("status", {"status": 200, "body": []}),
+    "an empty object": ("status", {"status": 200, "body": {}}),
+}
+MALFORMED: dict[str, list[dict[str, object]]] = {
+    "discovery": [
+        {"issuer": 5, "jwks_uri": [], "token_endpoint": None, "end_session_endpoint": {}},
+        {"authorization_endpoint": "x"},
+    ],
+    "keys": [
+        {"keys": None},
+        {"keys": 5},
+        {"keys": "RS256"},
+        {"keys": {"kid": "a"}},
+        {"keys": [None, 5, [], {}, {"kid": "a"}, {"kid": [], "kty": "RSA"}, {"kid": "a", "kty": 5}]},
+    ],
+}
+
+
+def plant(azure: LocalAzure, operation: str, kind: str, members: dict[str, object]) -> None:
+    azure.plant_fault("entra", operation, kind, **({"times": None} | members))
+
+
+@pytest.fixture
+def unaware(settings: dict[str, str], service: Service) -> Iterator[Service]:
+    """An instance that has not spoken to Entra ID yet."""
+    with Service(settings | {"PUBLIC_URL": service.url}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_token_endpoint_that_fails_is_503(
+    azure: LocalAzure, service: Service, person: Person, fault: str
+) -> None:
+    kind, members = FAULTS[fault]
+    callback = person.start_sign_in()
+    plant(azure, "token", kind, members)
+    answer = person.finish_sign_in(callback)
+    azure.clear_faults()
+    assert_error_page(answer, 503)
+    assert answer.headers["Retry-After"] == members.get("retryAfter", "5")
+    event = read_event(service, answer, "upstream_error")
+    assert event["upstream"] == "Entra ID"
+    assert event["throttled"] == fault.startswith("429")
+    assert person.get("/api/me").status_code == 401
+    assert person.sign_in().status_code == 302
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_keys_endpoint_that_fails_is_503(
+    azure: LocalAzure, service: Service, person: Person, fault: str
+) -> None:
+    kind, members = FAULTS[fault]
+    azure.rotate_keys(keep_old=True)  # so that the service has to ask for the new key
+    plant(azure, "keys", kind, members)
+    answer = person.sign_in()
+    azure.clear_faults()
+    assert_error_page(answer, 503)
+    assert answer.headers["Retry-After"] == members.get("retryAfter", "5")
+    assert read_event(service, answer, "upstream_error")["upstream"] == "Entra ID"
+    assert person.get("/api/me").status_code == 401
+    assert person.sign_in().status_code == 302
+
+
+@pytest.mark.parametrize("number", range(len(MALFORMED["keys"])))
+def test_key_set_without_a_usable_key_is_503(azure: LocalAzure, person: Person, number: int) -> None:
+    azure.rotate_keys(keep_old=True)
+    plant(azure, "keys", "status", {"status": 200, "body": MALFORMED["keys"][number]})
+    answer = person.sign_in()
+    azure.clear_faults()
+    assert_error_page(answer, 503)
+    assert person.sign_in().status_code == 302
+
+
+def test_discovery_that_fails_is_503_until_it_answers(
+    azure: LocalAzure,
+    service: Service,
+    unaware: Service,
+    new_person: Callable[..., Person],
+    signed_in: Person,
+) -> None:
+    person = new_person(at=unaware)
+    malformed = {str(body): ("status", {"status": 200, "body": body}) for body in MALFORMED["discovery"]}
+    for fault, (kind, members) in (FAULTS | malformed).items():
+        plant(azure, "discovery", kind, members)
+        answer = person.get("/auth/sign-in")
+        assert_error_page(answer, 503)
+        assert answer.headers["Retry-After"] == members.get("retryAfter", "5"), fault
+        assert person.http.cookies.keys() == []
+        azure.clear_faults()
+    plant(azure, "discovery", "status", {"status": 503})
+    # Who is signed in already notices nothing, and a sign-out ends the session whatever Entra ID does.
+    elsewhere = signed_in.at(unaware.url)
+    assert elsewhere.get("/").status_code == 200
+    assert elsewhere.sign_out().status_code in (303, 503)
+    assert signed_in.get("/api/me").status_code == 401
+    azure.clear_faults()
+    callback = person.start_sign_in().replace(service.url, unaware.url)
+    assert person.finish_sign_in(callback).status_code == 302
+
+
+@pytest.mark.parametrize("kind", ["hang", "drip"])
+def test_silent_entra_is_503_in_time_and_holds_up_nobody_else(
+    azure: LocalAzure, unaware: Service, new_person: Callable[..., Person], kind: str
+) -> None:
+    at_token, at_keys, somebody = new_person(), new_person(), new_person()
+    at_discovery = new_person(at=unaware)
+    assert somebody.sign_in().status_code == 302
+    callback, token_callback = somebody.start_sign_in(), at_token.start_sign_in()
+    azure.plant_fault("entra", "token", kind, seconds=0.2)
+    plant(azure, "discovery", kind, {"seconds": 0.2})
+
+    def at_token_endpoint() -> tuple[requests.Response, float]:
+        return timed(lambda: at_token.finish_sign_in(token_callback))
+
+    def at_keys_endpoint() -> tuple[requests.Response, float]:
+        wait_until(lambda: not any(fault["operation"] == "token" for fault in azure.list_faults()))
+        answer, seconds = timed(lambda: somebody.finish_sign_in(callback))
+        assert (answer.status_code, seconds < AT_ONCE_SECONDS) == (302, True)
+        azure.rotate_keys(keep_old=True)
+        plant(azure, "keys", kind, {"seconds": 0.2})
+        return timed(at_keys.sign_in)
+
+    answers = run_together(
+        [at_token_endpoint, at_keys_endpoint, lambda: timed(lambda: at_discovery.get("/auth/sign-in"))]
+    )
+    azure.clear_faults()
+    for answer, seconds in answers:
+        assert_error_page(answer, 503)
+        assert seconds < ANSWER_SECONDS
+    for person in (at_token, at_keys):
+        assert person.sign_in().status_code == 302
+    assert at_discovery.get("/auth/sign-in").status_code == 302
+
+
+@pytest.mark.parametrize("retry_after", ["60", None])
+def test_throttled_sign_in_of_one_is_not_held_against_another(
+    azure: LocalAzure,
+    service: Service,
+    new_person: Callable[..., Person],
+    person: Person,
+    retry_after: str | None,
+) -> None:
+    azure.plant_fault("entra", "token", "status", status=429, retryAfter=retry_after)
+    assert_error_page(person.sign_in(), 503)
+    somebody = new_person()
+    assert somebody.sign_in().status_code == 302
+    assert person.sign_in().status_code == 302
+
+
+def test_key_rotation_without_overlap_passes(azure: LocalAzure, signed_in: Person, person: Person) -> None:
+    azure.rotate_keys(keep_old=False)
+    assert signed_in.sign_in().status_code == 302
+    azure.tamper("unknown-kid")
+    assert signed_in.sign_in().status_code == 400
+    assert signed_in.sign_in().status_code == 302
+
+
+def test_code_that_was_redeemed_before_an_answer_was_lost_is_a_broken_sign_in(
+    azure: LocalAzure, person: Person
+) -> None:
+    callback = person.start_sign_in()
+    azure.plant_fault("entra", "token", "fail-after-commit", then="reset")
+    assert_error_page(person.finish_sign_in(callback), 503)
+    assert_error_page(person.finish_sign_in(callback), 400)
+    assert person.sign_in().status_code == 302
