@@ -1,5 +1,6 @@
 """One thing done to many users at once: dry run, start, results, and what must not happen."""
 
+import time
 import uuid
 from collections.abc import Callable
 
@@ -223,10 +224,12 @@ def test_throttling_is_waited_out_and_nothing_fails(
 ) -> None:
     users = leavers(6)
     path = admin.draft(admin.select("delete", [str(user.user_id) for user in users]))
-    azure.plant_fault("acs", "delete", "status", status=429, retryAfter="3", times=4)
+    azure.plant_fault("acs", "delete", "status", status=429, retryAfter="6", times=4)
     azure.reset_calls()
+    begun = time.monotonic()
     admin.start(path, confirm="yes")
     admin.wait_for(path, "done")
+    assert time.monotonic() - begun >= 6
     assert _results(admin, path) == {"done"}
     assert azure.count_calls("acs")["delete"] <= 6 + 4
 

@@ -57,13 +57,13 @@ def read_audit(tables: TableServiceClient, users: list[Identity]) -> dict[str, C
     return found
 
 
-@pytest.mark.timeout(LONGEST + 300)
+@pytest.mark.timeout(2 * LONGEST + 300)
 def test_job_whose_process_is_killed_is_finished_by_another_instance(
     azure: LocalAzure, tables: TableServiceClient, admin: Administrator, doomed: Service
 ) -> None:
     users = seed_users(azure.env, USERS, acs=True)
     there = admin.at(doomed.url)
-    path = there.draft(there.upload("delete", "\n".join(str(user.user_id) for user in users)))
+    path = there.draft(there.upload("delete", "\n".join(str(user.user_id) for user in users)), LONGEST)
     azure.turn_limits(True)
     azure.reset_calls()
     begun = time.monotonic()
@@ -99,10 +99,10 @@ def test_job_whose_process_is_killed_is_finished_by_another_instance(
     assert azure.count_calls("acs")["delete"] <= USERS + 60
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(2 * LONGEST)
 def test_limits_of_communication_services_are_respected(azure: LocalAzure, admin: Administrator) -> None:
     users = seed_users(azure.env, USERS, acs=True)
-    path = admin.draft(admin.upload("delete", "\n".join(str(user.user_id) for user in users)))
+    path = admin.draft(admin.upload("delete", "\n".join(str(user.user_id) for user in users)), LONGEST)
     azure.turn_limits(True)
     azure.reset_calls()
     begun = time.monotonic()

@@ -99,6 +99,7 @@ def test_files_may_have_a_megabyte_and_no_more(admin: Administrator) -> None:
     assert admin.upload("block", fitting + b"\n" * (1024 * 1024 - len(fitting))).status_code == 303
     assert_error_page(admin.upload("block", b"\n" * (1024 * 1024 + 1)), 413)
     assert_error_page(admin.upload("block", b"\n" * (2 * 1024 * 1024)), 413)
+    admin.person.http.close()  # what was not read of that closes the connection
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class FastTables:
         self._account, self._key = parts["AccountName"], base64.b64decode(parts["AccountKey"])
         self._endpoint = urlsplit(parts["TableEndpoint"])
         self._local = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
         self._connections: list[http.client.HTTPConnection] = []
 
     def __enter__(self) -> Self:
@@ -54,6 +55,9 @@ class FastTables:
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in pool.map(lambda group: self._insert_group(table, group), groups, chunksize=1):
                 pass
+        # The threads are gone, and what they opened with them.
+        while self._opened:
+            self._opened.pop().close()
 
     def _insert_group(self, table: str, rows: Sequence[Row]) -> None:
         if len(rows) == 1:
@@ -102,6 +106,7 @@ class FastTables:
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._local, "connection"):
             self._local.connection = http.client.HTTPConnection(self._endpoint.netloc, timeout=SECONDS)
+            self._opened.append(self._local.connection)
             self._connections.append(self._local.connection)
         connection: http.client.HTTPConnection = self._local.connection
         return connection

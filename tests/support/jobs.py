@@ -68,10 +68,10 @@ class Administrator:
         assert answer.headers["Content-Type"].startswith("text/csv")
         return list(csv.DictReader(io.StringIO(answer.text)))
 
-    def draft(self, answer: requests.Response) -> str:
+    def draft(self, answer: requests.Response, seconds: float = PATIENCE_SECONDS) -> str:
         """Wait for the dry run of the job that was just made; its path."""
         path = job_path(answer)
-        self.wait_for(path, "draft")
+        self.wait_for(path, "draft", seconds=seconds)
         return path
 
     def _post(self, path: str, fields: list[tuple[str, str]]) -> requests.Response:
