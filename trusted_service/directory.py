@@ -4,6 +4,9 @@ A page costs the same however many users there are: index rows lead to it, and t
 are read one by one. What the index says is checked against them.
 """
 
+import functools
+import itertools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trusted_service.errors import InvalidRequest
+from trusted_service.later import Later
 from trusted_service.models import Identity, UserId, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.user_index import (
@@ -28,7 +32,7 @@ MOST_EXAMINED = 500
 """Index rows that one page may look at before it is cut short with a link to the next."""
 READERS = 8
 BUILT_AT_ONCE = 300
-"""Users that may be put into a missing index while an administrator waits for the first page."""
+"""Users that may be put into a missing index while somebody waits for the page; more go on without them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +57,11 @@ class UserPage:
 class Directory:
     """Methods raise UpstreamError where the storage fails."""
 
-    def __init__(self, identities: IdentityTable, index: UserIndex) -> None:
+    def __init__(self, identities: IdentityTable, index: UserIndex, later: Later) -> None:
         self._identities = identities
         self._index = index
+        self._later = later
+        self._building = threading.Lock()
 
     def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place `after`, which an earlier page gave as `next`."""
@@ -118,21 +124,33 @@ class Directory:
         """Remove what leads to a user who has been deleted."""
         self._index.remove(set(identity.index_keys) | set(index_keys(identity)))
 
-    def build(self) -> None:
-        """Put every user into the index."""
-        with ThreadPoolExecutor(READERS) as pool:
-            for _ in pool.map(self.reindex, (identity.user_id for identity in self._identities.all())):
-                pass
-        self._index.note_built()
-
     def _ensure_built(self) -> bool:
+        """Whether every user is in the index; a missing index is built, here if that is soon done."""
         if self._index.is_built():
             return True
-        rows = self._identities.all()
-        if sum(1 for _, _ in zip(range(BUILT_AT_ONCE + 1), rows, strict=False)) > BUILT_AT_ONCE:
-            return False
-        self.build()
-        return True
+        few = len(list(itertools.islice(self._identities.all(), BUILT_AT_ONCE + 1))) <= BUILT_AT_ONCE
+        if few:
+            self.build()
+        elif self._building.acquire(blocking=False):
+            self._later.do(self._build_on)
+        return few
+
+    def _build_on(self) -> None:
+        try:
+            self.build()
+        finally:
+            self._building.release()
+
+    def build(self) -> None:
+        """Put every user into the index, as if nothing of it were there."""
+        user_ids = (identity.user_id for identity in self._identities.all())
+        while together := list(itertools.islice(user_ids, BUILT_AT_ONCE)):
+            with ThreadPoolExecutor(READERS) as pool:
+                put = functools.partial(self.reindex, force=True)
+                tasks = [pool.submit(copy_context().run, put, user_id) for user_id in together]
+            for task in tasks:
+                task.result()
+        self._index.note_built()
 
     def _hits(self, query: UserQuery, after: str, limit: int) -> list[Hit]:
         statuses = STATUSES if query.status is None else (query.status,)
