@@ -8,7 +8,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Literal
@@ -31,8 +31,9 @@ PAGE = 50
 MOST_EXAMINED = 500
 """Index rows that one page may look at before it is cut short with a link to the next."""
 READERS = 8
-BUILT_AT_ONCE = 300
-"""Users that may be put into a missing index while somebody waits for the page; more go on without them."""
+BUILD_WAIT_SECONDS = 4.0
+"""How long a page waits for a missing index to be built."""
+BUILT_TOGETHER = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,8 @@ class Directory:
         self._identities = identities
         self._index = index
         self._later = later
-        self._building = threading.Lock()
+        self._lock = threading.Lock()
+        self._building: Future[None] | None = None
 
     def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place `after`, which an earlier page gave as `next`."""
@@ -125,29 +127,22 @@ class Directory:
         self._index.remove(set(identity.index_keys) | set(index_keys(identity)))
 
     def _ensure_built(self) -> bool:
-        """Whether every user is in the index; a missing index is built, here if that is soon done."""
+        """Whether every user is in the index. A missing one is built, which may take longer than we wait."""
         if self._index.is_built():
             return True
-        few = len(list(itertools.islice(self._identities.all(), BUILT_AT_ONCE + 1))) <= BUILT_AT_ONCE
-        if few:
-            self.build()
-        elif self._building.acquire(blocking=False):
-            self._later.do(self._build_on)
-        return few
-
-    def _build_on(self) -> None:
-        try:
-            self.build()
-        finally:
-            self._building.release()
+        with self._lock:
+            if self._building is None or self._building.done():
+                self._building = self._later.start(self.build)
+        wait([self._building], BUILD_WAIT_SECONDS)
+        return self._index.is_built()
 
     def build(self) -> None:
         """Put every user into the index, as if nothing of it were there."""
         user_ids = (identity.user_id for identity in self._identities.all())
-        while together := list(itertools.islice(user_ids, BUILT_AT_ONCE)):
+        while together := list(itertools.islice(user_ids, BUILT_TOGETHER)):
             with ThreadPoolExecutor(READERS) as pool:
                 put = functools.partial(self.reindex, force=True)
-                tasks = [pool.submit(copy_context().run, put, user_id) for user_id in together]
+                tasks = [pool.submit(put, user_id) for user_id in together]
             for task in tasks:
                 task.result()
         self._index.note_built()
