@@ -75,5 +75,7 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Give back jobs, and write down what was counted. Later, by atexit, no thread could be started."""
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
-        application.extensions["trusted_service"].job_runner.close()
-        application.extensions["trusted_service"].usage.close()
+        try:
+            application.extensions["trusted_service"].job_runner.close()
+        finally:
+            application.extensions["trusted_service"].usage.close()

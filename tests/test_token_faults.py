@@ -25,7 +25,7 @@ from tests.support.upstream_calls import (
 HTTP_DATE = "Wed, 21 Oct 2099 07:28:00 GMT"
 
 UNAVAILABLE: list[dict[str, Any]] = [
-    *({"kind": "status", "status": status} for status in (400, 401, 403, 404, 409, 412, 418, 500, 502, 503)),
+    *({"kind": "status", "status": status} for status in (400, 401, 403, 404, 409, 412, 500, 503)),
     {"kind": "status", "status": 503, "retry_after": "11"},
     {"kind": "status", "status": 503, "retry_after": HTTP_DATE},
     {"kind": "reset"},

@@ -12,7 +12,7 @@ from trusted_service.directory import Directory
 from trusted_service.entra.sign_in import SignedIn
 from trusted_service.errors import Blocked, InvalidRequest, NotSignedIn, UpstreamError
 from trusted_service.mapping import Mapping
-from trusted_service.models import SYSTEM, Caller, IssuedToken, Session, SessionOrigin, User, UserId
+from trusted_service.models import SYSTEM, Caller, IssuedToken, Session, SessionOrigin, User
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.usage import SIGN_IN, TOKEN, UsageCounter
@@ -69,17 +69,18 @@ class AccessService:
         except BaseException:
             self._sessions.end(session.key)
             raise
-        if identity is not None and (identity.name, identity.username) != (user.name, user.username):
-            self._identities.note_names(user)
         self._usage.count(SIGN_IN)
         return session_id
 
-    def note_sign_in(self, user_id: UserId) -> None:
-        """Mend what leads searches to the user: names change. Comes after the answer, and never fails it."""
+    def note_sign_in(self, user: User) -> None:
+        """Write down what the user is called now, for searches too. After the answer; it never fails it."""
         try:
-            self._directory.reindex(user_id)
+            identity = self._identities.find(user.id)
+            if identity is not None and (identity.name, identity.username) != (user.name, user.username):
+                self._identities.note_names(user)
+            self._directory.reindex(user.id)
         except UpstreamError as error:
-            log.warning("user_not_indexed", user=str(user_id), reason=str(error))
+            log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
 
     def find_session(self, session_id: str) -> Session | None:
         return self._sessions.find(session_id)

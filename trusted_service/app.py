@@ -92,7 +92,7 @@ def build_services(settings: Settings) -> Services:
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     index = UserIndex(open_table("userindex"))
-    directory = Directory(identities, index)
+    directory = Directory(identities, index, later)
     administration = Administration(
         identities=identities,
         sessions=sessions,

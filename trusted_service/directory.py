@@ -4,13 +4,17 @@ A page costs the same however many users there are: index rows lead to it, and t
 are read one by one. What the index says is checked against them.
 """
 
+import functools
+import itertools
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Literal
 
 from trusted_service.errors import InvalidRequest
+from trusted_service.later import Later
 from trusted_service.models import Identity, UserId, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.user_index import (
@@ -27,8 +31,9 @@ PAGE = 50
 MOST_EXAMINED = 500
 """Index rows that one page may look at before it is cut short with a link to the next."""
 READERS = 8
-BUILT_AT_ONCE = 300
-"""Users that may be put into a missing index while an administrator waits for the first page."""
+BUILD_WAIT_SECONDS = 4.0
+"""How long a page waits for a missing index to be built."""
+BUILT_TOGETHER = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +58,12 @@ class UserPage:
 class Directory:
     """Methods raise UpstreamError where the storage fails."""
 
-    def __init__(self, identities: IdentityTable, index: UserIndex) -> None:
+    def __init__(self, identities: IdentityTable, index: UserIndex, later: Later) -> None:
         self._identities = identities
         self._index = index
+        self._later = later
+        self._lock = threading.Lock()
+        self._building: Future[None] | None = None
 
     def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place `after`, which an earlier page gave as `next`."""
@@ -118,21 +126,26 @@ class Directory:
         """Remove what leads to a user who has been deleted."""
         self._index.remove(set(identity.index_keys) | set(index_keys(identity)))
 
-    def build(self) -> None:
-        """Put every user into the index."""
-        with ThreadPoolExecutor(READERS) as pool:
-            for _ in pool.map(self.reindex, (identity.user_id for identity in self._identities.all())):
-                pass
-        self._index.note_built()
-
     def _ensure_built(self) -> bool:
+        """Whether every user is in the index. A missing one is built, which may take longer than we wait."""
         if self._index.is_built():
             return True
-        rows = self._identities.all()
-        if sum(1 for _, _ in zip(range(BUILT_AT_ONCE + 1), rows, strict=False)) > BUILT_AT_ONCE:
-            return False
-        self.build()
-        return True
+        with self._lock:
+            if self._building is None or self._building.done():
+                self._building = self._later.start(self.build)
+        wait([self._building], BUILD_WAIT_SECONDS)
+        return self._index.is_built()
+
+    def build(self) -> None:
+        """Put every user into the index, as if nothing of it were there."""
+        user_ids = (identity.user_id for identity in self._identities.all())
+        while together := list(itertools.islice(user_ids, BUILT_TOGETHER)):
+            with ThreadPoolExecutor(READERS) as pool:
+                put = functools.partial(self.reindex, force=True)
+                tasks = [pool.submit(put, user_id) for user_id in together]
+            for task in tasks:
+                task.result()
+        self._index.note_built()
 
     def _hits(self, query: UserQuery, after: str, limit: int) -> list[Hit]:
         statuses = STATUSES if query.status is None else (query.status,)

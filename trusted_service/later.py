@@ -9,7 +9,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
 
@@ -41,6 +41,11 @@ class Later:
             log.error("later_dropped")
             return
         self._pool.submit(self._run, action)
+
+    def start(self, action: Action) -> Future[None]:
+        """The same for what must not be dropped, and whose end can be waited for."""
+        self._waiting.acquire()
+        return self._pool.submit(self._run, action)
 
     def do_in(self, seconds: float, action: Action) -> None:
         """Do it in `seconds` from now."""

@@ -196,7 +196,9 @@ def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
     while place is not None:
         page = services.directory.page(query, place, size=PAGE)
         if not page.indexed:
-            click.echo("The search index is incomplete: flask --app wsgi users repair", err=True)
+            click.echo("Building the search index first…", err=True)
+            services.directory.build()
+            continue
         yield from page.users
         place = page.next
 

@@ -56,4 +56,6 @@ STATES: Mapping[str, State] = {
     "admin-confirm": State(path="/admin/users/{user}/confirm/block", who="admin"),
     "admin-audit": State(path="/admin/audit", who="admin"),
     "admin-usage": State(path="/admin/usage", who="admin"),
+    "admin-jobs": State(path="/admin/jobs", who="admin"),
+    "admin-new-job": State(path="/admin/jobs/new", who="admin"),
 }

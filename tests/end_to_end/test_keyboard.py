@@ -38,6 +38,7 @@ def walk(page: Page, key: str, times: int) -> list[str]:
 @pytest.mark.parametrize("state", ["signed-out", "home-with-token", "account", "failed-sign-in"])
 def test_page_is_walked_in_its_order_to_and_fro(state: str, show: ShowPage) -> None:
     page = show(state, "en")
+    page.set_viewport_size({"width": 1280, "height": 900})
     first, *rest = find_stops(page)
     page.get_by_text(first).focus()
     assert walk(page, "Tab", len(rest)) == rest

@@ -14,8 +14,8 @@ from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
 
-SAME_IN_BOTH = {"Action", "Sessions"}
-BROWSERS_NAME = re.compile("python-requests")
+SAME_IN_BOTH = {"Action", "Code", "Sessions"}
+IN_NO_LANGUAGE = re.compile("python-requests|[0-9a-f]{8}-")
 # What a person can read or hear, and what scripts will show; names, ids and code are in no language.
 TEXTS = """() => {
   const texts = [document.title], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -63,7 +63,7 @@ def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
         texts.append(set(page.evaluate(TEXTS)))
     english, french = texts
     assert english
-    same = {text for text in english & french if not BROWSERS_NAME.match(text)}
+    same = {text for text in english & french if not IN_NO_LANGUAGE.match(text)}
     assert same <= SAME_IN_BOTH
 
 

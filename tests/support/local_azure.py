@@ -270,8 +270,12 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 def read_form(page: str, button: str, value: str) -> tuple[str, dict[str, str]]:
     """Return action and fields of the form that is sent by the button `button` with `value`."""
-    for form in BeautifulSoup(page, "html.parser").find_all("form"):
-        if form.find("button", attrs={"name": button, "value": value}) is None:
+    for part in page.split("<form")[1:]:
+        # Only that form is parsed: late in a run the picker lists hundreds of accounts.
+        if f'name="{button}"' not in part or value not in part:
+            continue
+        form = BeautifulSoup(f"<form{part}", "html.parser").form
+        if form is None or form.find("button", attrs={"name": button, "value": value}) is None:
             continue
         fields = {str(item["name"]): str(item["value"]) for item in form.find_all("input")}
         return str(form["action"]), fields | {button: value}

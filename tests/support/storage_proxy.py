@@ -19,6 +19,7 @@ Kind = Literal[
 IDLE_SECONDS = 2.0
 REFUSAL = json.dumps({"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}).encode()
 """https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#sample-error-response"""
+BACKGROUND_TABLES = ("usage", "jobs")
 
 
 @dataclass(kw_only=True)
@@ -125,9 +126,11 @@ class StorageProxy:
                 seen, since = len(self.calls()), time.monotonic()
             time.sleep(0.02)
 
-    def calls(self) -> list[Call]:
+    def calls(self, *, background: bool = False) -> list[Call]:
+        """What has come since `clear`; what the service does by itself now and then only if asked for."""
         with self._state.lock:
-            return list(self._state.calls)
+            calls = list(self._state.calls)
+        return [call for call in calls if background or not call.table.startswith(BACKGROUND_TABLES)]
 
 
 class _Server(ThreadingHTTPServer):

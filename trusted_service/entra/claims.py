@@ -7,7 +7,7 @@ https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import jwt
@@ -17,6 +17,7 @@ from trusted_service.errors import TrustedServiceError
 from trusted_service.models import User, UserId, display_text, parse_guid
 
 CLOCK_SKEW_SECONDS = 60
+MOST_ROLES, LONGEST_ROLE = 100, 120
 
 Claims = dict[str, Any]
 
@@ -66,7 +67,14 @@ def user_of(claims: Claims) -> User:
         id=UserId(_guid(claims, "tid"), _guid(claims, "oid")),
         name=display_text(claims.get("name")),
         username=display_text(claims.get("preferred_username")),
-        roles=tuple(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else (),
+        roles=tuple(map(str, roles[:MOST_ROLES])) if _are_roles(roles) else (),
+    )
+
+
+def _are_roles(roles: object) -> TypeGuard[list[str]]:
+    """Values of app roles are short; a claim that would not fit into a row is not a list of them."""
+    return isinstance(roles, list) and all(
+        isinstance(role, str) and len(role) <= LONGEST_ROLE for role in roles
     )
 
 

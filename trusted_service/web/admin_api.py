@@ -6,7 +6,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify, request
 
 from trusted_service.directory import UserQuery, parse_status
-from trusted_service.errors import NotFound
+from trusted_service.errors import NotFound, UpstreamUnavailable
 from trusted_service.models import Actor, UserId
 from trusted_service.representation import unknown_user_json, user_json
 from trusted_service.web import cursor
@@ -15,6 +15,7 @@ from trusted_service.web.context import actor, services
 
 bp = Blueprint("admin_api", __name__, url_prefix="/api/admin")
 
+INDEX_RETRY_AFTER = "10"
 USER = "/users/<uuid:tenant_id>/<uuid:object_id>"
 
 
@@ -26,6 +27,8 @@ def users() -> Response:
         text=request.args.get("q", "").strip(), status=parse_status(request.args.get("status", ""))
     )
     page = services().directory.page(query, cursor.unwrap(request.args.get("cursor", "")))
+    if not page.indexed:
+        raise UpstreamUnavailable("Table Storage", "the index is being built", INDEX_RETRY_AFTER)
     return jsonify(users=[user_json(user) for user in page.users], next=cursor.wrap(page.next))
 
 

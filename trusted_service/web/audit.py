@@ -57,9 +57,9 @@ def audit() -> str:
 def audit_csv() -> Response:
     """The events that the filters leave, streamed."""
     query = _query()
-    services().trail.note(actor(), "export", None, "audit")
-    rows = (event_json(event).values() for event in services().audit.all(query))
-    return csv_response("audit.csv", csv_lines(EVENT_MEMBERS, rows))
+    with services().trail.action(actor(), "export", None, "audit"):
+        rows = (event_json(event).values() for event in services().audit.all(query))
+        return csv_response("audit.csv", csv_lines(EVENT_MEMBERS, rows))
 
 
 def _query() -> AuditQuery:

@@ -61,7 +61,7 @@ def callback() -> Response:
     log.info("authn_login_success", user=str(signed_in.user.id))
     response = redirect(target, 302)
     browser_session.set_cookie(response, session_id)
-    browser_session.afterwards(response, functools.partial(services().access.note_sign_in, signed_in.user.id))
+    browser_session.afterwards(response, functools.partial(services().access.note_sign_in, signed_in.user))
     return response
 
 

@@ -88,9 +88,9 @@ def job_json(job_id: str) -> Response:
 def job_csv(job_id: str) -> Response:
     """What became of each row, streamed."""
     found = _get(job_id)
-    services().trail.note(actor(), "export", None, f"job {found.id}")
-    rows = (_row(item) for item in services().jobs.all_items(found.id))
-    return csv_response(f"job-{found.id}.csv", csv_lines(ROW_MEMBERS, rows))
+    with services().trail.action(actor(), "export", None, f"job {found.id}"):
+        rows = (_row(item) for item in services().jobs.all_items(found.id))
+        return csv_response(f"job-{found.id}.csv", csv_lines(ROW_MEMBERS, rows))
 
 
 @bp.post("/<job_id>/start")
