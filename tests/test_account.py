@@ -75,7 +75,7 @@ def test_one_other_session_is_ended(
     assert isinstance(button, Tag)
     answer = submit(settled, "/account/end-session", session=str(button["value"]))
     assert answer.status_code == 303
-    assert read_page(settled, answer.headers["Location"]).find(attrs={"role": "status"}) is not None
+    assert read_page(settled, answer.headers["Location"]).select_one("[role=status]") is not None
     assert_signed_out(second, other_service.url)
     for browser in (settled, third):
         assert browser.get("/api/me").status_code == 200
@@ -111,7 +111,7 @@ def test_revoke_ends_tokens_and_not_the_session(azure: LocalAzure, settled: Pers
     if way == "page":
         answer = submit(settled, "/account/revoke")
         assert answer.status_code == 303
-        assert read_page(settled, answer.headers["Location"]).find(attrs={"role": "status"}) is not None
+        assert read_page(settled, answer.headers["Location"]).select_one("[role=status]") is not None
     else:
         headers = settled.csrf_headers() if way == "api" else bearer(azure, settled)
         answer = (settled.post if way == "api" else Person(azure, settled.url, settled.account).post)(

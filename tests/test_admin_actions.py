@@ -23,7 +23,7 @@ from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import list_rows, list_sessions
 from tests.support.service import Service
-from tests.support.together import run_together, wait_until
+from tests.support.together import alongside, run_together, wait_until
 
 SWEEP_SECONDS = 20
 """After a block, tokens that were being issued meanwhile are revoked within this time."""
@@ -239,17 +239,18 @@ def test_many_blocks_at_once_leave_one_row(
     assert len(list_identity_rows(tables, person)) == 1
 
 
+def block_when_held(azure: LocalAzure, desk: Desk, person: Person) -> None:
+    """Block the person while their token is being issued."""
+    wait_until(lambda: not azure.list_faults())
+    desk.do("api", person, "block")
+
+
 def test_token_that_was_being_issued_during_a_block_is_dead_soon(
     azure: LocalAzure, desk: Desk, settled: Person
 ) -> None:
     csrf = settled.csrf_headers()
     azure.plant_fault("acs", "issue", "delay", seconds=2)
-    answer, _ = run_together(
-        [
-            partial(settled.token, csrf=csrf),
-            lambda: (wait_until(lambda: not azure.list_faults()), desk.do("api", settled, "block"))[1],
-        ]
-    )
+    answer = alongside(partial(settled.token, csrf=csrf), lambda: block_when_held(azure, desk, settled))
     token = answer.json()["token"]
     wait_until(lambda: azure.check_token(token)["valid"] is False, SWEEP_SECONDS)
 

@@ -7,7 +7,7 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from tests.support.desk import Desk, assert_signed_out, bearer, call, finish_sign_in_at
-from tests.support.identity_rows import find_identity_row, get_identity, list_identity_rows
+from tests.support.identity_rows import find_identity_row, get_identity, is_indexed, list_identity_rows
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -117,7 +117,7 @@ def indexed(tables: TableServiceClient, settled: Person) -> Person:
     wait_until(
         lambda: len(list_rows(tables, "userindex", "ObjectId", settled.account.object_id)) == INDEX_ROWS
     )
-    wait_until(lambda: bool((find_identity_row(tables, settled) or {}).get("IndexKeys")))
+    wait_until(lambda: is_indexed(tables, settled))
     return settled
 
 

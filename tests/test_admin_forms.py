@@ -39,7 +39,7 @@ def fields_of(form: Tag) -> dict[str, str]:
 
 
 def message_on(page: BeautifulSoup) -> str:
-    message = page.find(attrs={"role": "status"})
+    message = page.select_one("[role=status]")
     return "" if message is None else message.get_text(strip=True)
 
 

@@ -8,7 +8,7 @@ import requests
 from azure.data.tables import TableServiceClient
 
 from tests.support.desk import Desk, assert_signed_out, bearer, call, finish_sign_in_at
-from tests.support.identity_rows import find_identity_row, get_identity, list_identity_rows
+from tests.support.identity_rows import get_identity, is_indexed, list_identity_rows
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -16,7 +16,7 @@ from tests.support.problems import assert_problem
 from tests.support.rows import list_rows, list_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
-from tests.support.together import run_together, wait_until
+from tests.support.together import alongside, run_together, wait_until
 
 Action = Callable[[], object]
 
@@ -72,9 +72,7 @@ def test_deletion_while_communication_services_creates_leaves_nothing(
 ) -> None:
     csrf, before = signed_in.csrf_headers(), set(azure.list_identities())
     azure.plant_fault("acs", "create", "delay", seconds=1)
-    token, _ = run_together(
-        [partial(signed_in.token, csrf=csrf), lambda: delete_when_held(azure, desk, signed_in)]
-    )
+    token = alongside(partial(signed_in.token, csrf=csrf), lambda: delete_when_held(azure, desk, signed_in))
     assert_problem(token, 401, "not_signed_in")
     assert list_identity_rows(tables, signed_in) == []
     wait_until(lambda: set(azure.list_identities()) == before)
@@ -85,9 +83,7 @@ def test_deletion_while_a_token_is_issued_does_not_bring_the_user_back(
 ) -> None:
     csrf, identity = settled.csrf_headers(), get_identity(tables, settled)
     azure.plant_fault("acs", "issue", "delay", seconds=1)
-    token, _ = run_together(
-        [partial(settled.token, csrf=csrf), lambda: delete_when_held(azure, desk, settled)]
-    )
+    token = alongside(partial(settled.token, csrf=csrf), lambda: delete_when_held(azure, desk, settled))
     assert_problem(token, 401, "not_signed_in")
     assert list_identity_rows(tables, settled) == []
     assert identity not in azure.list_identities()
@@ -176,7 +172,7 @@ def test_two_deletions_at_once_both_succeed(
     *,
     by_themselves: bool,
 ) -> None:
-    wait_until(lambda: bool((find_identity_row(tables, settled) or {}).get("IndexKeys")))
+    wait_until(lambda: is_indexed(tables, settled))
     identity, presented = get_identity(tables, settled), bearer(azure, settled)
     skip = 1 if by_themselves and method == "GET" else 0  # a bearer's own row is read first
     rival = partial(desk.do, "api", settled, "delete")

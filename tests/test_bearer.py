@@ -130,7 +130,7 @@ def test_malformed_header_is_401_whatever_the_cookie_says(signed_in: Person, val
         answer = signed_in.http.request(
             method,
             signed_in.url + path,
-            headers={"Authorization": value.encode("latin-1"), **signed_in.csrf_headers()},  # type: ignore[dict-item]
+            headers={"Authorization": value.encode("latin-1"), **signed_in.csrf_headers()},
             timeout=30,
         )
         problem = assert_problem(answer, 401, "invalid_token")

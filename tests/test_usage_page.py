@@ -143,7 +143,9 @@ def test_page_costs_one_query_a_minute(world: World, read: Callable[[str], Beaut
     for _ in range(3):
         read(PATH)
         read(f"{PATH}?day={datetime.now(UTC).date()}")
-    assert [call.method for call in world.storage.calls(background=True) if call.table.startswith("usage")] == ["GET"]
+    assert [
+        call.method for call in world.storage.calls(background=True) if call.table.startswith("usage")
+    ] == ["GET"]
 
 
 def test_page_says_so_where_nothing_was_counted(world: World, read: Callable[[str], BeautifulSoup]) -> None:

@@ -43,8 +43,9 @@ class Chromium:
         """Open a window `width` pixels wide, in English unless `locale` says something else."""
         if scripts not in self._processes:
             self._processes[scripts] = self._start(scripts)
-        size = {"width": width, "height": 900}
-        context = self._processes[scripts].new_context(**({"viewport": size, "locale": "en-GB"} | options))
+        # With less motion, colours and scrolling change at once.
+        common = {"viewport": {"width": width, "height": 900}, "locale": "en-GB", "reduced_motion": "reduce"}
+        context = self._processes[scripts].new_context(**(common | options))
         context.set_default_timeout(WAIT_MILLISECONDS)
         return Window(context)
 

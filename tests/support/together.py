@@ -16,6 +16,14 @@ def run_together(actions: Sequence[Callable[[], T]]) -> list[T]:
         return [future.result() for future in [pool.submit(action) for action in actions]]
 
 
+def alongside(action: Callable[[], T], other: Callable[[], object]) -> T:
+    """Run both at once; return what `action` returns, when both are done."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first, second = pool.submit(action), pool.submit(other)
+        second.result()
+        return first.result()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Return as soon as `condition` holds; AssertionError where it does not within `seconds`."""
     ends = time.monotonic() + seconds

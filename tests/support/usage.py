@@ -100,7 +100,11 @@ class World:
 
     def writes(self) -> list[Call]:
         """The writes to the table since the proxy was cleared."""
-        return [call for call in self.storage.calls(background=True) if call.table == "usage" and call.method != "GET"]
+        return [
+            call
+            for call in self.storage.calls(background=True)
+            if call.table == "usage" and call.method != "GET"
+        ]
 
 
 @contextmanager

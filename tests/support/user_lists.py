@@ -38,7 +38,7 @@ def list_users(desk: Desk, between: Nothing | None = None, **query: str) -> Iter
 
 def find(desk: Desk, **query: str) -> list[str]:
     """The object ids of every user that the API's list shows."""
-    return [str(user["objectId"]) for user in list_users(desk, **query)]
+    return [str(user["objectId"]) for user in list_users(desk, None, **query)]
 
 
 def list_rows_of_pages(desk: Desk, **query: str) -> Iterator[list[Tag]]:
