@@ -117,11 +117,10 @@ class Mapping:
 
     def _claim(self, user: User, acs_user_id: str) -> Identity:
         """Insert the row and return it, or the row of whoever was first."""
-        failure: Exception | None = None
         try:
             return self._identities.insert(user, acs_user_id, datetime.now(UTC))
-        except RowExists as error:
-            failure = error
+        except RowExists:
+            failure = UpstreamUnavailable("Table Storage", "the row that was in the way is gone")
         except UpstreamUnavailable as error:
             if not error.outcome_unknown:
                 raise
@@ -129,7 +128,7 @@ class Mapping:
         with upstream.extra_time():
             owner = self._identities.find(user.id)
         if owner is None:
-            raise UpstreamUnavailable("Table Storage", "the mapping was not written") from failure
+            raise failure
         return owner
 
     def _heal(self, user: User, gone: str | None, scopes: tuple[str, ...], minutes: int) -> IssuedToken:
