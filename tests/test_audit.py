@@ -303,7 +303,12 @@ def test_filter_by_actor_leaves_that_one(desk: Desk, veteran: Person) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        *({"target": "x"}, {"target": "x/y"}, {"target": str(uuid.uuid4())}, {"target": "'/'"}),
+        *(
+            {"target": "x"},
+            {"target": "x/y"},
+            {"target": "f00d0000-0000-4000-8000-000000000001"},
+            {"target": "'/'"},
+        ),
         *({"since": "yesterday"}, {"since": "2026-02-30"}, {"until": "2026-13-01"}, {"until": "'"}),
         *({"since": "2026-01-01T00:00:00Z"}, {"since": "10000-01-01"}, {"until": "-0001-01-01"}),
     ],

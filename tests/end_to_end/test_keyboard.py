@@ -12,10 +12,11 @@ STOPS = """() => {
   const all = document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']");
   return [...all].filter((one) => one.type !== "hidden" && one.getClientRects().length);
 }"""
+# In part is enough (WCAG 2.4.11): a field that is higher than what is left of the screen is not scrolled to.
 SHOWS_FOCUS = """() => {
   const at = document.activeElement, style = getComputedStyle(at), place = at.getBoundingClientRect();
   const drawn = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
-  return drawn && place.width > 0 && place.top >= 0 && place.left >= 0 && place.right <= innerWidth;
+  return drawn && place.width > 0 && place.bottom > 0 && place.top < innerHeight;
 }"""
 
 

@@ -13,6 +13,7 @@ SAMPLES = {
     "tenant_id": "00000000-0000-4000-8000-000000000001",
     "object_id": "00000000-0000-4000-8000-000000000002",
     "action": "block",
+    "job_id": "00000000-0000-4000-8000-000000000003",
 }
 STATIC_FILES = {"static": "site.css", "bootstrap.static": "css/bootstrap.min.css"}
 
