@@ -14,7 +14,7 @@ from gunicorn.workers.base import Worker
 
 from trusted_service import logs
 from trusted_service.config import Settings
-from trusted_service.environment import SettingsError
+from trusted_service.environment import Environment, SettingsError
 
 bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 
@@ -45,7 +45,9 @@ limit_request_line = 8190
 # All cookies stand in one header: that of a session, and about a kilobyte for each tab that is signing in.
 limit_request_field_size = 32 * 1024
 
-logconfig_dict = logs.logging_config("text" if os.environ.get("LOG_FORMAT") == "text" else "json")
+logconfig_dict = logs.logging_config(
+    "text" if Environment(os.environ).text("LOG_FORMAT") == "text" else "json"
+)
 
 
 def _without_server(response: Response) -> list[str]:

@@ -77,7 +77,7 @@ class AccessService:
         try:
             identity = self._identities.find(user.id)
             if identity is not None and (identity.name, identity.username) != (user.name, user.username):
-                self._identities.note_names(user)
+                self._identities.note_names(identity, user)
             self._directory.reindex(user.id)
         except UpstreamError as error:
             log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))

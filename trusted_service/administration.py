@@ -12,11 +12,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from trusted_service import upstream
 from trusted_service.audit import AuditTrail
 from trusted_service.communication import Communication
 from trusted_service.directory import Directory
-from trusted_service.errors import NotFound, UpstreamUnavailable
+from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
 from trusted_service.later import Later
 from trusted_service.models import Actor, Identity, UserId
 from trusted_service.representation import event_json, session_json, unknown_user_json, user_json
@@ -24,7 +26,10 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged
 
+log = structlog.get_logger(__name__)
+
 ATTEMPTS = 4
+SWEEPS, SWEEP_RETRY_SECONDS = 4, 30.0
 
 
 class Administration:
@@ -53,9 +58,10 @@ class Administration:
             identity = self._identities.set_blocked(user_id, reason, datetime.now(UTC))
             self._sessions.end_all(user_id)
             if identity.acs_user_id is not None:
-                self._communication.revoke_tokens(identity.acs_user_id)
                 self._sweep_later(user_id)
+                self._communication.revoke_tokens(identity.acs_user_id)
             self._directory.reindex(user_id)
+            self._identities.note_block_done(user_id)
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
         """Let the user in again. A row that only held the block goes. Raises NotFound without a row."""
@@ -163,4 +169,12 @@ class Administration:
 
     def _sweep_later(self, user_id: UserId) -> None:
         """Sweep when every request is over that had read the user's session before the block."""
-        self._later.do_in(upstream.REQUEST_SECONDS + 1, functools.partial(self.sweep, user_id))
+        self._later.do_in(upstream.REQUEST_SECONDS + 1, functools.partial(self._sweep, user_id, SWEEPS))
+
+    def _sweep(self, user_id: UserId, tries: int) -> None:
+        try:
+            self.sweep(user_id)
+        except UpstreamError as error:
+            log.error("sweep_failed", user=str(user_id), reason=error.reason, tries_left=tries - 1)
+            if tries > 1:
+                self._later.do_in(SWEEP_RETRY_SECONDS, functools.partial(self._sweep, user_id, tries - 1))

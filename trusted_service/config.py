@@ -213,10 +213,19 @@ def _guids(env: Environment, name: str) -> tuple[str, ...]:
 def _service(env: Environment, name: str, parse: Callable[[str], object], expected: str) -> ServiceSettings:
     given, value = env.exactly_one(f"{name}_CONNECTION_STRING", f"{name}_ENDPOINT")
     if given == f"{name}_ENDPOINT":
-        return ServiceSettings(endpoint=env.check(given, value, origin, "an https address without a path"))
+        address = _table_endpoint if name == "TABLE_STORAGE" else origin
+        return ServiceSettings(endpoint=env.check(given, value, address, "an https address without a path"))
     if given:
         env.check(given, value, parse, expected)
     return ServiceSettings(connection_string=value or None)
+
+
+def _table_endpoint(value: str) -> str:
+    """An origin, behind which an emulator has the account's name as a path."""
+    base, _, account = value.rstrip("/").rpartition("/")
+    if re.fullmatch(r"[a-z0-9]{3,24}", account) and base.count("/") == 2:
+        return f"{origin(base)}/{account}"
+    return origin(value)
 
 
 def connection_parts(value: str) -> dict[str, str]:

@@ -6,7 +6,9 @@ are read one by one. What the index says is checked against them.
 
 import functools
 import itertools
+import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
@@ -17,6 +19,7 @@ from trusted_service.errors import InvalidRequest
 from trusted_service.later import Later
 from trusted_service.models import Identity, UserId, parse_guid
 from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.tables import RowChanged
 from trusted_service.storage.user_index import (
     STATUSES,
     Hit,
@@ -34,6 +37,8 @@ READERS = 8
 BUILD_WAIT_SECONDS = 4.0
 """How long a page waits for a missing index to be built."""
 BUILT_TOGETHER = 300
+ADOPT_EVERY_SECONDS = 60.0
+REINDEX_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,7 @@ class Directory:
         self._later = later
         self._lock = threading.Lock()
         self._building: Future[None] | None = None
+        self._adopt_at = float("-inf")
 
     def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place `after`, which an earlier page gave as `next`."""
@@ -110,17 +116,26 @@ class Directory:
 
         Writes only what the user's row does not say is there already, or with `force` everything.
         """
-        identity = self._identities.find(user_id)
-        if identity is None:
+        written: set[tuple[str, str]] = set()
+        for _ in range(REINDEX_ATTEMPTS):
+            identity = self._identities.find(user_id)
+            if identity is None:
+                self._index.remove(written)  # deleted meanwhile: nothing may lead to what they were called
+                return
+            keys = index_keys(identity)
+            missing = [key for key in keys if force or key not in identity.index_keys]
+            if not missing and keys == identity.index_keys:
+                return
+            self._index.write(missing, user_id)
+            written.update(missing)
+            stale = {*identity.index_keys, *written} - set(keys)
+            self._index.remove(stale)
+            try:
+                # Last: until then the row names what is still to be removed.
+                self._identities.note_index_keys(identity, keys)
+            except RowChanged:
+                continue
             return
-        keys = index_keys(identity)
-        missing = [key for key in keys if force or key not in identity.index_keys]
-        if not missing and keys == identity.index_keys:
-            return
-        self._index.write(missing, user_id)
-        self._index.remove([key for key in identity.index_keys if key not in keys])
-        # Last: until then the row names what is still to be removed.
-        self._identities.note_index_keys(user_id, keys)
 
     def forget(self, identity: Identity) -> None:
         """Remove what leads to a user who has been deleted."""
@@ -129,12 +144,26 @@ class Directory:
     def _ensure_built(self) -> bool:
         """Whether every user is in the index. A missing one is built, which may take longer than we wait."""
         if self._index.is_built():
+            self._adopt_now_and_then()
             return True
         with self._lock:
             if self._building is None or self._building.done():
                 self._building = self._later.start(self.build)
         wait([self._building], BUILD_WAIT_SECONDS)
         return self._index.is_built()
+
+    def _adopt_now_and_then(self) -> None:
+        """Put users into the index whom somebody else wrote into the table (an import, a restored backup)."""
+        with self._lock:
+            if time.monotonic() < self._adopt_at:
+                return
+            self._adopt_at = time.monotonic() + ADOPT_EVERY_SECONDS
+        self._later.do(self._adopt)
+
+    def _adopt(self) -> None:
+        for identity in self._identities.all():
+            if not identity.index_keys:
+                self.reindex(identity.user_id)
 
     def build(self) -> None:
         """Put every user into the index, as if nothing of it were there."""
@@ -156,7 +185,8 @@ class Directory:
     def _find_by_id(self, text: str) -> list[Identity] | None:
         """The users of this id, or None where the text is not an id."""
         text = text.strip()
-        if text.startswith("8:acs:"):
+        if re.match(r"8:[a-z-]*acs:", text):
+            self._ensure_built()
             user_id = self._index.find_by_acs_user_id(text) if _is_acs_user_id(text) else None
             identity = None if user_id is None else self._identities.find(user_id)
             return [identity] if identity is not None and identity.acs_user_id == text else []
@@ -171,11 +201,7 @@ class Directory:
 
 
 def _is_acs_user_id(text: str) -> bool:
-    resource, _, user = text.removeprefix("8:acs:").partition("_")
-    try:
-        return bool(parse_guid(resource) and parse_guid(user))
-    except ValueError:
-        return False
+    return re.fullmatch(r"8:[a-z-]*acs:[A-Za-z0-9_-]{1,200}", text) is not None
 
 
 def _matches(identity: Identity, query: UserQuery, hit: Hit | None) -> bool:

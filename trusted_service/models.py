@@ -61,7 +61,7 @@ class Identity:
     """The mapping of one user: a row of the table `identities`, which is the truth.
 
     `acs_user_id` is None only for a blocked user who has no identity (never came, or was deleted).
-    `deleting` is true while a deletion is under way, or was cut short: it will be finished.
+    `blocking` and `deleting` are true while that is under way, or was cut short and is to be finished.
     `index_keys` are the rows that lead searches here; `version` is the row's ETag, for writes that
     must not overtake another.
     """
@@ -74,6 +74,7 @@ class Identity:
     last_token_at: datetime | None
     blocked: bool
     block_reason: str = ""
+    blocking: bool = False
     deleting: bool = False
     index_keys: tuple[tuple[str, str], ...] = ()
     version: str

@@ -2,7 +2,7 @@
 
 - A user whom searches do not find, or find under what they were called before.
 - An index row that leads to nobody.
-- A deletion that was cut short: it is finished.
+- A block or deletion that was cut short: it is finished.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from trusted_service.storage.user_index import UserIndex, index_keys
 class Finding:
     """Something that is not as it should be, of one user."""
 
-    kind: Literal["not-indexed", "stale-index-row", "half-deleted"]
+    kind: Literal["not-indexed", "stale-index-row", "half-blocked", "half-deleted"]
     user_id: UserId
     detail: str = ""
 
@@ -56,6 +56,10 @@ class Repair:
                 if not dry_run:
                     self._administration.delete(actor, user_id)
                 yield Finding(kind="half-deleted", user_id=user_id)
+            elif identity.blocking:
+                if not dry_run:
+                    self._administration.block(actor, user_id, identity.block_reason)
+                yield Finding(kind="half-blocked", user_id=user_id)
             elif not all(hash(key) in present for key in keys) or keys != identity.index_keys:
                 if not dry_run:
                     self._directory.reindex(user_id, force=True)

@@ -1,8 +1,9 @@
 """`flask --app wsgi users …`: what administrators' pages do, for operators and their scripts."""
 
 import functools
-import getpass
 import json
+import os
+import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -187,8 +188,16 @@ def _services() -> Services:
 
 def _operator() -> Actor:
     """Who sits at the command line, as the operating system names them."""
-    name = getpass.getuser()
+    name = _os_user()
     return Actor(kind="operator", key=f"{name}@{socket.gethostname()}", name=name)
+
+
+def _os_user() -> str:
+    # Not getpass.getuser(), which believes LOGNAME.
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:

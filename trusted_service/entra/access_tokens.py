@@ -59,7 +59,8 @@ class AccessTokens:
             raise InvalidToken("tenant")
         # An ID token of a registration that is web app and API at once has our audience too. It says
         # for whom it was made (nonce), and never which client got it (azp).
-        if "nonce" in verified or not ("scp" in verified or "azp" in verified):
+        application = verified.get("idtyp") == "app" or verified.get("sub") == verified.get("oid")
+        if "nonce" in verified or not ("scp" in verified or "azp" in verified or application):
             raise InvalidToken("id-token")
         if self._allowed_clients and verified.get("azp") not in self._allowed_clients:
             raise ClientNotAllowed

@@ -46,6 +46,7 @@ class Metadata:
     """Endpoints and keys of one authority, fetched when first needed and kept through an outage."""
 
     def __init__(self, authority: str, http: EntraHttp) -> None:
+        self._authority = authority
         self.discovery_url = f"{authority}/v2.0/.well-known/openid-configuration"
         self._http = http
         self._endpoints = LastGood(self._fetch_endpoints)
@@ -96,6 +97,8 @@ class Metadata:
     def _fetch_endpoints(self) -> Endpoints:
         answer = self._http.get(self.discovery_url)
         document = answer.json()
+        # Not all publish where to sign out (it is optional); Entra ID's place is the default.
+        document.setdefault("end_session_endpoint", f"{self._authority}/oauth2/v2.0/logout")
         names = ("issuer", "jwks_uri", "token_endpoint", "end_session_endpoint")
         values = {name: document.get(name) for name in names}
         if not all(isinstance(value, str) and value for value in values.values()):

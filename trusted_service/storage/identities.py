@@ -1,13 +1,18 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Identity, User, UserId
 from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, Table, find_utc, utc
+
+log = structlog.get_logger(__name__)
 
 IndexKeys = tuple[tuple[str, str], ...]
 
@@ -60,16 +65,15 @@ class IdentityTable:
         except RowChanged:
             return
 
-    def note_names(self, user: User) -> None:
-        """Set what the user is called now; does nothing for a user without a row."""
-        try:
-            self._table.merge({**_key(user.id), "Name": user.name, "Username": user.username})
-        except RowChanged:
-            return
+    def note_names(self, identity: Identity, user: User) -> None:
+        """Set what the user is called now, unless the row has changed: then a later sign-in will."""
+        names = {"Name": user.name, "Username": user.username}
+        with contextlib.suppress(RowChanged):
+            self._table.merge({**_key(user.id), **names}, version=identity.version)
 
     def set_blocked(self, user_id: UserId, reason: str, now: datetime) -> Identity:
         """Block the user, whether or not they ever came, and return the row as it is then."""
-        columns = {"Blocked": True, "BlockReason": reason, "BlockedAt": now}
+        columns = {"Blocked": True, "BlockReason": reason, "Blocking": True}
         for _ in range(2):
             try:
                 self._table.merge({**_key(user_id), **columns})
@@ -92,10 +96,16 @@ class IdentityTable:
                 return identity
         raise UpstreamUnavailable(SERVICE, "the block was not kept")
 
+    def note_block_done(self, user_id: UserId) -> None:
+        """Write down that nothing of a block is left to do."""
+        with contextlib.suppress(RowChanged):
+            self._table.merge({**_key(user_id), "Blocking": False})
+
     def set_unblocked(self, identity: Identity) -> None:
         """Let the user in again. Raises RowChanged where the row is not as `identity` was read."""
         self._table.merge(
-            {**_key(identity.user_id), "Blocked": False, "BlockReason": ""}, version=identity.version
+            {**_key(identity.user_id), "Blocked": False, "BlockReason": "", "Blocking": False},
+            version=identity.version,
         )
 
     def set_deleting(self, identity: Identity) -> Identity:
@@ -119,12 +129,9 @@ class IdentityTable:
             version=identity.version,
         )
 
-    def note_index_keys(self, user_id: UserId, keys: IndexKeys) -> None:
-        """Write down which index rows lead to the user; does nothing for one without a row."""
-        try:
-            self._table.merge({**_key(user_id), "IndexKeys": _dump_keys(keys)})
-        except RowChanged:
-            return
+    def note_index_keys(self, identity: Identity, keys: IndexKeys) -> None:
+        """Write down which index rows lead to the user; raises RowChanged where the row is not as read."""
+        self._table.merge({**_key(identity.user_id), "IndexKeys": _dump_keys(keys)}, version=identity.version)
 
     def find_in_all_tenants(self, object_id: str) -> list[Identity]:
         """The rows of this object id: one for each tenant in which it is known."""
@@ -132,7 +139,11 @@ class IdentityTable:
 
     def all(self) -> Iterator[Identity]:
         """Every row, in the order of object ids, a page in memory at a time."""
-        return (_identity(row) for row in self._table.all())
+        for row in self._table.all():
+            try:
+                yield _identity(row)
+            except ValueError:
+                log.error("row_unreadable", table="identities", object_id=row["PartitionKey"])
 
     def remove(self, identity: Identity) -> None:
         """Raises RowChanged where the row is not as `identity` was read."""
@@ -153,14 +164,20 @@ def _identity(row: Row) -> Identity:
         name=row.get("Name", ""),
         username=row.get("Username", ""),
         acs_user_id=row.get("AcsUserId") or None,
-        created_at=utc(row["CreatedAt"]),
+        created_at=find_utc(row.get("CreatedAt")) or utc(_written_at(row)),
         last_token_at=find_utc(row.get("LastTokenAt")),
         blocked=bool(row.get("Blocked", False)),
         block_reason=row.get("BlockReason", ""),
+        blocking=bool(row.get("Blocking", False)),
         deleting=bool(row.get("Deleting", False)),
         index_keys=_load_keys(row.get("IndexKeys")),
         version=str(row.metadata["etag"]),
     )
+
+
+def _written_at(row: Row) -> datetime:
+    written_at: datetime = row.metadata["timestamp"]  # type: ignore[assignment]
+    return written_at
 
 
 def _dump_keys(keys: IndexKeys) -> str:

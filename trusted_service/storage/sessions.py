@@ -14,9 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from trusted_service.errors import InvalidRequest
+from trusted_service.errors import InvalidRequest, UpstreamUnavailable
 from trusted_service.models import Session, SessionOrigin, User, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
+from trusted_service.storage.tables import (
+    SERVICE,
+    Columns,
+    Row,
+    RowChanged,
+    RowExists,
+    Table,
+    find_utc,
+    utc,
+)
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
@@ -62,7 +71,7 @@ class SessionTable:
         if entra_session_id:
             # Before the session: a process that dies in between leaves no session that a logout would miss.
             self._table.put(_index_row(entra_session_id, session.key))
-        self._table.insert(
+        self._insert(
             {
                 **_row_key(session.key),
                 "TenantId": user.id.tenant_id,
@@ -78,6 +87,12 @@ class SessionTable:
             }
         )
         return partition + secret.hex(), session
+
+    def _insert(self, row: Columns) -> None:
+        try:
+            self._table.insert(row)
+        except RowExists as error:
+            raise UpstreamUnavailable(SERVICE, "HTTP 409 to a new random key") from error
 
     def find(self, session_id: str) -> Session | None:
         """Return the session of this id, or None if there is none or it has ended."""

@@ -17,6 +17,7 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
+from azure.core.pipeline import PipelineResponse
 from azure.data.tables import (
     TableClient,
     TableEntity,
@@ -31,6 +32,7 @@ from trusted_service.config import ServiceSettings
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 
 SERVICE: Final = "Table Storage"
+NOT_FOUND_CODES = ("ResourceNotFound", "TableNotFound", "EntityNotFound")
 
 MOST_TOGETHER: Final = 100
 
@@ -80,7 +82,10 @@ class Table:
 
     def put(self, row: Columns) -> None:
         """Write the whole row, whether or not one of its key was there."""
-        self._writing(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
+        try:
+            self._writing(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
+        except ResourceExistsError as error:
+            raise UpstreamUnavailable(SERVICE, "HTTP 409 to a write that overwrites") from error
 
     def merge(self, row: Columns, *, version: str | None = None) -> str:
         """Change columns of a row that is there, and return its new version.
@@ -146,8 +151,13 @@ class Table:
         entity = TableEntity(PartitionKey=partition, RowKey=row)
         try:
             with azure_call(SERVICE, expected=(ResourceModifiedError,)):
-                self._client.delete_entity(entity, **_only_if(version))
+                # The SDK takes every 404 for a row that is gone.
+                self._client.delete_entity(
+                    entity, raw_response_hook=_require_own_response, **_only_if(version)
+                )
         except ResourceModifiedError as error:
+            if version is None:
+                raise UpstreamUnavailable(SERVICE, "HTTP 412 though nothing was conditional") from error
             raise RowChanged from error
 
     def partition(self, partition: str) -> Iterator[Row]:
@@ -230,9 +240,15 @@ def _only_if(version: str | None) -> dict[str, Any]:
     return {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}
 
 
+def _require_own_response(response: PipelineResponse[Any, Any]) -> None:
+    answer = response.http_response
+    if answer.status_code == 404 and answer.headers.get("x-ms-error-code") not in NOT_FOUND_CODES:
+        raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code")
+
+
 def _require_own_answer(error: HttpResponseError) -> None:
     # A 404 says that a row is missing only if Table Storage said it, and not a proxy or a wrong address.
-    if error_code(error) not in ("ResourceNotFound", "TableNotFound", "EntityNotFound"):
+    if error_code(error) not in NOT_FOUND_CODES:
         raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code") from error
 
 
@@ -253,5 +269,8 @@ def utc(value: datetime) -> datetime:
     return datetime.fromtimestamp(value.timestamp(), UTC)
 
 
-def find_utc(value: datetime | None) -> datetime | None:
+def find_utc(value: datetime | str | None) -> datetime | None:
+    """The same, or None where there is no time; text is what other programs may have written."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value).replace(tzinfo=UTC) if value else None
     return None if value is None else utc(value)

@@ -17,7 +17,7 @@ bp = Blueprint("audit", __name__, url_prefix="/admin")
 
 PAGE = 50
 FILTERS = ("action", "actor", "target", "since", "until")
-FIRST_DAY, LAST_DAY = datetime(1970, 1, 1, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
+FIRST_DAY, LAST_DAY = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
 ACTIONS = (
     "block",
     "unblock",
