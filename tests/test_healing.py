@@ -116,6 +116,7 @@ def test_healing_that_loses_to_another_writer_takes_their_identity(
     azure: LocalAzure, storage_proxy: StorageProxy, tables: TableServiceClient, settled: Person
 ) -> None:
     csrf = settled.csrf_headers()
+    storage_proxy.wait_until_quiet()  # what the first token left to do writes the row too
     azure.delete_identity(get_identity(tables, settled))
     before = set(azure.list_identities())
     rival = settled.at(settled.url)

@@ -86,7 +86,7 @@ def test_storage_that_fails_is_not_asked_about_strangers(
     assert person.get("/api/me").status_code == 401
 
 
-@pytest.mark.parametrize(("method", "table"), [("P", "sessions"), ("GET", "identities")])
+@pytest.mark.parametrize(("method", "table"), [("P", "sessions")])
 @pytest.mark.parametrize("skip", [0, 1])
 def test_sign_in_without_storage_is_503_and_leaves_no_session(
     tables: TableServiceClient,

@@ -34,7 +34,7 @@ PAGE = 50
 MOST_EXAMINED = 500
 """Index rows that one page may look at before it is cut short with a link to the next."""
 READERS = 8
-BUILD_WAIT_SECONDS = 4.0
+BUILD_WAIT_SECONDS = 8.0
 """How long a page waits for a missing index to be built."""
 BUILT_TOGETHER = 300
 ADOPT_EVERY_SECONDS = 60.0

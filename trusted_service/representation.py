@@ -71,6 +71,8 @@ def session_json(session: Session) -> dict[str, Any]:
         "seenAt": rfc3339(session.seen_at),
         "address": session.origin.address,
         "userAgent": session.origin.user_agent,
+        "roles": list(session.user.roles),
+        "loginHint": session.login_hint,
     }
 
 

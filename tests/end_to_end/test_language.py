@@ -14,7 +14,7 @@ from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
 
-SAME_IN_BOTH = {"Action", "Code", "Sessions"}
+SAME_IN_BOTH = {"Action", "Code", "Pages", "Sessions"}
 IN_NO_LANGUAGE = re.compile("python-requests|[0-9a-f]{8}-")
 # What a person can read or hear, and what scripts will show; names, ids and code are in no language.
 TEXTS = """() => {
