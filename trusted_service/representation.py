@@ -72,7 +72,6 @@ def session_json(session: Session) -> dict[str, Any]:
         "address": session.origin.address,
         "userAgent": session.origin.user_agent,
         "roles": list(session.user.roles),
-        "loginHint": session.login_hint,
     }
 
 
