@@ -52,10 +52,11 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
 
 
 @pytest.fixture(scope="session")
-def application(settings: dict[str, str]) -> Flask:
+def application(azure: LocalAzure, settings: dict[str, str]) -> Flask:
     """The service inside this process, for what can be asked of it without a request."""
     own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
-    return create_app(Settings.from_env(settings | own))
+    with azure.in_environment():
+        return create_app(Settings.from_env(settings | own))
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
     """Make a person nobody has seen, by default of the allowed tenant and at the first instance."""
 
     def make(*, at: Service = service, **account: object) -> Person:
-        username = f"{uuid.uuid4().hex[:12]}@contoso.example"
+        username = f"person-{uuid.uuid4().hex[:12]}@contoso.example"
         members = {"name": "Test Person", "tenantId": azure.env["ENTRA_ALLOWED_TENANTS"]} | account
         return Person(azure, at.url, azure.put_account(username, **members))
 

@@ -7,7 +7,7 @@ from flask import Flask, current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 LARGEST_BODY = 16 * 1024
-MOST_DISCARDED = 1024 * 1024
+MOST_DISCARDED = 4 * 1024 * 1024
 
 View = TypeVar("View", bound=Callable[..., object])
 
