@@ -58,7 +58,7 @@ def read_audit(tables: TableServiceClient, users: list[Identity]) -> dict[str, C
 
 
 @pytest.mark.timeout(2 * LONGEST + 300)
-def test_job_whose_process_is_killed_is_finished_by_another_instance(
+def test_jobs_whose_process_is_killed_are_finished_by_another_instance(
     azure: LocalAzure, tables: TableServiceClient, admin: Administrator, doomed: Service
 ) -> None:
     users = seed_users(azure.env, USERS, acs=True)
@@ -69,8 +69,10 @@ def test_job_whose_process_is_killed_is_finished_by_another_instance(
     begun = time.monotonic()
     there.start(path, confirm="yes")
     there.wait_until(path, lambda status: number(status, "done") >= USERS // 3, LONGEST)
+    dry_run = job_path(there.upload("block", "\n".join(str(uuid.uuid4()) for _ in range(1000))))
     doomed.kill()
     killed = time.monotonic()
+    assert admin.status(dry_run)["state"] == "checking"
     done_by_the_dead = number(admin.status(path), "done")
     # Nobody asks for anything but this one page, which does not resume anything.
     admin.wait_until(path, lambda status: number(status, "done") > done_by_the_dead, seconds=100)
@@ -97,6 +99,8 @@ def test_job_whose_process_is_killed_is_finished_by_another_instance(
     again = sum(outcomes["done"] > 1 for outcomes in events.values())
     assert again <= 60
     assert azure.count_calls("acs")["delete"] <= USERS + 60
+    admin.wait_for(dry_run, "draft", seconds=LONGEST)
+    assert Counter(row["found"] for row in admin.rows(dry_run)) == {"not-found": 1000}
 
 
 @pytest.mark.timeout(2 * LONGEST)
@@ -129,13 +133,3 @@ def test_job_goes_on_when_a_worker_is_stopped_for_a_new_one(
     assert Counter(row["result"] for row in there.rows(path)) == {"done": 60}
     # A worker that is asked to stop writes down what it did.
     assert azure.count_calls("acs")["delete"] == 60
-
-
-def test_dry_run_of_a_killed_process_is_finished_too(admin: Administrator, doomed: Service) -> None:
-    there = admin.at(doomed.url)
-    answer = there.upload("block", "\n".join(str(uuid.uuid4()) for _ in range(1000)))
-    doomed.kill()
-    path = job_path(answer)
-    assert admin.status(path)["state"] == "checking"
-    admin.wait_for(path, "draft", seconds=110)
-    assert Counter(row["found"] for row in admin.rows(path)) == {"not-found": 1000}

@@ -6,7 +6,7 @@ coverage() { .venv/bin/python -m coverage "$@"; }
 
 coverage erase
 # Several at a time: tests wait for upstreams most of theirs. Each file stays together, and has its own local Azure.
-coverage run -m pytest -n "${TEST_PROCESSES:-4}" --dist loadfile "$@"
+coverage run -m pytest -n "${TEST_PROCESSES:-4}" --dist loadfile --no-loadscope-reorder "$@"
 status=$?
 # Each process that the tests started left a file of its own.
 coverage combine --quiet
