@@ -29,6 +29,8 @@ from trusted_service.storage.tables import RowChanged
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
+SWEEPS_AFTER = (2.0, upstream.REQUEST_SECONDS + 1)
+"""Seconds after a block: nearly all requests that had read the session before are over, then all of them."""
 SWEEPS, SWEEP_RETRY_SECONDS = 4, 30.0
 
 
@@ -168,8 +170,8 @@ class Administration:
         raise UpstreamUnavailable("Table Storage", "the row changed too often")
 
     def _sweep_later(self, user_id: UserId) -> None:
-        """Sweep when every request is over that had read the user's session before the block."""
-        self._later.do_in(upstream.REQUEST_SECONDS + 1, functools.partial(self._sweep, user_id, SWEEPS))
+        for seconds in SWEEPS_AFTER:
+            self._later.do_in(seconds, functools.partial(self._sweep, user_id, SWEEPS))
 
     def _sweep(self, user_id: UserId, tries: int) -> None:
         try:

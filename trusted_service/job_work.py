@@ -1,7 +1,7 @@
 """What a job does to one of its rows: looks in the dry run, then blocks or deletes.
 
 Communication Services takes 500 deletions and 500 revocations in 30 seconds, whoever asks for them.
-A block revokes twice (`Administration.block`), so it goes at half the pace.
+A block revokes three times (`Administration.block`), so it goes at a third of the pace.
 https://learn.microsoft.com/azure/communication-services/concepts/service-limits#identity
 """
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 WAITS = (1.0, 4.0, 10.0)
 """Seconds before each further try where an upstream fails."""
-PER_SECOND = {"check": 200.0, "delete": 15.0, "block": 7.0}
+PER_SECOND = {"check": 200.0, "delete": 15.0, "block": 5.0}
 DEFAULT_REST, SHORTEST_REST, LONGEST_REST = 5.0, 1.0, 120.0
 """Seconds to rest where an upstream asks for it: without a `Retry-After`, and the limits of one."""
 
