@@ -15,7 +15,9 @@ def write_policy(settings: Settings, *, framed: bool) -> str:
     page: the one that may be `framed`.
     """
     endpoints = [
-        address for name, address in settings.get("authorityMetadata", {}).items() if name.endswith("_endpoint")
+        address
+        for name, address in settings.get("authorityMetadata", {}).items()
+        if name.endswith("_endpoint")
     ]
     entra = list_origins([settings["authority"], *endpoints])
     others = list_origins([settings["serviceUrl"], settings["communicationEndpoint"]])

@@ -91,5 +91,7 @@ def describe_authority(authority: str, page_origin: str) -> dict[str, object]:
     address = urlsplit(authority)
     document = get_json(f"{page_origin}{address.path}/v2.0/.well-known/openid-configuration")
     tls_origin = f"{address.scheme}://{address.netloc}"
-    addresses = {name: document[name].replace(tls_origin, page_origin) for name in ("token_endpoint", "jwks_uri")}
+    addresses = {
+        name: document[name].replace(tls_origin, page_origin) for name in ("token_endpoint", "jwks_uri")
+    }
     return {**document, **addresses}

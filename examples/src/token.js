@@ -20,7 +20,6 @@ if (account) {
 async function start(refreshToken) {
   clearProblem();
   showStatus("Asking for a token…");
-  element("again").hidden = true;
   credential?.dispose();
   try {
     const token = await refreshToken();
