@@ -65,7 +65,7 @@ async function takeSteps() {
 
 /** Takes a step and shows what came of it; what it throws ends the walk. */
 async function step(id, take) {
-  showResult(id, "", "…");
+  showResult(id, "", "Under way…");
   try {
     showResult(id, "done", await take());
   } catch (error) {

@@ -1,6 +1,6 @@
 // What went wrong, in a sentence for the person in front of the page. The service's errors are told apart by `code`.
 
-import { BrowserAuthError, InteractionRequiredAuthError } from "@azure/msal-browser";
+import { AuthError, InteractionRequiredAuthError } from "@azure/msal-browser";
 import { TokenRequestError } from "../../clients/javascript/src/index.js";
 
 import { settings } from "./settings.js";
@@ -17,7 +17,7 @@ const SENTENCES = {
 
 export function explain(error) {
   if (error instanceof InteractionRequiredAuthError) return "Your sign-in has ended. Sign in again.";
-  if (error instanceof BrowserAuthError) return `The sign-in failed: ${error.errorCode}.`;
+  if (error instanceof AuthError) return `The sign-in failed: ${error.errorCode}.`;
   if (!(error instanceof TokenRequestError)) return `Something went wrong: ${error.message}`;
   if (error.status === null) {
     return `${settings.serviceUrl} does not answer, or does not allow pages of ${location.origin} (CORS_ORIGINS).`;

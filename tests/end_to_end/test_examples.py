@@ -19,7 +19,6 @@ from tests.support.person import Person
 from tests.support.run import Run
 from tests.support.service import free_port
 
-PATHS = ["/", "/chat-and-calling.html"]
 PHONE = 320
 TOKENS_PER_HOUR = 6
 SETTINGS = {"RATE_LIMIT_TOKEN": f"{TOKENS_PER_HOUR} per hour", "GUNICORN_CMD_ARGS": "--workers 1"}
@@ -154,11 +153,8 @@ def forget_refresh_token(page: Page) -> None:
     )
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_sign_out_ends_the_session_at_entra_id_too(
-    world: World, account: Account, page: Page, path: str
-) -> None:
-    sign_in(page, world, account, path)
+def test_sign_out_ends_the_session_at_entra_id_too(world: World, account: Account, page: Page) -> None:
+    sign_in(page, world, account)
     world.azure.reset_calls()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
@@ -167,6 +163,15 @@ def test_sign_out_ends_the_session_at_entra_id_too(
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert world.azure.count_calls("entra")["logout"] == 1
     assert "token" not in page.evaluate("Object.keys(sessionStorage) + Object.keys(localStorage)")
+
+
+def test_cancelled_sign_in_is_told_plainly(world: World, page: Page) -> None:
+    page.goto(world.url)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page).to_have_url(f"{world.url}/")
+    expect(page.get_by_role("alert")).to_have_text("The sign-in failed: access_denied.")
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
 def test_blocked_user_is_told_plainly(world: World, account: Account, window: Window, page: Page) -> None:
@@ -235,8 +240,7 @@ def expect_step(page: Page, name: str, outcome: Literal["done", "failed"], text:
     expect(step.locator("p")).to_contain_text(text)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("path", "scheme"), [("/", "dark"), ("/chat-and-calling.html", "light")])
 def test_page_has_no_violations_and_fits_a_phone(
     world: World, open_window: OpenWindow, path: str, scheme: Literal["dark", "light"]
 ) -> None:
