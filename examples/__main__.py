@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from examples.policy import Settings, write_policy
 
 DIST = Path(__file__).parent / "dist"
+REQUIRED = ("serviceUrl", "clientId", "authority", "scope", "communicationEndpoint")
 REDIRECT_PAGE = "/redirect.html"
 # Loopback only; browsers take `localhost` to be either of these.
 HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
@@ -90,7 +91,7 @@ def main() -> int:
     # Before there are threads, which inherit it: then only `sigwait` below sees these signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
-        settings = json.loads(arguments.settings.read_text(encoding="utf-8"))
+        settings = read_settings(arguments.settings)
         servers = open_servers(arguments.port, settings)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"examples: {error}\n")
@@ -102,6 +103,14 @@ def main() -> int:
         sys.stdout.flush()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     return 0
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file; OSError where there is none, ValueError where one is missing."""
+    settings: Settings = json.loads(path.read_text(encoding="utf-8"))
+    if missing := [name for name in REQUIRED if not settings.get(name)]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return settings
 
 
 def open_servers(port: int, settings: Settings) -> list[Server]:
