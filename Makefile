@@ -6,8 +6,11 @@ ARGS ?=
 
 venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
+examples := examples/dist/.built
 # The tests may bring Node.js packages of their own.
 node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/node/package-lock.json))
+
+example_sources := examples/package.json $(wildcard examples/src/* examples/pages/* clients/javascript/src/*)
 
 # The bare Python that makes the virtual environment; from then on its own Python runs everything.
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
@@ -15,15 +18,15 @@ python := .venv/bin/python
 
 .PHONY: help run test check lint format types walls fix lock clean
 
-## make run      install what is needed, start the local Azure and the service on http://localhost:8000
+## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
 	@sed -n 's/^## //p' Makefile
 
-run: $(venv) $(azurite)
+run: $(venv) $(azurite) $(examples)
 	@$(python) -m local_azure.run --data $(LOCAL_DATA)
 
 ## make test     install what is needed and run every test (one of them: make test ARGS="-k sign_in")
-test: $(venv) $(azurite) $(node_tests)
+test: $(venv) $(azurite) $(examples) $(node_tests)
 	@$(python) -m tools.chromium
 	@sh tools/test.sh $(ARGS)
 
@@ -52,7 +55,8 @@ lock: $(venv)
 
 ## make clean    remove what was installed and built; the data of the local Azure in .local stays
 clean:
-	@rm -rf .venv local_azure/node_modules tests/node/node_modules build *.egg-info
+	@rm -rf .venv local_azure/node_modules tests/node/node_modules examples/node_modules examples/dist
+	@rm -rf build *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -64,6 +68,9 @@ $(venv): requirements-dev.txt
 # A new virtual environment does not make Azurite stale: hence the order-only prerequisite.
 %/node_modules/.installed: %/package-lock.json | $(venv)
 	@$(python) -m tools.node $*
+
+$(examples): $(example_sources) examples/node_modules/.installed
+	@$(python) -m tools.bundle $^
 
 # A virtual environment is of no use once its Python is gone or has another version (after an upgrade of
 # the system, say): its stamp goes, so that it is made anew.

@@ -5,20 +5,17 @@ and with 1 after one plain line when something cannot start or ends by itself. I
 """
 
 import argparse
-import errno
 import fcntl
-import http.client
-import json
 import math
 import os
 import secrets
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from local_azure.examples import find_examples
+from local_azure.loopback import answers, get_json, reserve_port
 from local_azure.supervision import RunError, StopAskedError, StopSignals, start_program
 
 START_SECONDS = 60
@@ -27,8 +24,6 @@ START_SECONDS = 60
 STOP_SERVICE_SECONDS = 3
 # Azurite writes its tables to disk.
 STOP_AZURE_SECONDS = 15
-# Loopback only; browsers take `localhost` to be either of these.
-HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 def main() -> int:
@@ -52,6 +47,7 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
     public_url = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
     with ExitStack() as reserved:
         hosts = reserve_port(port, reserved)
+        examples = find_examples(port, reserved)
         with keep_to_oneself(data), ExitStack() as running:
             env_file = data / "azure.env"
             env_file.unlink(missing_ok=True)
@@ -65,17 +61,27 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
             signals.wait(env_file.exists, {"local Azure": azure}, START_SECONDS)
             settings = dict(line.split("=", 1) for line in env_file.read_text(encoding="utf-8").splitlines())
             accounts = describe_accounts(settings)
+            if examples is not None:
+                settings["CORS_ORIGINS"] = examples.origin
             environment = make_environment(settings, public_url, read_secret_key(data / "secret-key"))
 
             reserved.close()
             service = running.enter_context(
                 start_program(service_command(hosts, port), environment, stop_seconds=STOP_SERVICE_SECONDS)
             )
-            both = {"service": service, "local Azure": azure}
-            signals.wait(lambda: is_healthy(port), both, START_SECONDS)
-            say(f"\nReady: {public_url}\n\nAccounts to sign in with, none has a password:\n{accounts}\n")
+            parts = {"service": service, "local Azure": azure}
+            if examples is not None:
+                parts["examples"] = running.enter_context(
+                    examples.start(data / "examples.json", settings, environment)
+                )
+            signals.wait(lambda: answers(port, "/healthz"), parts, START_SECONDS)
+            say(f"\nReady: {public_url}")
+            if examples is not None:
+                signals.wait(lambda: answers(examples.port, "/"), parts, START_SECONDS)
+                say(examples.describe(environment))
+            say(f"\nAccounts to sign in with, none has a password:\n{accounts}\n")
             say("Ctrl-C stops everything.\n")
-            signals.wait(lambda: False, both, math.inf)
+            signals.wait(lambda: False, parts, math.inf)
 
 
 def local_azure_command(data: Path, env_file: Path, public_url: str) -> list[str]:
@@ -102,33 +108,6 @@ def read_port() -> int:
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
     raise RunError(f"PORT is {text!r}, not a port number from 1 to 65535.")
-
-
-def reserve_port(port: int, reserved: ExitStack) -> list[str]:
-    """Bind `port` on each loopback address there is, so that nothing else takes it, and return those.
-
-    Raises RunError where another program has it, or this user may not have it.
-    """
-    hosts = []
-    for host, family in HOSTS.items():
-        try:
-            listener = reserved.enter_context(socket.socket(family))
-            # As gunicorn does: connections of an earlier run that are not quite gone don't count.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                other = f"PORT={port + 1} make run"
-                raise RunError(
-                    f"Port {port} is taken by another program; take another port: {other}"
-                ) from error
-            if error.errno == errno.EACCES:
-                raise RunError(f"Port {port} takes root; take another port: PORT=8000 make run") from error
-            if family == socket.AF_INET:
-                raise
-        else:
-            hosts.append(host)
-    return hosts
 
 
 @contextmanager
@@ -168,24 +147,9 @@ def read_secret_key(path: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
-def is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def describe_accounts(settings: Mapping[str, str]) -> str:
     """One line for each account of the local Entra ID, with what it is for."""
-    control = urlsplit(settings["LOCAL_AZURE_CONTROL_URL"])
-    connection = http.client.HTTPConnection(control.netloc, timeout=10)
-    connection.request("GET", f"{control.path}/accounts")
-    accounts = json.load(connection.getresponse())
-    connection.close()
+    accounts = get_json(f"{settings['LOCAL_AZURE_CONTROL_URL']}/accounts")
     allowed = settings["ENTRA_ALLOWED_TENANTS"].split(",")
     lines = []
     for account in accounts:

@@ -8,45 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
+from local_azure.examples import Examples
 from local_azure.run import make_environment
-
-START_SECONDS = 60
-STOP_SECONDS = 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One `python -m local_azure.run`, in a process group of its own as a shell would start it."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    output_file: Path
-
-    @property
-    def output(self) -> str:
-        return self.output_file.read_text(encoding="utf-8")
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while "Ctrl-C stops everything." not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.05)
-
-    def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def find(self, module: str) -> psutil.Process:
-        """The child that was started as `python -m <module>`."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if child.cmdline()[1:3] == ["-m", module])
-
+from tests.support.run import START_SECONDS, STOP_SECONDS, Run
 
 Start = Callable[[Path], Run]
 
@@ -65,23 +35,12 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
     runs: list[Run] = []
 
     def start_run(data: Path) -> Run:
-        output_file = tmp_path / f"output-{len(runs)}"
-        with output_file.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "local_azure.run", "--data", str(data)],
-                env=os.environ | {"PORT": str(port)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        runs.append(Run(process=process, port=port, output_file=output_file))
+        runs.append(Run.start(port, data, output_file=tmp_path / f"output-{len(runs)}"))
         return runs[-1]
 
     yield start_run
     for run in runs:
-        run.process.terminate()
-        run.process.wait(STOP_SECONDS)
+        run.stop()
 
 
 def ask_health(host: str, port: int) -> int:
@@ -90,6 +49,10 @@ def ask_health(host: str, port: int) -> int:
     status = connection.getresponse().status
     connection.close()
     return status
+
+
+def ask_page(url: str) -> int:
+    return requests.get(url, timeout=5).status_code
 
 
 def assert_gone(descendants: list[psutil.Process], ports: set[int]) -> None:
@@ -120,9 +83,11 @@ def test_run_serves_at_the_printed_address_until_ctrl_c(start: Start, tmp_path: 
     }
     assert ask_health("127.0.0.1", run.port) == http.HTTPStatus.OK
 
+    assert ask_page(run.examples_url) == http.HTTPStatus.OK
+
     descendants = run.descendants()
     ports = listening_ports(descendants)
-    assert run.port in ports
+    assert {run.port, int(run.examples_url.rpartition(":")[2])} <= ports
     # A browser's idle connection must not hold up the end, and a terminal signals the whole group, twice
     # when the user is impatient.
     with socket.create_connection(("127.0.0.1", run.port)):
@@ -157,7 +122,19 @@ def test_run_refuses_data_that_another_run_uses(start: Start, tmp_path: Path, un
     assert "LOCAL_DATA=" in second.stderr
 
 
-@pytest.mark.parametrize("module", ["gunicorn", "local_azure"])
+def test_run_serves_the_examples_on_the_next_port_when_theirs_is_taken(
+    start: Start, tmp_path: Path, port: int
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port + 100))
+        run = start(tmp_path / "data")
+        run.wait_until_ready()
+    examples_port = int(run.examples_url.rpartition(":")[2])
+    assert port + 100 < examples_port < port + 120
+    assert ask_page(run.examples_url) == http.HTTPStatus.OK
+
+
+@pytest.mark.parametrize("module", ["gunicorn", "local_azure", "examples"])
 def test_run_ends_when_a_part_dies(start: Start, tmp_path: Path, module: str) -> None:
     run = start(tmp_path / "data")
     run.wait_until_ready()
@@ -231,6 +208,14 @@ def test_run_refuses_what_is_no_port(tmp_path: Path, port: str) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith("PORT is ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_line_of_the_examples_says_when_the_service_refuses_them() -> None:
+    examples = Examples(8100)
+    assert examples.describe({"CORS_ORIGINS": "https://a.example,http://localhost:8100"}) == (
+        "Examples: http://localhost:8100"
+    )
+    assert "CORS_ORIGINS" in examples.describe({"CORS_ORIGINS": "https://a.example"})
 
 
 SETTINGS = {

@@ -24,12 +24,16 @@ def install_node_packages(folder: Path) -> None:
         # npm removes the whole folder first, but may be killed before it does.
         stamp.unlink(missing_ok=True)
         log = Log(Path(".venv") / f"npm-{folder.name}.log", lock)
-        # npm starts whatever `node` is first in PATH.
-        env = os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-        quiet = ("--ignore-scripts", "--no-audit", "--no-fund")
-        if not log.run(str(NODE), str(NPM), "ci", *quiet, cwd=folder, env=env):
+        if not run_npm(log, folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund"):
             raise StepError(f"The Node.js packages of {folder} could not be downloaded: see {log.path}.")
         stamp.touch()
+
+
+def run_npm(log: Log, folder: Path, *arguments: str) -> bool:
+    """Say whether npm did as told in `folder`."""
+    # npm starts whatever `node` is first in PATH.
+    env = os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    return log.run(str(NODE), str(NPM), *arguments, cwd=folder, env=env)
 
 
 if __name__ == "__main__":

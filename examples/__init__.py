@@ -1,0 +1,1 @@
+"""Single-page apps on an origin of their own, and the server of files that hands them out."""

@@ -1,0 +1,128 @@
+"""Serves the examples to browsers on this machine: `python -m examples --settings FILE [--port 8100]`.
+
+It needs nothing but Python: no Node.js, no package.
+"""
+
+import argparse
+import errno
+import json
+import signal
+import socket
+import sys
+import threading
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from examples.policy import Settings, write_policy
+
+DIST = Path(__file__).parent / "dist"
+REQUIRED = ("serviceUrl", "clientId", "authority", "scope", "communicationEndpoint")
+REDIRECT_PAGE = "/redirect.html"
+# Loopback only; browsers take `localhost` to be either of these.
+HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the pages on one address of this machine."""
+
+    def __init__(self, host: str, port: int, settings: Settings) -> None:
+        self.address_family = HOSTS[host]
+        self.settings = settings
+        super().__init__((host, port), Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing about browsers that leave before the end; of anything else, as usual."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Answers with the files of `DIST`, and with the settings: there is no secret among them."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    # Not the system's table, which may lack a type or have it wrong.
+    extensions_map = {  # noqa: RUF012 - the base class has it so
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".css": "text/css; charset=utf-8",
+        "": "application/octet-stream",
+    }
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments, directory=str(DIST))
+
+    def do_GET(self) -> None:
+        if self.path != "/settings.json":
+            super().do_GET()
+            return
+        body = json.dumps(self.server.settings).encode("utf-8")
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def end_headers(self) -> None:
+        redirect = urlsplit(self.path).path == REDIRECT_PAGE
+        self.send_header("Content-Security-Policy", write_policy(self.server.settings, framed=redirect))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cache-Control", "no-store" if redirect else "no-cache")
+        super().end_headers()
+
+    def list_directory(self, path: object) -> None:
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing: `make run` shows the service's log, and only that."""
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m examples", description="Serves the examples.")
+    parser.add_argument("--settings", type=Path, required=True, metavar="FILE", help="see examples/README.md")
+    parser.add_argument("--port", type=int, default=8100)
+    parser.add_argument("--quiet", action="store_true", help="do not print the address")
+    arguments = parser.parse_args()
+    # Before there are threads, which inherit it: then only `sigwait` below sees these signals.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        settings = read_settings(arguments.settings)
+        servers = open_servers(arguments.port, settings)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"examples: {error}\n")
+        return 1
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    if not arguments.quiet:
+        sys.stdout.write(f"Examples: http://localhost:{arguments.port}\n")
+        sys.stdout.flush()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    return 0
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file; OSError where there is none, ValueError where one is missing."""
+    settings: Settings = json.loads(path.read_text(encoding="utf-8"))
+    if missing := [name for name in REQUIRED if not settings.get(name)]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return settings
+
+
+def open_servers(port: int, settings: Settings) -> list[Server]:
+    """Take `port` on each loopback address there is; OSError where another program has it."""
+    servers = [Server("127.0.0.1", port, settings)]
+    try:
+        servers.append(Server("::1", port, settings))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise
+    return servers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

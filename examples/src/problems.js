@@ -1,0 +1,34 @@
+// What went wrong, in a sentence for the person in front of the page. The service's errors are told apart by `code`.
+
+import { AuthError, InteractionRequiredAuthError } from "@azure/msal-browser";
+import { TokenRequestError } from "../../clients/javascript/src/index.js";
+
+import { settings } from "./settings.js";
+
+const SENTENCES = {
+  blocked: "Your account is blocked here. Ask an administrator of the service to unblock it.",
+  invalid_token: "The service does not accept this account. Sign in again, with one that may use it.",
+  insufficient_scope: "This app has no permission to ask for tokens: its scope is missing.",
+  forbidden: "This app may not ask for tokens.",
+  rate_limited: "Too many requests.",
+  upstream_throttled: "Azure is busy.",
+  upstream_unavailable: "The service cannot reach Azure at the moment.",
+};
+
+export function explain(error) {
+  if (error instanceof InteractionRequiredAuthError) return "Your sign-in has ended. Sign in again.";
+  if (error instanceof AuthError) return `The sign-in failed: ${error.errorCode}.`;
+  if (!(error instanceof TokenRequestError)) return `Something went wrong: ${error.message}`;
+  if (error.status === null) {
+    return `${settings.serviceUrl} does not answer, or does not allow pages of ${location.origin} (CORS_ORIGINS).`;
+  }
+  const sentences = [SENTENCES[error.code] ?? `The service refused: ${error.message}.`];
+  if (error.retryAfter) sentences.push(`Try again in ${Math.ceil(error.retryAfter / 60)} min.`);
+  if (error.requestId) sentences.push(`(Request ${error.requestId})`);
+  return sentences.join(" ");
+}
+
+/** Whether only a new sign-in helps. */
+export function needsSignIn(error) {
+  return error instanceof InteractionRequiredAuthError || error?.status === 401;
+}

@@ -1,0 +1,97 @@
+"""The examples beside the service: single-page apps on an origin of their own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from local_azure.entra.registration import APP_SCOPE
+from local_azure.loopback import PortTakenError, get_json, reserve_port
+from local_azure.supervision import ROOT, start_program
+
+BUILT = ROOT / "examples" / "dist" / ".built"
+# Not the port after the service's: a second run is told to take that one.
+DISTANCE = 100
+TRIES = 20
+STOP_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The server of the examples, on a port of its own."""
+
+    port: int
+
+    @property
+    def origin(self) -> str:
+        """What the service has to allow (`CORS_ORIGINS`)."""
+        return f"http://localhost:{self.port}"
+
+    def start(
+        self, settings_file: Path, azure: Mapping[str, str], service: Mapping[str, str]
+    ) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Start the server, for the local Azure and the service with these environments."""
+        settings = make_settings(azure, service["PUBLIC_URL"])
+        settings_file.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        arguments = ["--settings", str(settings_file), "--port", str(self.port), "--quiet"]
+        return start_program(
+            [sys.executable, "-m", "examples", *arguments], service, stop_seconds=STOP_SECONDS
+        )
+
+    def describe(self, service: Mapping[str, str]) -> str:
+        """The line that names the address, and what stands in its way."""
+        line = f"Examples: {self.origin}"
+        if self.origin in service.get("CORS_ORIGINS", "").split(","):
+            return line
+        return f"{line} (but CORS_ORIGINS does not name it: the service refuses its pages)"
+
+
+def find_examples(service_port: int, reserved: ExitStack) -> Examples | None:
+    """Reserve the first free port of the twenty from `service_port` + 100 on.
+
+    None where all are taken, or where the examples were not built: `make run` builds them.
+    """
+    first = service_port + DISTANCE
+    for port in range(first, min(first + TRIES, 65536)) if BUILT.exists() else ():
+        try:
+            reserve_port(port, reserved)
+        except PortTakenError:
+            continue
+        return Examples(port)
+    return None
+
+
+def make_settings(azure: Mapping[str, str], service_url: str) -> dict[str, object]:
+    """What examples/settings.example.json holds, for the local Azure with the settings `azure`."""
+    app = get_json(f"{azure['LOCAL_AZURE_CONTROL_URL']}/entra/app")
+    (endpoint,) = (
+        part.removeprefix("endpoint=")
+        for part in azure["COMMUNICATION_SERVICES_CONNECTION_STRING"].split(";")
+        if part.startswith("endpoint=")
+    )
+    return {
+        "serviceUrl": service_url,
+        "clientId": app["spaClientId"],
+        "authority": azure["ENTRA_AUTHORITY"],
+        "scope": f"api://{app['clientId']}/{APP_SCOPE}",
+        "communicationEndpoint": endpoint,
+        "authorityMetadata": describe_authority(azure["ENTRA_AUTHORITY"], app["pageOrigin"]),
+    }
+
+
+def describe_authority(authority: str, page_origin: str) -> dict[str, object]:
+    """The discovery document of the local Entra ID with the token endpoint over plain http.
+
+    MSAL.js insists on an https authority, but browsers do not trust the local Azure's certificate.
+    """
+    address = urlsplit(authority)
+    document = get_json(f"{page_origin}{address.path}/v2.0/.well-known/openid-configuration")
+    tls_origin = f"{address.scheme}://{address.netloc}"
+    addresses = {
+        name: document[name].replace(tls_origin, page_origin) for name in ("token_endpoint", "jwks_uri")
+    }
+    return {**document, **addresses}
