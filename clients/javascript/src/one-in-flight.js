@@ -1,0 +1,45 @@
+// Calls that come while one is under way share it. It is aborted when everybody who waited for it has left.
+
+export function oneInFlight(start) {
+  let current = null;
+
+  function take() {
+    const controller = new AbortController();
+    const flight = { controller, waiting: 0, result: start(controller.signal) };
+    const land = () => {
+      if (current === flight) current = null;
+    };
+    flight.result.then(land, land);
+    return flight;
+  }
+
+  function leave(flight) {
+    flight.waiting -= 1;
+    if (flight.waiting > 0) return;
+    if (current === flight) current = null; // whoever comes now must not board what is being aborted
+    flight.controller.abort();
+  }
+
+  return async (abortSignal) => {
+    if (abortSignal?.aborted) throw reasonOf(abortSignal);
+    current ??= take();
+    const flight = current;
+    flight.waiting += 1;
+    let onAbort;
+    const aborted = new Promise((_, reject) => {
+      onAbort = () => reject(reasonOf(abortSignal));
+      abortSignal?.addEventListener("abort", onAbort);
+    });
+    try {
+      return await Promise.race([flight.result, aborted]);
+    } finally {
+      abortSignal?.removeEventListener("abort", onAbort);
+      leave(flight);
+    }
+  };
+}
+
+// Azure's own AbortSignalLike has no reason.
+function reasonOf(abortSignal) {
+  return abortSignal.reason ?? new DOMException("The token request was aborted", "AbortError");
+}

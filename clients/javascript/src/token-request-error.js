@@ -1,0 +1,10 @@
+export class TokenRequestError extends Error {
+  constructor(message, { status = null, code = null, requestId = null, retryAfter = null, cause } = {}) {
+    super(message, { cause });
+    this.name = "TokenRequestError";
+    this.status = status;
+    this.code = code;
+    this.requestId = requestId;
+    this.retryAfter = retryAfter;
+  }
+}
