@@ -1,13 +1,12 @@
 """What gets into a client's way: a limit, a connection that breaks, a redirect, a long answer."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.support.desk import bearer
 from tests.support.gate import Gate
+from tests.support.http_server import QuietHandler, serving
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
@@ -37,19 +36,9 @@ def gate(service: Service) -> Iterator[Gate]:
 def redirecting_url(service: Service) -> Iterator[str]:
     """A server that sends everybody on to the service, as a gateway in front that wants a sign-in would."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(307)
-            self.send_header("Location", service.url + self.path)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+            self.answer(307, {}, ("Location", service.url + self.path))
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing on stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url
