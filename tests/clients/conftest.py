@@ -38,7 +38,7 @@ def redirecting_url(service: Service) -> Iterator[str]:
 
     class Handler(QuietHandler):
         def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
-            self.answer(307, {}, ("Location", service.url + self.path))
+            self.answer(302, {}, ("Location", service.url + self.path))
 
     with serving(Handler) as url:
         yield url

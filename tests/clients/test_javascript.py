@@ -144,10 +144,10 @@ def test_upstream_in_trouble_is_waited_out_as_long_as_it_says(
     azure: LocalAzure, person: Person, access_token: str, status: int, as_date: bool
 ) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-    azure.plant_fault("acs", "create", "status", status=status, retryAfter=date if as_date else "1")
+    azure.plant_fault("acs", "create", "status", status=status, retryAfter=date if as_date else "2")
     result, seconds = timed(lambda: ask(person, access_token))
     assert azure.check_token(result["answers"][0]["token"])["valid"]
-    assert seconds > 1
+    assert seconds > (1.5 if as_date else 2)
 
 
 def test_tries_are_four_at_most(azure: LocalAzure, person: Person, access_token: str) -> None:
@@ -185,7 +185,7 @@ def test_service_that_is_away_is_given_up_without_a_status(gate: Gate, person: P
 def test_redirect_is_an_error_at_once(redirecting_url: str, person: Person) -> None:
     result, seconds = timed(lambda: ask(person, "x", serviceUrl=redirecting_url))
     (answer,) = result["answers"]
-    assert (answer["name"], answer["status"], answer["code"]) == ("TokenRequestError", 307, None)
+    assert (answer["name"], answer["status"], answer["code"]) == ("TokenRequestError", 302, None)
     assert seconds < 3
 
 

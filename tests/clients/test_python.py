@@ -149,10 +149,10 @@ def test_upstream_in_trouble_is_waited_out_as_long_as_it_says(
     azure: LocalAzure, person: Person, get_access_token: GetAccessToken, status: int, as_date: bool
 ) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-    azure.plant_fault("acs", "create", "status", status=status, retryAfter=date if as_date else "1")
+    azure.plant_fault("acs", "create", "status", status=status, retryAfter=date if as_date else "2")
     token, seconds = timed(create_token_refresher(person.url, get_access_token))
     assert azure.check_token(token.token)["valid"]
-    assert 1 <= seconds < 10
+    assert (1 if as_date else 2) <= seconds < 10
 
 
 def test_tries_are_four_at_most(azure: LocalAzure, person: Person, get_access_token: GetAccessToken) -> None:
@@ -189,7 +189,7 @@ def test_service_that_is_away_is_given_up_without_a_status(gate: Gate) -> None:
 
 def test_redirect_is_an_error_at_once(redirecting_url: str) -> None:
     error = catch_error(create_token_refresher(redirecting_url, lambda _: "x"))
-    assert (error.status, error.code) == (307, None)
+    assert (error.status, error.code) == (302, None)
 
 
 def test_only_the_origin_of_the_url_counts(
