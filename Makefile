@@ -8,7 +8,7 @@ venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
 examples := examples/dist/.built
 # The tests may bring Node.js packages of their own.
-node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/node/package-lock.json))
+node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/*/package-lock.json))
 
 example_sources := examples/package.json $(wildcard examples/src/* examples/pages/* clients/javascript/src/*)
 
@@ -55,7 +55,7 @@ lock: $(venv)
 
 ## make clean    remove what was installed and built; the data of the local Azure in .local stays
 clean:
-	@rm -rf .venv local_azure/node_modules tests/node/node_modules examples/node_modules examples/dist
+	@rm -rf .venv local_azure/node_modules tests/*/node_modules examples/node_modules examples/dist
 	@rm -rf build *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,5 @@
 """The credential of Microsoft's JavaScript clients, fed by our /api/token."""
 
-import base64
-import json
-import time
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +9,7 @@ from playwright.sync_api import Page
 from tests.support.local_azure import LocalAzure
 from tests.support.node import run_code, run_script
 from tests.support.person import Person
+from tests.support.tokens import make_token
 
 EXPIRED = -60
 ABOUT_TO_EXPIRE = 2
@@ -22,13 +20,6 @@ const answers = [await credential.getToken().catch((error) => ({{ error: error.m
 credential.dispose();
 console.log(JSON.stringify({{ answers, requests }}));
 """
-
-
-def make_token(seconds: int) -> str:
-    """Return a token that expires in so many seconds; clients read it, nobody checks its signature."""
-    parts = [{"alg": "RS256", "typ": "JWT"}, {"exp": int(time.time()) + seconds}]
-    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    return ".".join([*texts, "c2lnbmF0dXJl"])
 
 
 def run_credential(person: Person, *, csrf_token: str | None = None, **argument: object) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class Gate:
         self._target = target
         self._open = threading.Event()
         self._stopped = threading.Event()
+        self._refusals = 0
         self._open.set()
         gate = self
 
@@ -48,7 +49,14 @@ class Gate:
         """Say nothing on new connections."""
         self._open.clear()
 
+    def hang_up(self, times: int) -> None:
+        """End the next connections without a word, so many of them."""
+        self._refusals = times
+
     def _pass(self, client: socket.socket) -> None:
+        if self._refusals:
+            self._refusals -= 1
+            return
         if not self._open.is_set():
             self._open.wait()
             return

@@ -26,9 +26,13 @@ def run_code(person: Person, code: str) -> dict[str, Any]:
     return _run(person, ["--input-type=module", "-"], code)
 
 
+def join_cookies(person: Person) -> str:
+    """The person's cookies as a `Cookie` header holds them."""
+    return "; ".join(f"{cookie.name}={cookie.value}" for cookie in person.http.cookies)
+
+
 def _run(person: Person, arguments: list[str], code: str) -> dict[str, Any]:
-    cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in person.http.cookies)
-    browser = json.dumps({"origin": person.url, "cookie": cookie})
+    browser = json.dumps({"origin": person.url, "cookie": join_cookies(person)})
     ended = subprocess.run(
         [NODE, *AS_BROWSERS_DO, *arguments],
         cwd=FOLDER,

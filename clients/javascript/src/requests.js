@@ -25,7 +25,7 @@ async function requestOnce(fetch, url, options, signal) {
   let answer, text;
   try {
     const inTime = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MILLISECONDS)]);
-    answer = await fetch(url, { ...options, redirect: "error", signal: inTime });
+    answer = await fetch(url, { ...options, redirect: "manual", signal: inTime });
     text = await answer.text();
   } catch (cause) {
     throw new TokenRequestError("The service did not answer", { cause });

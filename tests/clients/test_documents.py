@@ -1,0 +1,84 @@
+"""The code in the documents is what runs: README of each client, and the page for people who move here."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from azure.communication.identity import CommunicationIdentityClient
+from azure.data.tables import TableServiceClient
+
+from tests.clients.javascript import CLIENT
+from tests.support.identity_rows import identity_key
+from tests.support.local_azure import LocalAzure
+from tests.support.node import run_code
+from tests.support.person import Person
+
+ROOT = Path(__file__).parents[2]
+README, PYTHON_README = CLIENT / "README.md", ROOT / "clients" / "python" / "README.md"
+MIGRATION = ROOT / "docs" / "migration.md"
+
+# What the snippets take from the app around them.
+APP = """
+const input = {input};
+const account = {{}};
+const signInAgain = () => {{}};
+const getEntraToken = async () => input.accessToken;
+const readAccessToken = getEntraToken;
+const acquireTokenSilent = async () => input;
+const msal = {{ acquireTokenSilent, loginRedirect: signInAgain }};
+"""
+ASK = "console.log(JSON.stringify({ token: await tokenRefresher() }));"
+
+
+def read_blocks(path: Path, language: str) -> list[str]:
+    text = path.read_text(encoding="utf-8").replace("https://calls.contoso.com", "{service}")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def run_block(person: Person, block: str, access_token: str, before: str = "") -> str:
+    module = (CLIENT / "src" / "index.js").as_uri()
+    imports = "" if "import {" in block else f'import {{ createTokenRefresher }} from "{module}";\n'
+    block = block.replace("@trusted-service/client", module).replace("{service}", person.url)
+    app = APP.format(input=json.dumps({"accessToken": access_token}))
+    return str(run_code(person, before + imports + app + block + ASK)["token"])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_readme_gets_a_token_by_an_access_token(
+    azure: LocalAzure, person: Person, access_token: str, number: int
+) -> None:
+    token = run_block(person, read_blocks(README, "js")[number], access_token)
+    assert azure.check_token(token)["valid"]
+
+
+def test_readme_gets_a_token_by_the_session(azure: LocalAzure, signed_in: Person) -> None:
+    page = f'import "./as-browser.mjs";\nglobalThis.location = {{ origin: "{signed_in.url}" }};\n'
+    token = run_block(signed_in, read_blocks(README, "js")[0] + "credential.dispose();\n", "", page)
+    assert azure.check_token(token)["valid"]
+
+
+def test_readme_for_python_makes_a_chat_client(azure: LocalAzure, person: Person, access_token: str) -> None:
+    block = read_blocks(PYTHON_README, "python")[0].replace("{service}", person.url)
+    names = {"get_access_token": lambda force_refresh: access_token}
+    exec(block, names)  # noqa: S102 - our own README
+    credential, chat = names["credential"], names["chat"]
+    check = azure.check_token(credential._token.token)  # type: ignore[attr-defined]
+    assert (check["valid"], check["scopes"]) == (True, ["chat"])
+    chat.close()  # type: ignore[attr-defined]
+
+
+def test_client_that_moved_gets_the_identity_it_had(
+    azure: LocalAzure, tables: TableServiceClient, person: Person, access_token: str
+) -> None:
+    """What `users import` leaves behind is a row of the contract's table."""
+    with azure.in_environment():
+        connection_string = azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"]
+        old = CommunicationIdentityClient.from_connection_string(connection_string).create_user()
+    partition, row = identity_key(person)
+    raw_id = old.properties["id"]
+    tables.create_table_if_not_exists("identities").upsert_entity(
+        {"PartitionKey": partition, "RowKey": row, "AcsUserId": raw_id, "Blocked": False}
+    )
+    _, after = read_blocks(MIGRATION, "js")
+    assert azure.check_token(run_block(person, after, access_token))["identity"] == raw_id

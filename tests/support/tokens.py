@@ -1,0 +1,12 @@
+"""Tokens of Communication Services as clients see them before ours comes."""
+
+import base64
+import json
+import time
+
+
+def make_token(seconds: int) -> str:
+    """Return a token that expires in so many seconds; clients read it, nobody checks its signature."""
+    parts = [{"alg": "RS256", "typ": "JWT"}, {"exp": int(time.time()) + seconds}]
+    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*texts, "c2lnbmF0dXJl"])
