@@ -1,4 +1,4 @@
-"""POST /api/token/teams: whose Entra ID token is exchanged, and what is refused before anybody else sees it."""
+"""POST /api/token/teams: whose Entra ID token is exchanged, and what goes no further than here."""
 
 import re
 from collections.abc import Callable, Iterator

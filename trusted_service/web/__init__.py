@@ -14,6 +14,7 @@ from trusted_service.web import (
     auth,
     body,
     browser_session,
+    cors,
     errors,
     headers,
     health,
@@ -33,6 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     refusals.init_app(app)
     errors.init_app(app)
     headers.init_app(app, settings)
+    cors.init_app(app, settings)
     language.init_app(app)
     Bootstrap5(app)
     body.init_app(app)
