@@ -21,6 +21,7 @@ from trusted_service.web import (
     jobs,
     language,
     limits,
+    openapi,
     pages,
     refusals,
     request_log,
@@ -53,6 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         jobs.bp,
         admin_api.bp,
         health.bp,
+        openapi.bp,
     ):
         app.register_blueprint(blueprint)
     audience.require_one_for_each_route(app)

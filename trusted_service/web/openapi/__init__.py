@@ -1,0 +1,27 @@
+"""The description of the API, for programs and for people."""
+
+from flask import Blueprint, Response, jsonify, render_template
+
+from trusted_service.web.audience import public, visitor
+from trusted_service.web.context import services
+from trusted_service.web.openapi.document import openapi_document
+from trusted_service.web.openapi.reading import chapters, members
+
+bp = Blueprint("openapi", __name__)
+
+
+@bp.get("/openapi.json")
+@public
+def openapi() -> Response:
+    """The description as OpenAPI 3.1."""
+    return jsonify(openapi_document(services().settings))
+
+
+@bp.get("/docs")
+@visitor
+def docs() -> str:
+    """The same to read. For anybody; whoever is signed in finds the way back to the other pages."""
+    document = openapi_document(services().settings)
+    return render_template(
+        "openapi/docs.html", document=document, chapters=chapters(document), members=members(document)
+    )
