@@ -112,6 +112,17 @@ def test_token_of_version_2_is_exchanged_too(azure: LocalAzure, owner: Person, b
     )
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_issuer_of_somebody_else_is_refused_though_it_names_the_tenant(
+    azure: LocalAzure, owner: Person, by_bearer: Exchange, version: str
+) -> None:
+    tenant = owner.account.tenant_id
+    azp = azure.env["ENTRA_CLIENT_ID"]
+    for issuer in (f"https://login.attacker.example/{tenant}/v2.0", f"https://sts.windows.net/{tenant}/x"):
+        token = teams_token(azure, owner, claims={"ver": version, "iss": issuer, "azp": azp})
+        assert_problem(by_bearer(token), 400, "invalid_request")
+
+
 @pytest.mark.parametrize("scopes", ["Teams.ManageCalls", "Teams.ManageChats x"])
 def test_one_of_the_scopes_is_enough(
     azure: LocalAzure, owner: Person, by_bearer: Exchange, scopes: str
