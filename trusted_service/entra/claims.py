@@ -57,11 +57,19 @@ def decode(
         )
     except jwt.PyJWTError as error:
         raise TokenInvalid(_REASONS.get(type(error), type(error).__name__)) from error
-    if int(claims["exp"]) <= time.time():
-        raise TokenInvalid("expired")  # the leeway is meant for clocks that are behind ours
+    check_times(claims)
     if claims["aud"] not in audiences:  # a list of audiences is not one of them either
         raise TokenInvalid("audience")
     return claims, key
+
+
+def check_times(claims: Claims) -> None:
+    """Raises TokenInvalid unless the token is good now; `decode` has seen that these are numbers."""
+    now = time.time()
+    if int(claims["exp"]) <= now:
+        raise TokenInvalid("expired")  # the leeway is meant for clocks that are behind ours
+    if int(claims.get("nbf", 0)) > now + CLOCK_SKEW_SECONDS:
+        raise TokenInvalid("not-yet-valid")
 
 
 def check_issuer(claims: Claims, key: SigningKey, endpoints: Endpoints) -> None:
