@@ -1,6 +1,9 @@
 """The description of the API, for programs and for people."""
 
+import re
+
 from flask import Blueprint, Response, jsonify, render_template
+from markupsafe import Markup, escape
 
 from trusted_service.web.audience import public, visitor
 from trusted_service.web.context import services
@@ -25,3 +28,10 @@ def docs() -> str:
     return render_template(
         "openapi/docs.html", document=document, chapters=chapters(document), members=members(document)
     )
+
+
+@bp.app_template_filter()
+def code_spans(text: str) -> Markup:
+    """The text with what stands between backticks as code; descriptions are Markdown as far as that."""
+    words, span = escape(text), Markup(r"<code>\1</code>")
+    return Markup(re.sub("`([^`]+)`", span, words))  # noqa: S704 (escaped above)

@@ -26,6 +26,10 @@ def operation(
     parameters: list[Part] | None = None,
     description: str = "",
 ) -> Part:
+    """An operation under /api: its success, what every one may answer besides, and `errors` of its own.
+
+    An `unsafe` one takes a CSRF value with the browser's cookie.
+    """
     references = {
         str(status): {"$ref": f"#/components/responses/{response_name(HTTPStatus(status))}"}
         for status in sorted((*ALWAYS, *errors))
@@ -43,6 +47,7 @@ def operation(
 
 
 def public(tag: str, summary: str, operation_id: str, responses: Part) -> Part:
+    """An operation for anybody."""
     return {
         "tags": [tag],
         "summary": summary,
@@ -53,6 +58,7 @@ def public(tag: str, summary: str, operation_id: str, responses: Part) -> Part:
 
 
 def answer(status: int, schema: str | None = None) -> Part:
+    """A success, by its status: JSON of this schema, or nothing."""
     headers = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
     response: Part = {"description": HTTPStatus(status).phrase, "headers": headers}
     if schema is not None:
@@ -61,6 +67,7 @@ def answer(status: int, schema: str | None = None) -> Part:
 
 
 def body(schema: str, *, required: bool) -> Part:
+    """A JSON body of this schema."""
     return {"required": required, "content": _content(schema)}
 
 
@@ -74,4 +81,5 @@ def _content(schema: str) -> Part:
 
 
 def query(name: str, description: str, **limits: object) -> Part:
+    """A text in the query; `limits` in the words of JSON Schema."""
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string", **limits}}
