@@ -69,7 +69,7 @@ def run(own: OwnAzure, caller: str, folder: Path, *arguments: str) -> tuple[int,
 
 @pytest.mark.parametrize("caller", REACHED)
 def test_no_made_up_request_is_answered_otherwise_than_described(
-    own: OwnAzure, tmp_path: Path, caller: str, record_property: Callable[[str, object], None]
+    own: OwnAzure, tmp_path: Path, caller: str, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     if caller == "browser":
         # Whoever erases themselves is signed out, so that comes last, and as somebody else.
@@ -78,7 +78,7 @@ def test_no_made_up_request_is_answered_otherwise_than_described(
         cases, statuses = cases + more_cases, statuses + more_statuses
     else:
         cases, statuses = run(own, caller, tmp_path)
-    record_property("cases", cases)
+    record_testsuite_property(f"schemathesis cases as {caller}", cases)
     assert cases >= FEWEST_CASES
     assert set(statuses) >= REACHED[caller]
     assert not {status for status in statuses if status >= 500}
