@@ -106,3 +106,24 @@ def test_withdrawn_key_is_refused_by_a_new_process(
     azure.rotate_keys(keep_old=False)
     assert ask(old) == 401
     assert ask(bearer(azure, person)) == 200
+
+
+def test_token_that_is_known_is_refused_when_its_key_is_withdrawn(
+    azure: LocalAzure, person: Person, ask: Callable[[dict[str, str]], int]
+) -> None:
+    old = bearer(azure, person)
+    assert [ask(old) for _ in range(3)] == [200] * 3
+    azure.rotate_keys(keep_old=False)
+    # A token by the new key has the keys fetched anew; what the old one signed is worth nothing from then on.
+    assert ask(bearer(azure, person)) == 200
+    assert [ask(old) for _ in range(2)] == [401] * 2
+
+
+def test_known_token_cannot_be_changed(
+    azure: LocalAzure, person: Person, ask: Callable[[dict[str, str]], int]
+) -> None:
+    headers = bearer(azure, person)
+    assert [ask(headers) for _ in range(3)] == [200] * 3
+    head, payload, signature = headers["Authorization"].split(".")
+    for changed in (f"{head}.{payload}.", f"{head}.{payload[:-2]}.{signature}", f"{head}.{payload}"):
+        assert ask({"Authorization": changed}) == 401

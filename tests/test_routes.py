@@ -18,7 +18,7 @@ PUBLIC = {
     "/auth/sign-in", "/auth/front-channel-logout", "/healthz", "/readyz", "/openapi.json",
     "/static/site.css", "/bootstrap/static/css/bootstrap.min.css",
 }  # fmt: skip
-VISITORS = {"/", "/auth/callback", "/auth/sign-out"}
+VISITORS = {"/", "/docs", "/auth/callback", "/auth/sign-out"}
 
 
 @pytest.fixture(scope="module")

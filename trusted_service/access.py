@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from trusted_service.audit import AuditTrail
+from trusted_service.communication import Communication
 from trusted_service.directory import Directory
 from trusted_service.entra.sign_in import SignedIn
+from trusted_service.entra.teams_tokens import TeamsTokens
 from trusted_service.errors import Blocked, InvalidRequest, NotSignedIn, UpstreamError
 from trusted_service.mapping import Mapping
-from trusted_service.models import SYSTEM, Caller, IssuedToken, Session, SessionOrigin, User
+from trusted_service.models import SYSTEM, AccessToken, Caller, IssuedToken, Session, SessionOrigin, User
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.usage import SIGN_IN, TOKEN, UsageCounter
@@ -32,6 +34,8 @@ class AccessService:
         identities: IdentityTable,
         sessions: SessionTable,
         mapping: Mapping,
+        communication: Communication,
+        teams_tokens: TeamsTokens,
         directory: Directory,
         audit: AuditTrail,
         usage: UsageCounter,
@@ -41,6 +45,8 @@ class AccessService:
         self._identities = identities
         self._sessions = sessions
         self._mapping = mapping
+        self._communication = communication
+        self._teams_tokens = teams_tokens
         self._directory = directory
         self._audit = audit
         self._usage = usage
@@ -139,6 +145,16 @@ class AccessService:
             raise
         self._usage.count(TOKEN)
         return issued
+
+    def exchange_teams_token(self, caller: Caller, entra_token: str) -> AccessToken:
+        """Exchange the caller's own Entra ID token for Teams. Their ACS identity has no part in it.
+
+        Raises InvalidTeamsToken, OtherUser or ClientNotAllowed.
+        """
+        client_id = self._teams_tokens.find_client(entra_token, caller.user.id)
+        token = self._communication.exchange_teams_token(entra_token, client_id, caller.user.id.object_id)
+        self._usage.count(TOKEN)
+        return token
 
     def note_use(self, caller: Caller, issued: IssuedToken | None) -> None:
         """Write down what a request did. Comes after its answer, and never fails it."""

@@ -21,6 +21,7 @@ from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.entra.teams_tokens import TeamsTokens
 from trusted_service.job_runner import JobRunner
 from trusted_service.job_work import JobWork
 from trusted_service.jobs import Jobs
@@ -111,6 +112,10 @@ def build_services(settings: Settings) -> Services:
             identities=identities,
             sessions=sessions,
             mapping=Mapping(identities, communication, later),
+            communication=communication,
+            teams_tokens=TeamsTokens(
+                client_id=settings.entra.client_id, allowed_clients=settings.api_clients, metadata=metadata
+            ),
             directory=directory,
             audit=audit,
             usage=usage,

@@ -12,12 +12,12 @@ import requests
 from azure.communication.identity import CommunicationIdentityClient, CommunicationUserIdentifier
 from azure.core.credentials import AccessToken as SdkAccessToken
 from azure.core.credentials import AzureKeyCredential, TokenCredential
-from azure.core.exceptions import ClientAuthenticationError, ResourceNotFoundError
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 
 from trusted_service import upstream
 from trusted_service.azure_errors import azure_call, error_code
 from trusted_service.config import ServiceSettings, connection_parts
-from trusted_service.errors import IdentityGone, UpstreamUnavailable
+from trusted_service.errors import IdentityGone, InvalidTeamsToken, UpstreamUnavailable
 from trusted_service.models import AccessToken
 
 SERVICE: Final = "Communication Services"
@@ -82,6 +82,15 @@ class Communication:
         except IdentityGone:
             return
 
+    def exchange_teams_token(self, entra_token: str, client_id: str, object_id: str) -> AccessToken:
+        """Exchange a Teams user's Entra ID token, issued to `client_id`, for one that lasts as long.
+
+        Raises InvalidTeamsToken where the service does not take it.
+        """
+        with azure_call(SERVICE, expected=(InvalidTeamsToken,)), _noticing_refusal():
+            token = self._client.get_token_for_teams_user(entra_token, client_id, object_id)
+            return _access_token(token)
+
     def check(self) -> None:
         """Raises UpstreamUnavailable unless the service answers; any HTTP answer will do."""
         try:
@@ -101,6 +110,18 @@ def _noticing_gone() -> Iterator[None]:
     except ClientAuthenticationError as error:
         if error_code(error) == "IdentityNotOwned":
             raise IdentityGone from error
+        raise
+
+
+@contextmanager
+def _noticing_refusal() -> Iterator[None]:
+    # A 401 with another code (Denied) is about our own key, not about the token.
+    try:
+        yield
+    except HttpResponseError as error:
+        code = error_code(error)
+        if error.status_code == 400 or (error.status_code == 401 and code == "InvalidAccessToken"):
+            raise InvalidTeamsToken("refused-upstream") from error
         raise
 
 

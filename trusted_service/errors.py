@@ -6,6 +6,7 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     ├── InvalidRequest          what was asked cannot be meant
     ├── NotSignedIn             no session, or one that has ended
     ├── InvalidToken            a bearer token that is not good
+    ├── InvalidTeamsToken       a token for Teams that is not good, to us or to Communication Services
     ├── NotFound                there is no such user
     ├── SignInFailed            a sign-in that does not hold together
     ├── Refused                 we know who asks, and the answer is no
@@ -13,7 +14,9 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     │   ├── CsrfFailed          the request does not prove that it comes from our own pages
     │   ├── ClientNotAllowed    the token was issued to a client that may not call us
     │   ├── InsufficientScope   the token does not carry our scope
+    │   ├── OtherUser           what was presented belongs to somebody else
     │   ├── RoleMissing         only administrators may do this
+    │   ├── TeamsNotGranted     the person or their organisation did not let us act in Teams
     │   └── TenantNotAllowed    the user's tenant is not one of ours
     ├── UpstreamError           Entra ID, Table Storage or Communication Services failed us
     │   ├── UpstreamThrottled   … and asks us to slow down
@@ -53,6 +56,14 @@ class InvalidToken(TrustedServiceError):
         self.reason = reason
 
 
+class InvalidTeamsToken(TrustedServiceError):
+    """An Entra ID token for Teams that is not good; `reason` is one word for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class NotFound(TrustedServiceError):
     """There is no such user."""
 
@@ -85,8 +96,20 @@ class InsufficientScope(Refused):
     """A genuine bearer token that does not carry our scope."""
 
 
+class OtherUser(Refused):
+    """A genuine token or sign-in, but of somebody else than the caller."""
+
+
 class RoleMissing(Refused):
     """The caller does not have the app role that this takes."""
+
+
+class TeamsNotGranted(Refused):
+    """The person or their organisation did not let us act in Teams for them; `reason` is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class TenantNotAllowed(Refused):

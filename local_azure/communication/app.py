@@ -110,8 +110,8 @@ def delete_identity(raw_id: str) -> ResponseReturnValue:
 def exchange_token() -> ResponseReturnValue:
     """Exchange the Entra ID token of a Teams user for a token of the service."""
     communication = get_communication()
-    object_id = check_exchange(communication.entra_keys, _read_body())
-    return communication.tokens.issue_for_teams_user(object_id).to_json()
+    object_id, expires_on = check_exchange(communication.entra_keys, _read_body())
+    return communication.tokens.issue_for_teams_user(object_id, expires_on).to_json()
 
 
 def _read_body() -> dict[str, object]:

@@ -9,8 +9,8 @@ from local_azure.entra.scopes import TEAMS_AUDIENCE, TEAMS_SCOPES
 from local_azure.signing import KeyRing
 
 
-def check_exchange(entra_keys: KeyRing, body: Mapping[str, object]) -> str:
-    """Return the object id of the Teams user whose token `body` carries.
+def check_exchange(entra_keys: KeyRing, body: Mapping[str, object]) -> tuple[str, float]:
+    """Return the object id of the Teams user whose token `body` carries, and when it expires.
 
     CommunicationError: 401 `InvalidAccessToken` for a token that is not good, then 400 `ValidationError`
     for an `appId` or `userId` that is malformed or not the token's.
@@ -20,7 +20,8 @@ def check_exchange(entra_keys: KeyRing, body: Mapping[str, object]) -> str:
         raise refuse_value("Token: The Token field is required.", "Token")
     claims = _read_token(entra_keys, token)
     _check_id(body.get("appId"), claims.get("appid"), "appId")
-    return _check_id(body.get("userId"), claims.get("oid"), "userId")
+    object_id = _check_id(body.get("userId"), claims.get("oid"), "userId")
+    return object_id, float(str(claims["exp"]))
 
 
 def _read_token(entra_keys: KeyRing, token: object) -> dict[str, object]:

@@ -13,7 +13,6 @@ SCOPES = frozenset({"chat", "voip", "chat.join", "chat.join.limited", "voip.join
 TEAMS_SCOPES = ("chat", "voip")
 MINUTES = range(60, 1441)
 DEFAULT_MINUTES = 1440
-TEAMS_MINUTES = 60
 REVOCATIONS = "localAzureRevocations"
 """The one claim that real tokens have not: see `identities.Identity`."""
 
@@ -59,11 +58,12 @@ class AccessTokens:
     def issue(self, identity: Identity, scopes: Sequence[str], minutes: int) -> AccessToken:
         """Return a token for an identity, good for `minutes`."""
         skype_id = identity.id.removeprefix("8:")
-        return self._sign(skype_id, scopes, minutes, {REVOCATIONS: identity.revocations})
+        expires_on = time.time() + minutes * 60
+        return self._sign(skype_id, scopes, expires_on, {REVOCATIONS: identity.revocations})
 
-    def issue_for_teams_user(self, object_id: str) -> AccessToken:
-        """Return a token for the Teams user with this Entra ID object id."""
-        return self._sign(f"orgid:{object_id}", TEAMS_SCOPES, TEAMS_MINUTES, {})
+    def issue_for_teams_user(self, object_id: str, expires_on: float) -> AccessToken:
+        """Return a token for the Teams user with this object id, to expire with the one it is given for."""
+        return self._sign(f"orgid:{object_id}", TEAMS_SCOPES, expires_on, {})
 
     def check(self, token: str) -> Verdict:
         """Tell whether a chat or calling service would take `token` now."""
@@ -83,10 +83,9 @@ class AccessTokens:
         return Verdict(None, raw_id, scopes)
 
     def _sign(
-        self, skype_id: str, scopes: Sequence[str], minutes: int, more: Mapping[str, int]
+        self, skype_id: str, scopes: Sequence[str], expires_on: float, more: Mapping[str, int]
     ) -> AccessToken:
         now = time.time()
-        expires_on = now + minutes * 60
         claims: dict[str, object] = {
             "skypeid": skype_id,
             "scp": 1792,

@@ -83,12 +83,12 @@ class Tokens:
         if scopes.resource == "graph":
             return f"opaque.{secrets.token_urlsafe(64)}"
         claims = self._describe(account, client_id, sid, wish)
-        claims |= {"scp": " ".join(scopes.names), "azp": client_id, "azpacr": client_proof}
+        claims["scp"] = " ".join(scopes.names)
         if scopes.resource == "teams":
-            claims |= {"aud": TEAMS_AUDIENCE, "appid": client_id}
-            claims.pop("roles", None)
+            claims = _as_version_1(claims) | {"aud": TEAMS_AUDIENCE, "appid": client_id}
+            claims["appidacr"] = client_proof
         else:
-            claims["aud"] = WEB_CLIENT_ID
+            claims |= {"aud": WEB_CLIENT_ID, "azp": client_id, "azpacr": client_proof}
         return self._seal("access", claims, wish)
 
     def mint_app_token(self, client_proof: str, wish: Wish = USUAL) -> str:
@@ -149,6 +149,18 @@ class Tokens:
     def _seal(self, kind: TokenKind, claims: Claims, wish: Wish) -> str:
         tampering = wish.tampering or self._forge.take(kind)
         return self._keys.current.sign(claims) if tampering is None else self._forge.make(claims, tampering)
+
+
+def _as_version_1(claims: Claims) -> Claims:
+    """Return the claims in the form of v1.0: which one a token has is up to the resource it is for.
+
+    The resource behind the Teams scopes has never asked for another; hence the `appid` that the exchange
+    is documented to look at.
+    """
+    changed = claims | {"ver": "1.0", "iss": f"https://sts.windows.net/{claims['tid']}/"}
+    changed["unique_name"] = changed["upn"] = changed.pop("preferred_username")
+    changed.pop("roles", None)
+    return changed
 
 
 def make_client_info(account: Account) -> str:

@@ -48,6 +48,7 @@ STATES: Mapping[str, State] = {
     "home-with-token": State(who="user", with_token=True),
     "not-found": State(path="/no-such-page", trouble="status 404"),
     "failed-sign-in": State(path="/auth/callback", trouble="status 400"),
+    "docs": State(path="/docs"),
     "account": State(path="/account", who="user"),
     "account-delete": State(path="/account/delete", who="user"),
     "admin-forbidden": State(path="/admin/users", who="user", trouble="status 403"),

@@ -21,9 +21,10 @@ TEXTS = """() => {
   const texts = [document.title], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const text = walk.currentNode;
-    if (!text.parentElement.closest("code, textarea, [dir=auto], #token-scopes")) texts.push(text.data);
+    const apart = "code, textarea, [dir=auto], #token-scopes, body [lang]";
+    if (!text.parentElement.closest(apart)) texts.push(text.data);
   }
-  for (const element of document.querySelectorAll("*")) {
+  for (const element of document.querySelectorAll("*:not(body [lang] *)")) {
     for (const { name, value } of element.attributes) {
       if (/^(aria-label|title|alt|placeholder|data-(?!csrf|bs-).*)$/.test(name)) texts.push(value);
     }

@@ -181,10 +181,13 @@ def test_foreign_and_spoilt_tokens_are_not_valid(
 
 def test_teams_token_is_exchanged(local_azure: LocalAzure, client: CommunicationIdentityClient) -> None:
     app, alice = local_azure.get_app(), local_azure.get_account(ALICE)
-    teams_token, _ = local_azure.mint_tokens(username=ALICE, scope="teams")
+    teams_token, _ = local_azure.mint_tokens(username=ALICE, scope="teams", lifetimeSeconds=900)
     token = client.get_token_for_teams_user(teams_token, app.client_id, alice.object_id)
     verdict = local_azure.check_token(token.token)
     assert (verdict["valid"], verdict["identity"]) == (True, f"8:orgid:{alice.object_id}")
+    # It lasts as long as what it was given for.
+    lifetime = datetime.fromisoformat(str(token.expires_on)) - datetime.now(UTC)
+    assert timedelta(seconds=840) < lifetime <= timedelta(seconds=900)
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,7 @@ def test_teams_scoped_token(local_azure: LocalAzure, flow: EntraFlow) -> None:
     scope = f"openid {TEAMS}/Teams.ManageCalls {TEAMS}/Teams.ManageChats"
     claims = flow.verify(flow.sign_in(scope=scope)["access_token"], audience=TEAMS)
     assert claims["scp"] == "Teams.ManageCalls Teams.ManageChats"
+    assert (claims["ver"], claims["iss"]) == ("1.0", f"https://sts.windows.net/{claims['tid']}/")
     assert claims["appid"] == local_azure.get_app().client_id
     assert claims["oid"] == local_azure.get_account(ALICE).object_id
 

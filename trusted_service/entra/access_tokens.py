@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trusted_service.entra import claims
+from trusted_service.entra.known_tokens import KnownTokens
 from trusted_service.entra.metadata import Metadata
 from trusted_service.errors import ClientNotAllowed, InvalidToken
 from trusted_service.models import User
@@ -39,6 +40,7 @@ class AccessTokens:
         self._allowed_tenants = allowed_tenants
         self._allowed_clients = allowed_clients
         self._metadata = metadata
+        self._known = KnownTokens(metadata)
 
     def read(self, token: str) -> Bearer:
         """Check the token and return what it says.
@@ -46,12 +48,7 @@ class AccessTokens:
         Raises InvalidToken, ClientNotAllowed, and UpstreamError where Entra ID's keys were never had.
         """
         try:
-            verified = claims.verify(
-                token,
-                audience=self._client_id,
-                endpoints=self._metadata.endpoints(),
-                find_key=self._metadata.find_key_sparingly,
-            )
+            verified = self._known.find(token) or self._verify(token)
             user = claims.user_of(verified)
         except claims.TokenInvalid as error:
             raise InvalidToken(error.reason) from error
@@ -70,3 +67,15 @@ class AccessTokens:
             scopes=tuple(scopes.split()) if isinstance(scopes, str) else (),
             application="scp" not in verified,
         )
+
+    def _verify(self, token: str) -> claims.Claims:
+        before = self._metadata.kept_keys()
+        verified = claims.verify(
+            token,
+            audience=self._client_id,
+            endpoints=self._metadata.endpoints(),
+            find_key=self._metadata.find_key_sparingly,
+        )
+        if before is not None:
+            self._known.add(token, verified, before)
+        return verified

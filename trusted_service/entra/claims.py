@@ -6,7 +6,7 @@ https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -34,30 +34,65 @@ def verify(
     token: str, *, audience: str, endpoints: Endpoints, find_key: Callable[[str], SigningKey | None]
 ) -> Claims:
     """Return the claims of a genuine v2.0 token for `audience`; raises TokenInvalid, and as `find_key`."""
+    claims, key = decode(token, audiences=(audience,), find_key=find_key)
+    check_issuer(claims, key, endpoints)
+    return claims
+
+
+def decode(
+    token: str, *, audiences: Sequence[str], find_key: Callable[[str], SigningKey | None]
+) -> tuple[Claims, SigningKey]:
+    """Return what a published key signed for one of `audiences`, good now, and that key.
+
+    Raises TokenInvalid, and as `find_key`. Whose it is, and from which issuer, is not looked at.
+    """
     key = _signing_key(token, find_key)
     try:
         claims: Claims = jwt.decode(
             token,
             key.key,
             algorithms=["RS256"],
-            audience=audience,
             leeway=CLOCK_SKEW_SECONDS,
-            options={"require": ["exp", "iat", "iss", "aud"], "strict_aud": True, "verify_sub": False},
+            options={"require": ["exp", "iat", "iss", "aud"], "verify_aud": False, "verify_sub": False},
         )
     except jwt.PyJWTError as error:
         raise TokenInvalid(_REASONS.get(type(error), type(error).__name__)) from error
-    if int(claims["exp"]) <= time.time():
+    check_times(claims)
+    if claims["aud"] not in audiences:  # a list of audiences is not one of them either
+        raise TokenInvalid("audience")
+    return claims, key
+
+
+def check_times(claims: Claims) -> None:
+    """Raises TokenInvalid unless the token is good now; `decode` has seen that these are numbers."""
+    now = time.time()
+    if int(claims["exp"]) <= now:
         raise TokenInvalid("expired")  # the leeway is meant for clocks that are behind ours
+    if int(claims.get("nbf", 0)) > now + CLOCK_SKEW_SECONDS:
+        raise TokenInvalid("not-yet-valid")
+
+
+def check_issuer(claims: Claims, key: SigningKey, endpoints: Endpoints) -> None:
+    """Raises TokenInvalid unless it is a v2.0 token of its tenant's issuer, by a key for that issuer."""
     if claims.get("ver") != "2.0":
         raise TokenInvalid("version")
-    tenant_id = _guid(claims, "tid")
+    tenant_id = tenant_of(claims)
     issuer = claims["iss"]
-    # Where the authority is one tenant, its issuer names that one whatever `tid` says: both must.
-    if issuer != endpoints.issuer_of(tenant_id) or tenant_id not in urlsplit(issuer).path.split("/"):
+    if issuer != endpoints.issuer_of(tenant_id):
         raise TokenInvalid("issuer")
     if key.issuer is not None and issuer != key.issuer.replace("{tenantid}", tenant_id):
         raise TokenInvalid("key-issuer")
-    return claims
+
+
+def tenant_of(claims: Claims) -> str:
+    """The tenant, which the issuer must name too. Raises TokenInvalid.
+
+    Where the authority is one tenant, its issuer names that one whatever `tid` says.
+    """
+    tenant_id = _guid(claims, "tid")
+    if tenant_id not in urlsplit(str(claims["iss"])).path.split("/"):
+        raise TokenInvalid("issuer")
+    return tenant_id
 
 
 def user_of(claims: Claims) -> User:
@@ -102,7 +137,6 @@ def _guid(claims: Claims, name: str) -> str:
 _REASONS = {
     jwt.ExpiredSignatureError: "expired",
     jwt.ImmatureSignatureError: "not-yet-valid",
-    jwt.InvalidAudienceError: "audience",
     jwt.InvalidSignatureError: "signature",
     jwt.MissingRequiredClaimError: "claim-missing",
     jwt.DecodeError: "malformed",

@@ -32,6 +32,11 @@ class LastGood(Generic[T]):
         self._error: UpstreamError | None = None
         self._fetched_at = self._tried_at = float("-inf")
 
+    @property
+    def kept(self) -> T | None:
+        """The last good value, whatever its age; None before the first."""
+        return self._value
+
     def get(self) -> T:
         """Raises UpstreamError where nothing could be fetched and nothing good is kept."""
         if self._value is None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,14 @@ class Metadata:
     def renew(self) -> None:
         """Ask again. Raises UpstreamError where Entra ID does not answer; what is kept stays good."""
         self._endpoints.renew()
+
+    def keys(self) -> Mapping[str, SigningKey]:
+        """The keys by id, the same object until they are fetched anew. Raises as `endpoints` does."""
+        return self._keys.get()
+
+    def kept_keys(self) -> Mapping[str, SigningKey] | None:
+        """The same without fetching any; None where there are none yet."""
+        return self._keys.kept
 
     def find_key(self, key_id: str) -> SigningKey | None:
         """The key of this id, or None if Entra ID does not publish one, also just now.

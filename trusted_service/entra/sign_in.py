@@ -44,11 +44,15 @@ https://openid.net/specs/openid-connect-core-1_0.html#AuthError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedIn:
-    """A person who has just proved who they are. `session_id`: Entra ID's `sid`, for front-channel logout."""
+    """A person who has just proved who they are. `session_id`: Entra ID's `sid`, for front-channel logout.
+
+    `access_token` is good for whatever scopes were asked for, and empty where Entra ID gave none.
+    """
 
     user: User
     session_id: str | None
     login_hint: str | None
+    access_token: str = field(repr=False)
 
 
 class EntraSignIn:
@@ -71,13 +75,23 @@ class EntraSignIn:
         self._metadata = metadata
         self._http = http
 
-    def start(self, redirect_uri: str) -> tuple[str, Flow]:
-        """Return the address to send the browser to, and what `complete` needs when it comes back."""
-        flow = self._application().initiate_auth_code_flow([], redirect_uri=redirect_uri)
+    def start(
+        self, redirect_uri: str, *, scopes: Sequence[str] = (), login_hint: str | None = None
+    ) -> tuple[str, Flow]:
+        """Return the address to send the browser to, and what `complete` needs when it comes back.
+
+        `scopes` are those of another API; Entra ID asks the person for those they have not granted yet.
+        """
+        flow = self._application().initiate_auth_code_flow(
+            list(scopes), redirect_uri=redirect_uri, login_hint=login_hint
+        )
         return flow.pop("auth_uri"), flow
 
     def complete(self, flow: Flow, code: str) -> SignedIn:
-        """Redeem the code. Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere."""
+        """Redeem the code. Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere.
+
+        `access_token` is for the API whose scopes `start` was given.
+        """
         try:
             answer = self._application().acquire_token_by_auth_code_flow(
                 flow, {"state": flow.get("state"), "code": code}
@@ -89,7 +103,7 @@ class EntraSignIn:
             raise SignInFailed("id-token-malformed") from None
         if "error" in answer:
             raise _failure(answer)
-        return self._signed_in(answer.get("id_token"))
+        return self._signed_in(answer.get("id_token"), _access_token(answer))
 
     def sign_out_url(self, return_to: str, login_hint: str | None) -> str:
         """https://openid.net/specs/openid-connect-rpinitiated-1_0.html"""
@@ -124,7 +138,7 @@ class EntraSignIn:
         except ValueError as error:
             raise UpstreamUnavailable(SERVICE, "MSAL cannot use the authority or our credential") from error
 
-    def _signed_in(self, id_token: object) -> SignedIn:
+    def _signed_in(self, id_token: object, access_token: str) -> SignedIn:
         if not isinstance(id_token, str):
             raise UpstreamUnavailable(SERVICE, "token endpoint: no ID token")
         try:
@@ -143,6 +157,7 @@ class EntraSignIn:
             user=user,
             session_id=_text(verified.get("sid")),
             login_hint=_text(verified.get("login_hint")),
+            access_token=access_token,
         )
 
 
@@ -179,6 +194,11 @@ def _failure(answer: Mapping[str, object]) -> SignInFailed | UpstreamUnavailable
     if error in SIGN_IN_ERRORS:
         return SignInFailed(f"token-endpoint-{error}")
     return UpstreamUnavailable(SERVICE, f"token endpoint: {error}")
+
+
+def _access_token(answer: Mapping[str, object]) -> str:
+    token = answer.get("access_token")
+    return token if isinstance(token, str) else ""
 
 
 def _text(value: object) -> str | None:

@@ -1,4 +1,5 @@
-// The home page's token: gets one, counts its life down, copies it. Texts come from the page, in its language.
+// A token on a page: gets one, or takes the one that came with the page; counts its life down, copies it.
+// Texts come from the page, in its language.
 const section = document.getElementById("token");
 const texts = section.dataset;
 const [button, status, result, text, scopes, countdown] = [
@@ -6,7 +7,7 @@ const [button, status, result, text, scopes, countdown] = [
 ].map((id) => document.getElementById(id));
 let ticking;
 
-button.addEventListener("click", async () => {
+button?.addEventListener("click", async () => {
   if (button.ariaDisabled === "true") return;
   button.ariaDisabled = "true"; // not disabled, which would take the keyboard's focus away
   status.textContent = texts.getting;
@@ -25,7 +26,12 @@ button.addEventListener("click", async () => {
   }
 });
 
-button.parentElement.hidden = false;
+if (button) button.parentElement.hidden = false;
+if (text.value && texts.expiresOn) {
+  // The address that brought the token here held a code, used up by now: a reload gets a new token instead.
+  history.replaceState(null, "", "/auth/teams");
+  countDown(new Date(texts.expiresOn), Date.parse(texts.now) - Date.now());
+}
 
 async function getToken() {
   const [answer, body] = await postToken();

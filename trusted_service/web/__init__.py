@@ -14,12 +14,14 @@ from trusted_service.web import (
     auth,
     body,
     browser_session,
+    cors,
     errors,
     headers,
     health,
     jobs,
     language,
     limits,
+    openapi,
     pages,
     refusals,
     request_log,
@@ -33,6 +35,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     refusals.init_app(app)
     errors.init_app(app)
     headers.init_app(app, settings)
+    cors.init_app(app, settings)
     language.init_app(app)
     Bootstrap5(app)
     body.init_app(app)
@@ -51,6 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         jobs.bp,
         admin_api.bp,
         health.bp,
+        openapi.bp,
     ):
         app.register_blueprint(blueprint)
     audience.require_one_for_each_route(app)

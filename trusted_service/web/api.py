@@ -48,6 +48,18 @@ def token() -> Response:
     )
 
 
+@bp.post("/token/teams")
+@signed_in
+@limit_tokens
+def teams_token() -> Response:
+    """Exchange the caller's own Entra ID token for Teams."""
+    entra_token = json_body.read_object(("teamsUserAadToken",)).get("teamsUserAadToken")
+    if not isinstance(entra_token, str):
+        raise InvalidRequest("teamsUserAadToken must be a string.")
+    token = services().access.exchange_teams_token(caller(), entra_token)
+    return jsonify(token=token.token, expiresOn=rfc3339(token.expires_on))
+
+
 @bp.post("/me/revoke")
 @signed_in
 def revoke() -> tuple[str, int]:

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from trusted_service.errors import NotSignedIn, RoleMissing
 from trusted_service.models import Caller
-from trusted_service.web import bearer, body, browser_session, csrf
+from trusted_service.web import bearer, body, browser_session, cors, csrf
 from trusted_service.web.context import services
 from trusted_service.web.problem import is_api
 
@@ -78,7 +78,7 @@ def _admit() -> Response | None:
     if request.endpoint is None:
         return None  # no such route: answered with 404 or 405
     audience = audience_of(current_app.view_functions[request.endpoint])
-    if audience is Audience.PUBLIC:
+    if audience is Audience.PUBLIC or cors.is_preflight():
         return None
     body.read()  # also where no view would: a body over the limit is refused on every route
     g.caller = caller = _find_caller(audience)

@@ -9,13 +9,14 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
 from trusted_service.entra.sign_in import LONGEST_TEXT
-from trusted_service.errors import SignInFailed, UpstreamError
+from trusted_service.errors import SignInFailed, TeamsNotGranted, UpstreamError
 from trusted_service.models import SessionOrigin, display_text
-from trusted_service.web import browser_session, sign_in_flows
-from trusted_service.web.audience import public, visitor
+from trusted_service.web import browser_session, sign_in_flows, teams
+from trusted_service.web.audience import public, signed_in, visitor
 from trusted_service.web.context import optional_caller, services
-from trusted_service.web.limits import client_address, limit_sign_ins
-from trusted_service.web.next_path import next_path
+from trusted_service.web.limits import client_address, limit_sign_ins, limit_tokens
+from trusted_service.web.next_path import HOME, next_path
+from trusted_service.web.sign_in_flows import KeptFlow
 
 log = structlog.get_logger(__name__)
 
@@ -32,36 +33,54 @@ def sign_in() -> Response:
     target = next_path(request.args.getlist("next"))
     url, flow = services().entra.start(_redirect_uri())
     response = redirect(url, 302)
-    sign_in_flows.keep(response, flow, target)
+    sign_in_flows.keep(response, KeptFlow(flow, "sign-in", target))
+    return response
+
+
+@bp.get("/teams")
+@signed_in
+@limit_sign_ins
+@limit_tokens
+def start_teams() -> Response:
+    """Send somebody who is signed in to Entra ID once more, for a token for Teams."""
+    url, flow = teams.start(_redirect_uri())
+    response = redirect(url, 302)
+    sign_in_flows.keep(response, KeptFlow(flow, "teams", HOME))
     return response
 
 
 @bp.get("/callback")
 @visitor
 @limit_sign_ins
-def callback() -> Response:
+def callback() -> Response | str:
     """Take the browser back from Entra ID. Whatever comes of it, the flow is used up."""
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
-    flow, target = sign_in_flows.take(parameters["state"][0] if parameters["state"] else "")
+    kept = sign_in_flows.take(parameters["state"][0] if parameters["state"] else "")
     if parameters["error"]:
-        raise SignInFailed(f"entra-{_word(parameters['error'][0])}")
+        reason = f"entra-{_word(parameters['error'][0])}"
+        raise SignInFailed(reason) if kept.purpose == "sign-in" else TeamsNotGranted(reason)
     if not any(parameters["code"]):
         raise SignInFailed("no-code")
-    signed_in = services().entra.complete(flow, parameters["code"][0])
+    code = parameters["code"][0]
+    return teams.finish(kept.flow, code) if kept.purpose == "teams" else _sign_in(kept, code)
+
+
+def _sign_in(kept: KeptFlow, code: str) -> Response:
+    person = services().entra.complete(kept.flow, code)
     before = optional_caller()
     origin = SessionOrigin(
         address=client_address(), user_agent=display_text(request.headers.get("User-Agent"))
     )
     session_id = services().access.sign_in(
-        signed_in, instead_of=None if before is None else before.session, origin=origin
+        person, instead_of=None if before is None else before.session, origin=origin
     )
     g.session_ended = True
-    log.info("authn_login_success", user=str(signed_in.user.id))
-    response = redirect(target, 302)
+    log.info("authn_login_success", user=str(person.user.id))
+    response = redirect(kept.target, 302)
     browser_session.set_cookie(response, session_id)
-    browser_session.afterwards(response, functools.partial(services().access.note_sign_in, signed_in.user))
+    browser_session.afterwards(response, functools.partial(services().access.note_sign_in, person.user))
     return response
 
 

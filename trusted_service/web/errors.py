@@ -48,6 +48,9 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
             log.warning("authn_token_fail", reason=error.reason)
             challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
             answer = Answer(401, "invalid_token", _("The bearer token is not valid."), (challenge,))
+        case errors.InvalidTeamsToken():
+            log.warning("authn_token_fail", reason=f"teams-{error.reason}")
+            answer = Answer(400, "invalid_request", _("The token for Microsoft Teams was not accepted."))
         case errors.InsufficientScope():
             log.warning("authz_fail", reason="scope")
             challenge = ("WWW-Authenticate", 'Bearer error="insufficient_scope"')
@@ -55,6 +58,18 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
         case errors.ClientNotAllowed():
             log.warning("authz_fail", reason="client")
             answer = Answer(403, "forbidden", _("This client may not call this service."))
+        case errors.OtherUser():
+            log.warning("authz_fail", reason="other user")
+            answer = Answer(
+                403, "forbidden", _("That is another account than the one that is signed in here.")
+            )
+        case errors.TeamsNotGranted():
+            log.warning("authz_fail", reason=f"teams {error.reason}")
+            detail = _(
+                "Entra ID did not let this service act in Microsoft Teams for you. You or your organisation "
+                "have to agree to it first."
+            )
+            answer = Answer(403, "forbidden", detail)
         case errors.NotFound():
             answer = Answer(404, "not_found", _("There is no such user."))
         case errors.RoleMissing():

@@ -4,6 +4,8 @@ A cookie of its own for each, so that tabs that sign in side by side cannot over
 """
 
 import hashlib
+from dataclasses import dataclass
+from typing import Literal
 
 from flask import after_this_request, request
 from itsdangerous import BadData
@@ -14,17 +16,29 @@ from trusted_service.errors import SignInFailed
 from trusted_service.web.context import services
 from trusted_service.web.signing import cookie_name, serializer
 
+Purpose = Literal["sign-in", "teams"]
+"""What the trip to Entra ID is for: to sign in, or to let somebody who is signed in use Teams."""
+
 KEPT_SECONDS = 600
 MOST = 5
 
 
-def keep(response: Response, flow: Flow, target: str) -> None:
-    """Keep the flow and where to go afterwards; the oldest go when there are more than `MOST`."""
+@dataclass(frozen=True, slots=True)
+class KeptFlow:
+    """A flow, what it is for, and where to go afterwards."""
+
+    flow: Flow
+    purpose: Purpose
+    target: str
+
+
+def keep(response: Response, kept: KeptFlow) -> None:
+    """Keep the flow; the oldest go when there are more than `MOST`."""
     for name in _names_by_age()[: -(MOST - 1)]:
         _forget(response, name)
-    document = serializer("sign-in").dumps({"flow": flow, "next": target})
+    document = serializer("sign-in").dumps({"flow": kept.flow, "purpose": kept.purpose, "next": kept.target})
     response.set_cookie(
-        _name(flow["state"]),
+        _name(kept.flow["state"]),
         document,
         max_age=KEPT_SECONDS,
         secure=services().settings.https,
@@ -33,8 +47,8 @@ def keep(response: Response, flow: Flow, target: str) -> None:
     )
 
 
-def take(state: str) -> tuple[Flow, str]:
-    """Return the flow of this state and where to go, and forget it. Raises SignInFailed without one."""
+def take(state: str) -> KeptFlow:
+    """Return the flow of this state, and forget it. Raises SignInFailed without one."""
     name = _name(state)
 
     @after_this_request
@@ -49,7 +63,7 @@ def take(state: str) -> tuple[Flow, str]:
         raise SignInFailed("no-flow") from error
     if kept["flow"]["state"] != state:
         raise SignInFailed("state")
-    return kept["flow"], kept["next"]
+    return KeptFlow(kept["flow"], kept.get("purpose", "sign-in"), kept["next"])
 
 
 def _prefix() -> str:
