@@ -10,8 +10,10 @@ from werkzeug.wrappers import Response
 
 from trusted_service import upstream
 from trusted_service.models import Caller
-from trusted_service.web.context import optional_caller, request_id, services
+from trusted_service.web.context import note_user, optional_caller, request_id, services
 from trusted_service.web.signing import cookie_name, signer
+
+log = structlog.get_logger(__name__)
 
 
 def init_app(app: Flask) -> None:
@@ -28,7 +30,11 @@ def find_caller() -> Caller | None:
     except (BadSignature, UnicodeError):
         return None
     session = services().access.find_session(session_id)
-    return None if session is None else Caller(user=session.user, session=session)
+    if session is None:
+        log.info("session_use_after_expire")
+        return None
+    note_user(session.user)
+    return Caller(user=session.user, session=session)
 
 
 def set_cookie(response: Response, session_id: str) -> None:
