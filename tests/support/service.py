@@ -14,6 +14,8 @@ from typing import Self
 
 import requests
 
+from tests.support import log_scan
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
 STOP_SECONDS = 30
@@ -35,6 +37,8 @@ class Service:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GUNICORN")}
         self.env = inherited | defaults | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None
+        log_scan.watch(self.log_path)
+        log_scan.remember_settings(self.env)
 
     def start(self) -> Self:
         """Start it and wait until it answers; ServiceError with its log otherwise."""

@@ -17,7 +17,9 @@ from trusted_service.web.limits import client_address
 
 log = structlog.get_logger(__name__)
 
-HARMLESS = re.compile(r"(?:/(?:[A-Za-z0-9._-]{0,15}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/])){1,8}")
+HARMLESS = re.compile(
+    r"(?:/(?:[A-Za-z0-9._-]{0,15}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/])){1,8}"
+)
 """The beginning of a path in which each part is a GUID, or too short for any secret."""
 
 
@@ -33,9 +35,7 @@ def _start() -> None:
     g.started_at = time.monotonic()
     g.scope = ExitStack()
     g.scope.enter_context(upstream.request_budget(g.request_id))
-    who = structlog.contextvars.bound_contextvars(
-        request_id=g.request_id, client=client_address(), user=None
-    )
+    who = structlog.contextvars.bound_contextvars(request_id=g.request_id, client=client_address(), user=None)
     g.scope.enter_context(who)
 
 
