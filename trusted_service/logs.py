@@ -15,7 +15,7 @@ LogFormat = Literal["json", "text"]
 SILENCED = ("msal", "azure", "urllib3")
 """Their messages can hold codes and tokens, or whole answers: what we need of them we log ourselves."""
 
-TOKENS = re.compile(r"eyJ[A-Za-z0-9_-]{20}[A-Za-z0-9_.-]*")
+TOKENS = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
 """JWTs, and what we sign: base64 of `{"`, and more of it than stands anywhere by chance."""
 KEYS = re.compile(r"((?:account|access)key=)[A-Za-z0-9+/=]+", re.IGNORECASE)
 """Access keys in connection strings."""
@@ -41,6 +41,7 @@ def without_secrets(text: str) -> str:
 def logging_config(log_format: LogFormat) -> dict[str, Any]:
     """The same for the standard library alone, as `logging.config.dictConfig` and gunicorn take it."""
     silenced = {name: {"level": "CRITICAL"} for name in SILENCED}
+    gunicorn = {"level": "INFO", "handlers": [], "propagate": True, "filters": ["gunicorn"]}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -50,7 +51,7 @@ def logging_config(log_format: LogFormat) -> dict[str, Any]:
             "console": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
         },
         "root": {"level": "INFO", "handlers": ["console"]},
-        "loggers": {"gunicorn.error": {"level": "INFO", "filters": ["gunicorn"]}, **silenced},
+        "loggers": {"gunicorn.error": gunicorn, **silenced},
     }
 
 
@@ -69,7 +70,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             renderer,
-            lambda _logger, _method, line: without_secrets(line),
+            lambda _logger, _method, line: without_secrets(str(line)),
         ],
     )
 
