@@ -25,6 +25,7 @@ run: $(venv) $(azurite)
 ## make test     install what is needed and run every test (one of them: make test ARGS="-k sign_in")
 test: $(venv) $(azurite) $(node_tests)
 	@$(python) -m tools.chromium
+	@$(python) -m tools.redis
 	@sh tools/test.sh $(ARGS)
 
 ## make check    look for mistakes without running anything: lint, format, types and walls between modules
