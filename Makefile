@@ -7,7 +7,7 @@ ARGS ?=
 venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
 # The tests may bring Node.js packages of their own.
-node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/node/package-lock.json))
+node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/*/package-lock.json))
 
 # The bare Python that makes the virtual environment; from then on its own Python runs everything.
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
@@ -53,7 +53,7 @@ lock: $(venv)
 
 ## make clean    remove what was installed and built; the data of the local Azure in .local stays
 clean:
-	@rm -rf .venv local_azure/node_modules tests/node/node_modules build *.egg-info
+	@rm -rf .venv local_azure/node_modules tests/*/node_modules build *.egg-info
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
