@@ -63,7 +63,7 @@ def remember_answer(answer: requests.Response, *_args: object, **_options: objec
     query = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
     for name in IN_REDIRECTS:
         remember(name, query.get(name, [""])[0])
-    if answer.headers.get("Content-Type") == "application/json":
+    if answer.headers.get("Content-Type") == "application/json" and answer.content:
         document = answer.json()
         for name in IN_DOCUMENTS if isinstance(document, dict) else ():
             remember(name, str(document.get(name) or ""))
