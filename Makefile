@@ -13,7 +13,7 @@ node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcar
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 
-.PHONY: help run test check lint format types walls fix lock clean
+.PHONY: help run test check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure and the service on http://localhost:8000
 help:
@@ -28,8 +28,8 @@ test: $(venv) $(azurite) $(node_tests)
 	@$(python) -m tools.redis
 	@sh tools/test.sh $(ARGS)
 
-## make check    look for mistakes without running anything: lint, format, types and walls between modules
-check: lint format types walls
+## make check    look for mistakes without running anything: lint, format, types, walls between modules, security
+check: lint format types walls bandit secrets
 
 lint: $(venv)
 	@$(python) -m ruff check
@@ -42,6 +42,14 @@ types: $(venv)
 
 walls: $(venv)
 	@$(python) -c 'from importlinter.cli import lint_imports_command as check; check()' --no-logo
+
+# Weaknesses in what runs. An exception stands beside its line, with its reason.
+bandit: $(venv)
+	@$(python) -m bandit --quiet --configfile pyproject.toml --recursive .
+
+# Secrets in anything that is committed; it asks nobody whether what it finds is good. Exceptions likewise.
+secrets: $(venv)
+	@git ls-files -z | xargs -0 $(python) -m detect_secrets.pre_commit_hook --no-verify
 
 ## make fix      mend what ruff can mend, then format
 fix: $(venv)

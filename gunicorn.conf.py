@@ -34,8 +34,8 @@ timeout = 30
 graceful_timeout = 20
 # Longer than App Service's front end keeps idle connections, so that it never sends into a closing one.
 keepalive = 250
-# The heartbeat file on a real disk can stall a worker.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (gunicorn makes a file of its own in it)
+# The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108
 # A client that stops in the middle of a request holds a thread: for this long, until it has sent some more.
 SILENCE_SECONDS = 10
 # Its default place is a folder that App Service instances share.

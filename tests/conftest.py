@@ -59,6 +59,7 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
 @pytest.fixture(scope="session")
 def application(settings: dict[str, str]) -> Flask:
     """The service inside this process, for what can be asked of it without a request."""
+    # pragma: allowlist nextline secret (opens nothing)
     own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
     return create_app(Settings.from_env(settings | own))
 

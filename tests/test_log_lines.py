@@ -16,6 +16,7 @@ from tests.support.service import Service
 from tests.support.together import wait_until
 from trusted_service.logs import without_secrets
 
+# pragma: allowlist nextline secret (made up)
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl"
 BREAK = '\r\n{"event": "forged"}\x1b[31m\u2028\u202e'
 
@@ -88,6 +89,7 @@ def plant_everywhere(service: Service, secret: str) -> None:
     )
 
 
+# pragma: allowlist nextline secret (made up)
 @pytest.mark.parametrize("secret", [JWT, "Zr4u7xAbCdEfGhIjKlMnOpQrStUvWxYz", "x123456789abcdef" * 4])
 def test_secret_in_the_wrong_place_is_not_logged(service: Service, secret: str) -> None:
     plant_everywhere(service, secret)

@@ -234,6 +234,7 @@ def test_run_refuses_what_is_no_port(tmp_path: Path, port: str) -> None:
 
 
 SETTINGS = {
+    # pragma: allowlist nextline secret (of the local Azure)
     "ENTRA_CLIENT_SECRET": "local",
     "LOCAL_AZURE_CONTROL_URL": "http://127.0.0.1:1/control",
     "REQUESTS_CA_BUNDLE": "/local/ca.pem",
@@ -250,6 +251,7 @@ def test_environment_leaves_the_callers_variables_alone(monkeypatch: pytest.Monk
     assert environment["LOG_FORMAT"] == "json"
     assert "SECRET_KEY" not in environment
     assert environment["TOKEN_LIFETIME_MINUTES"] == "120"
+    # pragma: allowlist nextline secret (of the local Azure)
     assert environment["ENTRA_CLIENT_SECRET"] == "local"
     assert environment["PUBLIC_URL"] == "http://localhost:8000"
     assert "LOCAL_AZURE_CONTROL_URL" not in environment
