@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from flask import Flask, g, request
@@ -63,10 +64,10 @@ def _note_use_afterwards(response: Response) -> Response:
 
 def afterwards(response: Response, action: Callable[[], None]) -> None:
     """Do it once the answer is on its way, in another thread: it must cost nobody time."""
-    task = functools.partial(_within_budget, request_id(), action)
+    task = functools.partial(_within_budget, request_id(), structlog.contextvars.get_contextvars(), action)
     response.call_on_close(functools.partial(services().later.do, task))
 
 
-def _within_budget(of_request: str, action: Callable[[], None]) -> None:
-    with upstream.request_budget(of_request), structlog.contextvars.bound_contextvars(request_id=of_request):
+def _within_budget(of_request: str, named: dict[str, Any], action: Callable[[], None]) -> None:
+    with upstream.request_budget(of_request), structlog.contextvars.bound_contextvars(**named):
         action()
