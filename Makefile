@@ -16,7 +16,7 @@ example_sources := examples/package.json $(wildcard examples/src/* examples/page
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 
-.PHONY: help run test check lint format types walls fix lock clean
+.PHONY: help run test check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -28,10 +28,11 @@ run: $(venv) $(azurite) $(examples)
 ## make test     install what is needed and run every test (one of them: make test ARGS="-k sign_in")
 test: $(venv) $(azurite) $(examples) $(node_tests)
 	@$(python) -m tools.chromium
+	@$(python) -m tools.redis
 	@sh tools/test.sh $(ARGS)
 
-## make check    look for mistakes without running anything: lint, format, types and walls between modules
-check: lint format types walls
+## make check    look for mistakes without running anything: lint, format, types, walls between modules, security
+check: lint format types walls bandit secrets
 
 lint: $(venv)
 	@$(python) -m ruff check
@@ -44,6 +45,14 @@ types: $(venv)
 
 walls: $(venv)
 	@$(python) -c 'from importlinter.cli import lint_imports_command as check; check()' --no-logo
+
+# Weaknesses in what runs. An exception stands beside its line, with its reason.
+bandit: $(venv)
+	@$(python) -m bandit --quiet --configfile pyproject.toml --recursive .
+
+# Secrets in anything that is committed; it asks nobody whether what it finds is good. Exceptions likewise.
+secrets: $(venv)
+	@git ls-files -z | xargs -0 $(python) -m detect_secrets.pre_commit_hook --no-verify
 
 ## make fix      mend what ruff can mend, then format
 fix: $(venv)

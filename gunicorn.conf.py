@@ -5,6 +5,8 @@ its own GUNICORN_CMD_ARGS would otherwise override it.
 """
 
 import os
+import socket
+import struct
 import sys
 
 from flask import Flask
@@ -32,8 +34,10 @@ timeout = 30
 graceful_timeout = 20
 # Longer than App Service's front end keeps idle connections, so that it never sends into a closing one.
 keepalive = 250
-# The heartbeat file on a real disk can stall a worker.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (gunicorn makes a file of its own in it)
+# The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108
+# A client that stops in the middle of a request holds a thread: for this long, until it has sent some more.
+SILENCE_SECONDS = 10
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True
 # The request line holds codes and states; the application logs each request itself, without the query.
@@ -65,6 +69,13 @@ def on_starting(server: Arbiter) -> None:
         Settings.from_env()
     except SettingsError as error:
         sys.exit(str(error))
+
+
+def when_ready(server: Arbiter) -> None:
+    """Bound the wait for a client's next bytes. There is no setting for it; connections inherit it."""
+    for listener in server.LISTENERS:
+        limit = struct.pack("ll", SILENCE_SECONDS, 0)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
 
 
 def post_worker_init(worker: Worker) -> None:

@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404 # programs of ours, never through a shell
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,9 @@ def start_program(
     In a session of its own: the Ctrl-C of a terminal reaches us alone, and we stop things in order.
     """
     die_with_us = functools.partial(_die_with_parent, os.getpid()) if _libc else None
-    process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, preexec_fn=die_with_us)
+    process = subprocess.Popen(  # nosec B603 # arguments of ours
+        command, cwd=ROOT, env=env, start_new_session=True, preexec_fn=die_with_us
+    )
     try:
         yield process
     finally:

@@ -9,6 +9,11 @@ from flask import Flask
 
 from tests.support.desk import ROLE, Desk
 from tests.support.local_azure import LocalAzure
+from tests.support.log_scan import (  # noqa: F401 (hooks of pytest)
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 from tests.support.person import Person
 from tests.support.rows import list_sessions
 from tests.support.service import Service
@@ -69,6 +74,7 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
 @pytest.fixture(scope="session")
 def application(azure: LocalAzure, settings: dict[str, str]) -> Flask:
     """The service inside this process, for what can be asked of it without a request."""
+    # pragma: allowlist nextline secret (opens nothing)
     own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
     with azure.in_environment():
         return create_app(Settings.from_env(settings | own))

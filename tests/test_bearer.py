@@ -87,7 +87,9 @@ def test_tokens_take_as_few_calls_as_can_be(
             for call in storage_proxy.calls()
             if call.request_id == answer.headers["X-Request-ID"] and call.table != "audit"
         ]
-        return seen, azure.count_calls("acs")
+        counts = azure.count_calls("acs")
+        counts.pop("revoke", None)  # other tests block people, whose tokens are revoked again a while later
+        return seen, counts
 
     first = token(person, headers)
     assert first.status_code == 200
@@ -122,6 +124,7 @@ def test_cookie_is_ignored_where_the_header_is(azure: LocalAzure, signed_in: Per
             "bearer ...",
         ),
         *("Bearer " + "x" * 8000, "Digest username=x", "Negotiate x", "Bearer null", "Bearer undefined"),
+        # pragma: allowlist nextline secret (made up)
         "Bearer eyJhbGciOiJSUzI1NiJ9.e30.",
     ],
 )

@@ -42,7 +42,7 @@ def test_tampered_token_is_401(azure: LocalAzure, service: Service, person: Pers
     for answer in (me(person, headers), token(person, headers)):
         problem = assert_problem(answer, 401, "invalid_token")
         assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
-        (event,) = [event for event in read_events(service, answer) if event["event"] == "authn_token_fail"]
+        (event,) = [event for event in read_events(service, answer) if event["event"] == "authn_login_fail"]
         assert event["reason"]
         assert event["reason"] not in problem["detail"]
 

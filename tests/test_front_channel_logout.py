@@ -69,7 +69,7 @@ def test_signing_out_at_entra_ends_the_sessions_that_it_started(
     assert urlsplit(frames[0]).path == PATH
     assert set(parse_qs(urlsplit(frames[0]).query)) == {"sid", "iss"}
     answer = frame(frames[0])
-    event = read_event(service, answer, "session_ended")
+    event = read_event(service, answer, "session_expired")
     assert (event["reason"], event["sessions"]) == ("front-channel", 2)
     for instance in (service, other_service):
         assert person.at(instance.url).get("/api/me").status_code == 401

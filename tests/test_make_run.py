@@ -219,6 +219,7 @@ def test_line_of_the_examples_says_when_the_service_refuses_them() -> None:
 
 
 SETTINGS = {
+    # pragma: allowlist nextline secret (of the local Azure)
     "ENTRA_CLIENT_SECRET": "local",
     "LOCAL_AZURE_CONTROL_URL": "http://127.0.0.1:1/control",
     "REQUESTS_CA_BUNDLE": "/local/ca.pem",
@@ -235,6 +236,7 @@ def test_environment_leaves_the_callers_variables_alone(monkeypatch: pytest.Monk
     assert environment["LOG_FORMAT"] == "json"
     assert "SECRET_KEY" not in environment
     assert environment["TOKEN_LIFETIME_MINUTES"] == "120"
+    # pragma: allowlist nextline secret (of the local Azure)
     assert environment["ENTRA_CLIENT_SECRET"] == "local"
     assert environment["PUBLIC_URL"] == "http://localhost:8000"
     assert "LOCAL_AZURE_CONTROL_URL" not in environment

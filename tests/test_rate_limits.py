@@ -34,6 +34,13 @@ def proxied_service(settings: dict[str, str]) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
+def twice_proxied_service(settings: dict[str, str]) -> Iterator[Service]:
+    """The same behind two proxies."""
+    with Service(settings | LIMITS | {"TRUSTED_PROXY_HOPS": "2"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def newcomers(new_person: Callable[..., Person], strict_service: Service) -> list[Person]:
     """People who signed in there while the limit let them; the last is the third one in another browser."""
     people = [new_person(at=strict_service) for _ in range(4)]
@@ -115,6 +122,26 @@ def test_sign_in_limit_behind_a_proxy_is_by_the_address_that_it_reports(proxied_
 
 def test_sign_in_limit_behind_a_proxy_believes_only_its_own_entry(proxied_service: Service) -> None:
     statuses = use_up_sign_ins(proxied_service, lambda number: f"192.0.2.{number}, 203.0.113.20:{number + 1}")
+    assert statuses[-1] == 429
+
+
+def test_sign_in_limit_behind_two_proxies_is_by_what_the_first_one_reports(
+    twice_proxied_service: Service,
+) -> None:
+    # What stands left of that is the client's own invention, what stands right of it the second proxy's word.
+    statuses = use_up_sign_ins(
+        twice_proxied_service, lambda number: f"192.0.2.{number}, 203.0.113.30:{number + 1}, 10.0.0.{number}"
+    )
+    assert statuses == [302] * SIGN_INS + [429]
+    other = "203.0.113.30, 203.0.113.31:1, 10.0.0.1"
+    assert start_sign_in(twice_proxied_service, **{"X-Forwarded-For": other}).status_code == 302
+
+
+def test_sign_in_limit_counts_by_the_peer_where_a_proxy_says_too_little(
+    twice_proxied_service: Service,
+) -> None:
+    # One entry where two proxies must have left one each: it has not come through both of them.
+    statuses = use_up_sign_ins(twice_proxied_service, lambda number: f"203.0.113.{40 + number}")
     assert statuses[-1] == 429
 
 

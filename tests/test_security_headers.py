@@ -29,7 +29,12 @@ def assert_headers(route: Route, answer: requests.Response) -> None:
     assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, route
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
+    assert "base-uri 'none'" in policy
+    assert "object-src 'none'" in policy
     assert "unsafe" not in policy
+    is_page = answer.headers.get("Content-Type", "").startswith("text/html")
+    assert policy.endswith("; sandbox") is not is_page, route
+    assert "camera=()" in answer.headers["Permissions-Policy"]
     if route.path != FRAMED:
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["X-Frame-Options"] == "DENY"

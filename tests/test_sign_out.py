@@ -41,7 +41,7 @@ def test_sign_out_ends_the_session_everywhere_and_goes_on_to_entra(
         assert send_cookies(f"{instance.url}/api/me", f"session={value}").status_code == 401
     assert signed_in.get("/api/me").status_code == 401
     assert list_sessions(tables, signed_in) == []
-    assert read_event(service, answer, "session_ended")["user"] == signed_in.key
+    assert read_event(service, answer, "session_expired")["user"] == signed_in.key
     # At Entra ID the browser's session ends without a question, and the browser comes back to us.
     back = signed_in.http.get(answer.headers["Location"], allow_redirects=False, timeout=30)
     assert (back.status_code, back.headers["Location"]) == (302, f"{service.url}/")

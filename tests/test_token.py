@@ -76,8 +76,9 @@ def test_token_expiry_is_rfc_3339_in_utc_and_that_of_the_token(regular: Person) 
 def test_token_request_stands_in_the_log_without_the_token(service: Service, regular: Person) -> None:
     answer = regular.token()
     lines = [json.loads(line) for line in request_lines(service.log(), answer.headers["X-Request-ID"])]
-    assert [line["event"] for line in lines] == ["request"]
-    assert lines[0] | {"path": "/api/token", "status": 200, "user": regular.key, "code": None} == lines[0]
+    assert [line["event"] for line in lines] == ["authn_token_created", "request"]
+    assert lines[0]["user"] == regular.key
+    assert lines[1] | {"path": "/api/token", "status": 200, "user": regular.key, "code": None} == lines[1]
     assert answer.json()["token"] not in service.log()
 
 

@@ -133,6 +133,7 @@ IDENTITY_HEADERS = {
     "X-MS-CLIENT-PRINCIPAL": "eyJ1c2VySWQiOiAiYWRtaW4ifQ==",
     "X-MS-CLIENT-PRINCIPAL-ID": "00000000-0000-0000-0000-000000000001",
     "X-MS-CLIENT-PRINCIPAL-NAME": "admin@contoso.example",
+    # pragma: allowlist nextline secret (made up)
     "X-MS-TOKEN-AAD-ID-TOKEN": "eyJhbGciOiJub25lIn0.e30.",
     "X-Forwarded-User": "admin@contoso.example",
     "Remote-User": "admin@contoso.example",
@@ -185,6 +186,7 @@ def test_every_refusal_stands_in_the_log_with_its_code(
 
 
 def test_request_ids_are_our_own_and_never_the_same(regular: Person, csrf: dict[str, str]) -> None:
+    # pragma: allowlist nextline secret (no secret: an id)
     theirs = "0123456789abcdef0123456789abcdef"
     sent = csrf | {
         "X-Request-ID": theirs,

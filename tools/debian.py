@@ -2,8 +2,19 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from tools.steps import Log, StepError, say
+
+
+def require_program(name: str, *, package: str, needed_by: str) -> None:
+    """Install the package unless there is such a program; raises StepError when it can't be installed."""
+    if shutil.which(name) or Path("/usr/bin", name).exists():
+        return
+    try:
+        install_package(package, Log(Path(".venv") / f"{package}.log"))
+    except StepError as error:
+        raise StepError(f"{needed_by} need {name}: {error}") from error
 
 
 def install_package(package: str, log: Log) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import signal
-import subprocess
+import subprocess  # nosec B404 # programs of ours, never through a shell
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class Log:
             log.write(f"\n$ {' '.join(command)}\n")
             log.flush()
             try:
-                ended = subprocess.run(
+                ended = subprocess.run(  # nosec B603 # arguments of ours
                     command,
                     check=False,
                     cwd=cwd,

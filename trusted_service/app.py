@@ -39,6 +39,7 @@ from trusted_service.storage.usage import UsageTable
 from trusted_service.storage.user_index import UserIndex
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
+from trusted_service.web.host import OneHost
 
 CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
         telemetry.configure(settings.applicationinsights_connection_string)
         telemetry.instrument(app)
+    app.wsgi_app = OneHost(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     if settings.trusted_proxy_hops:
         hops = settings.trusted_proxy_hops
         # No x_host: App Service does not set X-Forwarded-Host, so a client could.

@@ -15,6 +15,8 @@ from local_azure.entra.scopes import TEAMS_AUDIENCE, TEAMS_SCOPES, Scopes
 from local_azure.entra.tampering import Tampering, TokenKind
 from local_azure.entra.tokens import TOKEN_SECONDS, Wish
 
+NO_ID_TOKEN = dict.fromkeys(["id_token"])
+
 bp = Blueprint("control-entra", __name__)
 
 SCOPE_ALIASES = {"teams": " ".join(f"{TEAMS_AUDIENCE}/{name}" for name in TEAMS_SCOPES)}
@@ -89,7 +91,7 @@ def mint_tokens() -> ResponseReturnValue:
         lifetime=members.integer("lifetimeSeconds", TOKEN_SECONDS), tampering=_read_tampering(members)
     )
     if members.flag("app", False):
-        return {"access_token": entra.tokens.mint_app_token("1", wish), "id_token": None}
+        return {"access_token": entra.tokens.mint_app_token("1", wish)} | NO_ID_TOKEN
     account = entra.directory.find(members.text("username"))
     if account is None:
         raise ValueError("username is not an account")

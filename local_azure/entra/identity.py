@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from local_azure.entra.registration import IDENTITY_CLIENT_ID
 from local_azure.entra.service import get_entra
+from local_azure.entra.tokens import BEARER
 
 bp = Blueprint("identity", __name__)
 
@@ -42,7 +43,7 @@ def issue_identity_token() -> ResponseReturnValue:
         "client_id": IDENTITY_CLIENT_ID,
         "expires_on": str(expires_on),
         "resource": resource,
-        "token_type": "Bearer",
+        "token_type": BEARER,
     }
 
 

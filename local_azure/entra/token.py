@@ -15,7 +15,7 @@ from local_azure.entra.grants import REFRESH_SECONDS, SPA_REFRESH_SECONDS, Grant
 from local_azure.entra.registration import WEB_CLIENT_ID, WebRegistration
 from local_azure.entra.scopes import Scopes
 from local_azure.entra.service import EntraId, get_entra
-from local_azure.entra.tokens import TOKEN_SECONDS, make_client_info
+from local_azure.entra.tokens import BEARER, TOKEN_SECONDS, make_client_info
 
 bp = Blueprint("token", __name__)
 
@@ -111,7 +111,7 @@ def _answer(
     account = entra.get_account(grant.username, tenant)
     app = client.app
     body: dict[str, object] = {
-        "token_type": "Bearer",
+        "token_type": BEARER,
         "scope": grant.scopes.text,
         "expires_in": TOKEN_SECONDS,
         "ext_expires_in": TOKEN_SECONDS,
@@ -144,7 +144,7 @@ def _answer_app(entra: EntraId, client: Client, form: Mapping[str, str]) -> dict
             " value with /.default suffixed to the resource identifier.",
         )
     return {
-        "token_type": "Bearer",
+        "token_type": BEARER,
         "expires_in": TOKEN_SECONDS,
         "ext_expires_in": TOKEN_SECONDS,
         "access_token": entra.tokens.mint_app_token(client.proof),

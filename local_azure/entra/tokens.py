@@ -23,6 +23,9 @@ from local_azure.entra.scopes import TEAMS_AUDIENCE, Scopes
 from local_azure.entra.tampering import Forge, Tampering, TokenKind
 from local_azure.signing import KeyRing
 
+BEARER = "Bearer"
+"""The kind of every token here: https://www.rfc-editor.org/rfc/rfc6749.html#section-7.1"""
+
 TOKEN_SECONDS = 3600
 IDENTITY_TOKEN_SECONDS = 86400
 CLOCK_SKEW_SECONDS = 300

@@ -80,6 +80,7 @@ def make_environment(azure: LocalAzure, extras: Path) -> dict[str, str]:
         "COMMUNICATION_M365_AAD_AUTHORITY": app.tls_origin,
         "COMMUNICATION_M365_AAD_TENANT": "organizations",
         "COMMUNICATION_MSAL_USERNAME": ACCOUNT,
+        # pragma: allowlist nextline secret (none)
         "COMMUNICATION_MSAL_PASSWORD": "not asked for",
         "COMMUNICATION_EXPIRED_TEAMS_TOKEN": expired,
         # DefaultAzureCredential finds the managed identity by these.

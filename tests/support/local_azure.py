@@ -18,6 +18,8 @@ from urllib.parse import quote, urljoin
 import requests
 from bs4 import BeautifulSoup
 
+from tests.support import log_scan
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
 STOP_SECONDS = 15
@@ -197,8 +199,10 @@ class LocalAzure:
         Members: `username` or `app`, `scope`, `clientId`, `tamper`, `claims`, `lifetimeSeconds`.
         """
         document = self._call("POST", "/entra/token", members)
-        id_token = document["id_token"]
-        return _text(document, "access_token"), None if id_token is None else str(id_token)
+        access_token, id_token = _text(document, "access_token"), document["id_token"]
+        log_scan.remember("access token", access_token)
+        log_scan.remember("ID token", str(id_token or ""))
+        return access_token, None if id_token is None else str(id_token)
 
     def plant_fault(self, service: str, operation: str, kind: str, **members: object) -> None:
         """Let calls of an operation misbehave (see `local_azure.faults.Fault`)."""

@@ -5,6 +5,7 @@ from urllib.parse import urljoin
 
 import requests
 
+from tests.support import log_scan
 from tests.support.local_azure import Account, LocalAzure
 
 CALL_SECONDS = 30
@@ -19,6 +20,7 @@ class Person:
         self.account = account
         self.http = requests.Session()
         self.http.trust_env = False
+        self.http.hooks["response"].append(log_scan.remember_answer)
 
     @property
     def key(self) -> str:

@@ -14,6 +14,8 @@ from typing import Self
 
 import requests
 
+from tests.support import log_scan
+
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
 STOP_SECONDS = 30
@@ -31,10 +33,13 @@ class Service:
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
         self._workers = workers
+        # pragma: allowlist nextline secret (opens nothing)
         defaults = {"PUBLIC_URL": self.url, "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GUNICORN")}
         self.env = inherited | defaults | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None
+        log_scan.watch(self.log_path)
+        log_scan.remember_settings(self.env)
 
     def start(self) -> Self:
         """Start it and wait until it answers; ServiceError with its log otherwise."""

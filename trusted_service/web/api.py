@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from flask import Blueprint, Response, g, jsonify
 
 from trusted_service.errors import InvalidRequest
@@ -10,6 +11,8 @@ from trusted_service.web import browser_session, csrf, json_body
 from trusted_service.web.audience import signed_in
 from trusted_service.web.context import actor, caller, services
 from trusted_service.web.limits import limit_tokens
+
+log = structlog.get_logger(__name__)
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -40,6 +43,7 @@ def token() -> Response:
     body = json_body.read_object(("scopes", "expiresInMinutes"))
     issued = services().access.issue_token(caller(), _scopes(body), _minutes(body))
     g.issued = issued
+    log.info("authn_token_created", acs_user_id=issued.acs_user_id, scopes=issued.scopes)
     return jsonify(
         token=issued.access_token.token,
         expiresOn=rfc3339(issued.access_token.expires_on),

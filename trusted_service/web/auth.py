@@ -13,7 +13,7 @@ from trusted_service.errors import SignInFailed, TeamsNotGranted, UpstreamError
 from trusted_service.models import SessionOrigin, display_text
 from trusted_service.web import browser_session, sign_in_flows, teams
 from trusted_service.web.audience import public, signed_in, visitor
-from trusted_service.web.context import optional_caller, services
+from trusted_service.web.context import note_user, optional_caller, services
 from trusted_service.web.limits import client_address, limit_sign_ins, limit_tokens
 from trusted_service.web.next_path import HOME, next_path
 from trusted_service.web.sign_in_flows import KeptFlow
@@ -69,6 +69,7 @@ def callback() -> Response | str:
 
 def _sign_in(kept: KeptFlow, code: str) -> Response:
     person = services().entra.complete(kept.flow, code)
+    note_user(person.user)
     before = optional_caller()
     origin = SessionOrigin(
         address=client_address(), user_agent=display_text(request.headers.get("User-Agent"))
@@ -77,7 +78,10 @@ def _sign_in(kept: KeptFlow, code: str) -> Response:
         person, instead_of=None if before is None else before.session, origin=origin
     )
     g.session_ended = True
-    log.info("authn_login_success", user=str(person.user.id))
+    if before is not None and before.session is not None:
+        log.info("session_expired", user=str(before.user.id), reason="replaced")
+    log.info("authn_login_success")
+    log.info("session_created")
     response = redirect(kept.target, 302)
     browser_session.set_cookie(response, session_id)
     browser_session.afterwards(response, functools.partial(services().access.note_sign_in, person.user))
@@ -96,7 +100,7 @@ def sign_out() -> Response:
     if session is not None:
         services().access.sign_out(session)
         g.session_ended = True
-        log.info("session_ended", user=str(session.user.id), reason="sign-out")
+        log.info("session_expired", reason="sign-out")
     login_hint = None if session is None else session.login_hint
     response = redirect(services().entra.sign_out_url(public_url + "/", login_hint), 303)
     browser_session.clear_cookie(response)
@@ -115,7 +119,7 @@ def front_channel_logout() -> Response:
     if 0 < len(entra_session_id) <= LONGEST_TEXT:
         try:
             ended = services().access.end_entra_session(entra_session_id)
-            log.info("session_ended", reason="front-channel", sessions=ended)
+            log.info("session_expired", reason="front-channel", sessions=ended)
         except UpstreamError as error:
             log.error("front_channel_logout_failed", reason=str(error))
     return Response(status=200)

@@ -9,7 +9,7 @@ from flask import request
 
 from trusted_service.errors import InsufficientScope, InvalidToken
 from trusted_service.models import Caller
-from trusted_service.web.context import services
+from trusted_service.web.context import note_user, services
 
 CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+)", re.IGNORECASE)
 
@@ -28,6 +28,7 @@ def find_caller(*, for_administrators: bool) -> Caller:
     if credentials is None:
         raise InvalidToken("header")
     bearer = services().access_tokens.read(credentials[1])
+    note_user(bearer.user)
     settings = services().settings
     if bearer.application:
         if not for_administrators:

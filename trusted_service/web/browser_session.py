@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from flask import Flask, g, request
@@ -10,8 +11,10 @@ from werkzeug.wrappers import Response
 
 from trusted_service import upstream
 from trusted_service.models import Caller
-from trusted_service.web.context import optional_caller, request_id, services
+from trusted_service.web.context import note_user, optional_caller, request_id, services
 from trusted_service.web.signing import cookie_name, signer
+
+log = structlog.get_logger(__name__)
 
 
 def init_app(app: Flask) -> None:
@@ -28,7 +31,11 @@ def find_caller() -> Caller | None:
     except (BadSignature, UnicodeError):
         return None
     session = services().access.find_session(session_id)
-    return None if session is None else Caller(user=session.user, session=session)
+    if session is None:
+        log.info("session_use_after_expire")
+        return None
+    note_user(session.user)
+    return Caller(user=session.user, session=session)
 
 
 def set_cookie(response: Response, session_id: str) -> None:
@@ -57,10 +64,10 @@ def _note_use_afterwards(response: Response) -> Response:
 
 def afterwards(response: Response, action: Callable[[], None]) -> None:
     """Do it once the answer is on its way, in another thread: it must cost nobody time."""
-    task = functools.partial(_within_budget, request_id(), action)
+    task = functools.partial(_within_budget, request_id(), structlog.contextvars.get_contextvars(), action)
     response.call_on_close(functools.partial(services().later.do, task))
 
 
-def _within_budget(of_request: str, action: Callable[[], None]) -> None:
-    with upstream.request_budget(of_request), structlog.contextvars.bound_contextvars(request_id=of_request):
+def _within_budget(of_request: str, named: dict[str, Any], action: Callable[[], None]) -> None:
+    with upstream.request_budget(of_request), structlog.contextvars.bound_contextvars(**named):
         action()

@@ -2,9 +2,10 @@
 
 from typing import cast
 
+import structlog
 from flask import current_app, g, request
 
-from trusted_service.models import Actor, Caller
+from trusted_service.models import Actor, Caller, User
 from trusted_service.services import Services
 
 
@@ -20,6 +21,11 @@ def caller() -> Caller:
 def optional_caller() -> Caller | None:
     """Who makes this request, if anybody who is signed in."""
     return cast(Caller | None, g.get("caller"))
+
+
+def note_user(user: User) -> None:
+    """Name the user in every line that this request logs from now on."""
+    structlog.contextvars.bind_contextvars(user=str(user.id))
 
 
 def actor() -> Actor:

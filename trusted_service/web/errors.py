@@ -40,12 +40,13 @@ def init_app(app: Flask) -> None:
 def _domain_error(error: errors.TrustedServiceError) -> Response:
     match error:
         case errors.InvalidRequest():
+            log.warning("input_validation_fail", reason=error.detail)
             answer = Answer(400, "invalid_request", error.detail)
         case errors.NotSignedIn():
             detail = _("You are not signed in, or your session has ended.")
             answer = Answer(401, "not_signed_in", detail, (("WWW-Authenticate", "Bearer"),))
         case errors.InvalidToken():
-            log.warning("authn_token_fail", reason=error.reason)
+            log.warning("authn_login_fail", reason=error.reason, by="bearer token")
             challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
             answer = Answer(401, "invalid_token", _("The bearer token is not valid."), (challenge,))
         case errors.InvalidTeamsToken():
@@ -119,6 +120,7 @@ def _http_error(error: HTTPException) -> Response:
     }.get(status, ("invalid_request", _("The request is malformed.")))
     headers = [(name, value) for name, value in error.get_headers() if name == "Allow"]
     if status == 429:
+        log.warning("excess_rate_limit_exceeded")
         headers.append(("Retry-After", str(seconds_until_reset())))
     if status >= 500:
         return _defect(error)

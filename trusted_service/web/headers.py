@@ -49,7 +49,10 @@ def _content_security_policy(response: Response) -> str:
         # The sign-out form is answered with a redirect to Entra ID, which form-action has to allow too.
         form_action += f" {services().entra.sign_out_origin()}"
     frame_ancestors = "*" if request.endpoint in FRAMED else "'none'"
+    # What is no page has no business as one, whoever leads a browser there.
+    sandbox = "" if response.mimetype == "text/html" else "; sandbox"
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        f"form-action {form_action}; base-uri 'none'; frame-ancestors {frame_ancestors}"
+        f"form-action {form_action}; base-uri 'none'; object-src 'none'; "
+        f"frame-ancestors {frame_ancestors}{sandbox}"
     )

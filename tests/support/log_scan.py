@@ -1,0 +1,113 @@
+"""Looks through the log of every service that a test run starts for what must never stand in one.
+
+Whoever gets hold of a secret in a test remembers it here; the scan comes when the last test is over, in each
+process of the run, by the hooks of pytest below. So a secret that leaks in a test that looks for
+something else is found too.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+
+JWT = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ")
+SHORTEST = 16
+"""Shorter values are not remembered: they could stand in a log by chance."""
+IN_REDIRECTS = ("code", "state", "nonce", "code_challenge", "sid")
+IN_DOCUMENTS = ("token", "csrfToken")
+SETTINGS = (
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_CLIENT_SECRET"),
+    *("COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNECTION_STRING"),
+)
+
+Secrets = dict[str, str]
+
+LEAKS = "leaks"
+FOUND = pytest.StashKey[list[str]]()
+
+_logs: list[Path] = []
+_secrets: Secrets = {}
+
+
+def watch(log: Path) -> None:
+    """Have this file looked through at the end of the run."""
+    _logs.append(log)
+
+
+def remember(kind: str, value: str) -> None:
+    """Remember a value that must not stand in any log, and what it is."""
+    if len(value) >= SHORTEST:
+        _secrets[value] = kind
+
+
+def remember_settings(env: Mapping[str, str]) -> None:
+    """Remember the secrets among the settings: those of connection strings by themselves, too."""
+    for name in SETTINGS:
+        for part in (env.get(name, ""), *re.split(r"[;,]", env.get(name, ""))):
+            _, _, key = part.partition("Key=") if "Key=" in part else part.partition("accesskey=")
+            remember(name, key if key else part if "KEY" in name or "SECRET" in name else "")
+
+
+def remember_answer(answer: requests.Response, *_args: object, **_options: object) -> None:
+    """Remember the cookies, codes and tokens that came with an answer: a hook for `requests`."""
+    for cookie in answer.raw.headers.getlist("Set-Cookie"):
+        name, _, value = cookie.partition(";")[0].partition("=")
+        remember(f"cookie {name}", value)
+        if name.endswith("session"):
+            remember("session id", value.partition(".")[0])
+    query = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
+    for name in IN_REDIRECTS:
+        remember(name, query.get(name, [""])[0])
+    if answer.headers.get("Content-Type") == "application/json" and answer.content:
+        document = answer.json()
+        for name in IN_DOCUMENTS if isinstance(document, dict) else ():
+            remember(name, str(document.get(name) or ""))
+
+
+def find_leaks() -> list[str]:
+    """Where secrets stand in the logs of this run, without saying them again."""
+    return [leak for log in _logs if log.exists() for leak in scan(log, _secrets)]
+
+
+def scan(log: Path, secrets: Secrets) -> Iterator[str]:
+    """The lines of this log in which one of these secrets stands, or something like a JWT."""
+    by_beginning = defaultdict(list)
+    for secret in secrets:
+        by_beginning[secret[:SHORTEST]].append(secret)
+    for number, line in enumerate(log.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if JWT.search(line):
+            yield f"{log}:{number}: something like a JWT"
+        # One pass whatever the number of secrets: a run has thousands.
+        for at in range(len(line) - SHORTEST + 1):
+            for secret in by_beginning.get(line[at : at + SHORTEST], ()):
+                if line.startswith(secret, at):
+                    yield f"{log}:{number}: {secrets[secret]}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Look through the logs of all services when the last of them has stopped; a secret fails the run."""
+    found = find_leaks()
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[LEAKS] = found  # a process of pytest-xdist: the first one tells
+    session.config.stash.setdefault(FOUND, []).extend(found)
+    if session.config.stash[FOUND]:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what another process of this run has found."""
+    node.config.stash.setdefault(FOUND, []).extend(getattr(node, "workeroutput", {}).get(LEAKS, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say where."""
+    found = config.stash.get(FOUND, [])
+    if found:
+        terminalreporter.section("secrets in the logs", red=True)
+        terminalreporter.write_line("\n".join(found))

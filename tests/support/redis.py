@@ -1,0 +1,62 @@
+"""A real Redis server, with a password, that keeps nothing."""
+
+import secrets
+import signal
+import subprocess
+import tempfile
+from typing import Self
+
+import redis
+
+from tests.support.log_scan import remember
+from tests.support.service import free_port
+from tests.support.together import wait_until
+from tools.redis import PROGRAM
+
+STOP_SECONDS = 10
+
+
+class Redis:
+    """Listens on one port of the loopback, which it keeps over a restart."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self._password = secrets.token_hex(16)
+        remember("password of Redis", self._password)
+        self.uri = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        self.client = redis.Redis.from_url(self.uri)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "requirepass": self._password}
+        arguments = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
+        self._process = subprocess.Popen(
+            ["/usr/bin/redis-server", *arguments],  # the name by which the program knows that it is to serve
+            executable=f"/usr/bin/{PROGRAM}",
+            cwd=tempfile.mkdtemp(prefix="redis-"),
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self.answers)
+        return self
+
+    def answers(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def stop(self) -> None:
+        """Stop it; what it counted is gone."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(STOP_SECONDS)
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.client.close()

@@ -1,0 +1,61 @@
+"""The look through all logs at the end of a run: it finds what it should, and fails the run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.log_scan import scan
+from tests.support.service import ROOT
+
+PLANTED = {
+    "a-session-id-of-32-characters-00": "session id",
+    # pragma: allowlist nextline secret (made up)
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2U==": "key",
+}
+HEADER, PAYLOAD = "eyJhbGciOiJSUzI1NiJ9", "eyJzdWIiOiJub2JvZHkifQ"
+
+TEST = """
+from tests.support import log_scan
+from tests.support.service import Service
+
+def test_nothing():
+    service = Service({})
+    service.log_path.write_text("nothing\\n" "%s\\n")
+    log_scan.remember("planted", "a-planted-secret-of-some-length")
+"""
+
+
+@pytest.mark.parametrize("secret", PLANTED)
+def test_secret_is_found_wherever_it_stands(tmp_path: Path, secret: str) -> None:
+    log = tmp_path / "service.log"
+    log.write_text(f'{{"event": "x"}}\n{{"path": "/a{secret}b"}}\n{secret[:-1]}\n{secret}', encoding="utf-8")
+    assert list(scan(log, PLANTED)) == [f"{log}:{number}: {PLANTED[secret]}" for number in (2, 4)]
+
+
+def test_jwt_is_found_and_three_letters_are_none(tmp_path: Path) -> None:
+    log = tmp_path / "service.log"
+    log.write_text(f"x{HEADER}.{PAYLOAD}.c2ln\n{HEADER}\n/eyJ/eyJ.eyJ\n", encoding="utf-8")
+    assert list(scan(log, {})) == [f"{log}:1: something like a JWT"]
+
+
+@pytest.mark.parametrize(
+    ("line", "processes"),
+    [
+        ("harmless", "0"),
+        ("x a-planted-secret-of-some-length", "0"),
+        ("harmless", "2"),
+        (f"{HEADER}.{PAYLOAD}.", "2"),
+    ],
+)
+def test_secret_in_a_log_fails_the_run(tmp_path: Path, line: str, processes: str) -> None:
+    test = tmp_path / "test_planted.py"
+    test.write_text(TEST % line, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-n", processes, "--rootdir", str(tmp_path)]
+    command += ["-p", "no:cacheprovider", "-p", "tests.support.log_scan", str(test)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 passed" in ended.stdout
+    assert ended.returncode == (0 if line == "harmless" else 1), ended.stdout
+    assert ("service.log:2: " in ended.stdout) == (line != "harmless")
+    assert "a-planted-secret" not in ended.stdout

@@ -1,0 +1,13 @@
+"""Sees to it that there is a Redis server for the tests of rate limits that several instances share.
+
+Debian's package redis-server would start one on this machine, now and at every boot. Its program comes with
+redis-tools: it is one program with several names, and serves where it is called redis-server.
+"""
+
+from tools.debian import require_program
+from tools.steps import run_step
+
+PROGRAM, PACKAGE = "redis-check-rdb", "redis-tools"
+
+if __name__ == "__main__":
+    run_step(lambda: require_program(PROGRAM, package=PACKAGE, needed_by="The tests of shared rate limits"))
