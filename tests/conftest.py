@@ -17,6 +17,7 @@ from tests.support.log_scan import (  # noqa: F401 (hooks of pytest)
 from tests.support.person import Person
 from tests.support.rows import list_sessions
 from tests.support.service import Service
+from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import StorageProxy
 from tests.support.together import wait_until
 from trusted_service.app import create_app
@@ -74,10 +75,8 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
 @pytest.fixture(scope="session")
 def application(azure: LocalAzure, settings: dict[str, str]) -> Flask:
     """The service inside this process, for what can be asked of it without a request."""
-    # pragma: allowlist nextline secret (opens nothing)
-    own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
     with azure.in_environment():
-        return create_app(Settings.from_env(settings | own))
+        return create_app(Settings.from_env(settings | OF_ITS_OWN))
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import list_rows
 from tests.support.service import ROOT
+from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service import user_commands
 
@@ -219,13 +220,12 @@ def test_repair_finds_a_lost_search_row_once(
 
 
 def test_commands_work_as_programs_of_their_own(settings: dict[str, str]) -> None:
-    own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
     statuses = []
     for arguments in (("list", "--json", "--q", str(uuid.uuid4())), ("show", NOBODY), ("show", "x")):
         done = subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments],
             cwd=ROOT,
-            env=os.environ | settings | own,
+            env=os.environ | settings | OF_ITS_OWN,
             capture_output=True,
             text=True,
             timeout=60,

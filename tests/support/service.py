@@ -15,6 +15,7 @@ from typing import Self
 import requests
 
 from tests.support import log_scan
+from tests.support.settings import OF_ITS_OWN
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -33,8 +34,7 @@ class Service:
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
         self._workers = workers
-        # pragma: allowlist nextline secret (opens nothing)
-        defaults = {"PUBLIC_URL": self.url, "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
+        defaults = OF_ITS_OWN | {"PUBLIC_URL": self.url}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GUNICORN")}
         self.env = inherited | defaults | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None

@@ -7,6 +7,13 @@ OTHER_TENANT = "9f8e7d6c-5b4a-4321-8fed-cba987654321"
 CLIENT = "11111111-2222-4333-8444-555555555555"
 KEY = base64.b64encode(b"the key of an account that is not there").decode()
 
+OF_ITS_OWN = {
+    "PUBLIC_URL": "http://localhost:8000",
+    # pragma: allowlist nextline secret (opens nothing)
+    "SECRET_KEY": "only-for-tests-0123456789abcdefgh",
+}
+"""What a service needs beside the settings that lead to the local Azure."""
+
 REQUIRED = {
     "PUBLIC_URL": "https://calls.contoso.example",
     "SECRET_KEY": "S" * 32,

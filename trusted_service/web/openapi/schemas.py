@@ -71,6 +71,7 @@ EXAMPLES: Mapping[str, Any] = {
                 "actorName": "",
                 "target": f"{TENANT}/{OBJECT}",
                 "detail": IDENTITY,
+                # pragma: allowlist nextline secret (made up)
                 "requestId": "0123456789abcdef0123456789abcdef",
             }
         ],

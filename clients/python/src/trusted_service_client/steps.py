@@ -81,5 +81,5 @@ def _request(url: str, body: bytes, access_token: str) -> Generator[Step, Any, d
         passes_by_itself = result.status in (None, 429, 503) and seconds <= LONGEST_WAIT_SECONDS
         if not passes_by_itself or tries == MOST_TRIES:
             break
-        yield Sleep(seconds * random.uniform(1, 1.1))  # noqa: S311 - not all clients at the same moment
+        yield Sleep(seconds * random.uniform(1, 1.1))  # noqa: S311 # nosec B311 # spreads clients
     raise result
