@@ -130,6 +130,22 @@ def test_discovery_that_fails_is_503_until_it_answers(
     assert person.finish_sign_in(callback).status_code == 302
 
 
+def test_pages_of_a_cold_instance_do_not_wait_for_a_silent_entra(
+    azure: LocalAzure, unaware: Service, signed_in: Person
+) -> None:
+    plant(azure, "discovery", "hang", {})
+    elsewhere = signed_in.at(unaware.url)
+    answers = [timed(lambda: elsewhere.get("/")) for _ in range(5)]
+    assert [answer.status_code for answer, _ in answers] == [200] * 5
+    # The first one looks where sign-out leads, for a second; the others know that it looked in vain.
+    assert sum(seconds for _, seconds in answers) < AT_ONCE_SECONDS
+    azure.clear_faults()
+    callback = elsewhere.start_sign_in().replace(signed_in.url, unaware.url)
+    assert elsewhere.finish_sign_in(callback).status_code == 302
+    policy = elsewhere.get("/").headers["Content-Security-Policy"]
+    assert f"form-action 'self' {azure.get_app().page_origin};" in policy
+
+
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_silent_entra_is_503_in_time_and_holds_up_nobody_else(
     azure: LocalAzure, unaware: Service, new_person: Callable[..., Person], kind: str
