@@ -10,6 +10,7 @@ from flask import Flask
 from tests.support.desk import ROLE, Desk
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
+from tests.support.report import PROPERTY, NoteCell, cells_of, render
 from tests.support.rows import list_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
@@ -18,6 +19,31 @@ from trusted_service.app import create_app
 from trusted_service.config import Settings
 
 GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables to which tests have noted their outcomes."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if isinstance(report, pytest.TestReport)
+    ]
+    reports.sort(key=lambda report: report.nodeid.split("[")[0])
+    for line in render(
+        cell for report in reports for cell in cells_of(report.user_properties, failed=report.failed)
+    ):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def note_cell(record_property: Callable[[str, object], None]) -> NoteCell:
+    """Note an outcome for a table that is printed when all tests have run."""
+
+    def note(table: str, row: str, column: str, outcome: str) -> None:
+        record_property(PROPERTY, (table, row, column, outcome))
+
+    return note
 
 
 @pytest.fixture(scope="session")

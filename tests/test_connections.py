@@ -1,4 +1,4 @@
-"""Connecting to an upstream ends in time, whatever holds it up: looked at here, where it can be seen apart."""
+"""Connecting to an upstream ends in time, whatever holds it up: looked at where it can be seen apart."""
 
 import socket
 import threading

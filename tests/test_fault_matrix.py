@@ -1,0 +1,199 @@
+"""Each call to Table Storage and Communication Services fails in each way: nothing is lost, nobody waits.
+
+The run prints the table. Entra ID's part of it comes from tests/test_sign_in_faults.py.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import requests
+from azure.data.tables import TableServiceClient
+
+from tests.support.desk import ROLE, Desk
+from tests.support.fault_matrix import AFTER_COMMIT, HTTP_DATE, Column, Fared, Row, run_cells
+from tests.support.fault_people import People
+from tests.support.local_azure import LocalAzure
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.report import NoteCell
+from tests.support.service import Service
+from tests.support.storage_proxy import StorageProxy
+from tests.support.together import timed, wait_until
+from tests.support.upstream_calls import (
+    CREATE,
+    IDENTITY_READ,
+    INSERT,
+    ISSUE,
+    LAST_LOOK,
+    SESSION_READ,
+    UpstreamCall,
+    Upstreams,
+)
+
+LIMIT_SECONDS = 15.0
+PLAIN_SECONDS = 5.0
+"""What a failure that comes at once may take."""
+BYSTANDER_SECONDS = 2.0
+LOST_CREATES = ("half", "late", *AFTER_COMMIT)
+TABLE = "upstream call: request"
+
+MERGE = UpstreamCall(name="identity merge", method="PATCH", table="identities")
+REMOVE = UpstreamCall(name="identity delete", method="DELETE", table="identities")
+SESSION_INSERT = UpstreamCall(name="session insert", method="POST", table="sessions")
+SESSION_DELETE = UpstreamCall(name="session delete", method="DELETE", table="sessions")
+SESSIONS_QUERY = UpstreamCall(name="sessions query", method="GET", table="sessions")
+INDEX_QUERY = UpstreamCall(name="index query", method="GET", table="userindex")
+INDEX_DELETE = UpstreamCall(name="index delete", method="DELETE", table="userindex")
+AUDIT = UpstreamCall(name="audit insert", method="PUT", table="audit")
+REVOKE = UpstreamCall(name="revoke", acs="revoke")
+DELETE = UpstreamCall(name="delete", acs="delete")
+
+TOKEN, FIRST, ERASE = "POST /api/token", "first POST /api/token", "DELETE /api/me"
+REVOCATION, CALLBACK, SIGN_OUT = "POST /api/me/revoke", "GET /auth/callback", "POST /auth/sign-out"
+DONE = dict.fromkeys(("half", *AFTER_COMMIT), 200)
+"""The row is read back, and shows that it was written."""
+
+ROWS = [
+    Row(call=SESSION_READ, request=TOKEN, prepare=lambda to: to.warm_token(about_session=True)),
+    Row(call=IDENTITY_READ, request=FIRST, prepare=lambda to: to.first_token(browser=True)),
+    Row(call=IDENTITY_READ, request=f"{FIRST}, bearer", prepare=lambda to: to.first_token()),
+    Row(call=INSERT, request=FIRST, prepare=lambda to: to.first_token(), otherwise=DONE),
+    Row(call=LAST_LOOK, request=FIRST, prepare=lambda to: to.first_token_of_session()),
+    Row(
+        call=MERGE,
+        request=f"{TOKEN} that heals",
+        prepare=lambda to: to.token_that_heals(),
+        otherwise=dict.fromkeys(AFTER_COMMIT, 200),
+    ),
+    Row(call=SESSION_INSERT, request=CALLBACK, prepare=lambda to: to.sign_in(), good=302, page=True),
+    Row(call=IDENTITY_READ, request=CALLBACK, prepare=lambda to: to.sign_in(), good=302, page=True),
+    Row(call=SESSION_DELETE, request=SIGN_OUT, prepare=lambda to: to.sign_out(), good=303, page=True),
+    Row(call=MERGE, request="block", prepare=lambda to: to.block()),
+    Row(call=INDEX_QUERY, request="search for a name", prepare=lambda to: to.search()),
+    Row(call=AUDIT, request=REVOCATION, prepare=lambda to: to.revocation("object id"), good=204),
+    Row(call=SESSIONS_QUERY, request=ERASE, prepare=lambda to: to.erasure("session"), good=204),
+    Row(call=SESSION_DELETE, request=ERASE, prepare=lambda to: to.erasure("session"), good=204),
+    Row(call=MERGE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
+    Row(call=INDEX_DELETE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
+    Row(call=REMOVE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
+    Row(call=CREATE, request=FIRST, prepare=lambda to: to.first_token(about_create=True)),
+    Row(
+        call=ISSUE,
+        request=TOKEN,
+        prepare=lambda to: to.warm_token(about_session=False),
+        otherwise={"404": 200},  # the identity is gone: healed
+    ),
+    Row(
+        call=REVOKE,
+        request=REVOCATION,
+        prepare=lambda to: to.revocation("identity"),
+        good=204,
+        otherwise={"404": 204},  # there is nothing to revoke
+    ),
+    Row(
+        call=DELETE,
+        request=ERASE,
+        prepare=lambda to: to.erasure("identity"),
+        good=204,
+        otherwise={"404": 204},
+    ),
+]
+CELLS = [(row, column) for row in ROWS for column in row.columns()]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """How each cell fared, by row and column; how everybody else did meanwhile; identities from before."""
+
+    cells: dict[tuple[str, str], Future[Fared]]
+    bystanders: list[tuple[requests.Response, float]]
+    identities_before: set[str]
+
+
+@pytest.fixture(scope="module")
+def patient_service(settings: dict[str, str]) -> Iterator[Service]:
+    """Its tokens may live as long as is asked for."""
+    with Service(settings | {"TOKEN_LIFETIME_MINUTES": "1440"}, workers=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def matrix(
+    azure: LocalAzure,
+    storage_proxy: StorageProxy,
+    tables: TableServiceClient,
+    new_person: Callable[..., Person],
+    patient_service: Service,
+) -> Matrix:
+    """Run all cells, while somebody else goes on as if nothing were."""
+    bystander, administrator = new_person(at=patient_service), new_person(at=patient_service, roles=[ROLE])
+    for person in (bystander, administrator):
+        assert person.sign_in().status_code == 302
+    desk = Desk(administrator)
+    csrf = bystander.csrf_headers()
+    assert bystander.token(csrf=csrf).status_code == 200
+    assert desk.person.get("/api/admin/users").status_code == 200  # the index is there from now on
+    before = set(azure.list_identities())
+    people = People(azure, tables, patient_service, desk, itertools.count(100))
+    finished, meanwhile = threading.Event(), list[tuple[requests.Response, float]]()
+
+    def go_on() -> None:
+        while not finished.wait(0.2):
+            meanwhile.append(timed(partial(bystander.token, csrf=csrf)))
+            meanwhile.append(timed(partial(requests.get, f"{bystander.url}/healthz", timeout=LIMIT_SECONDS)))
+
+    with ThreadPoolExecutor(1) as pool:
+        going_on = pool.submit(go_on)
+        cells = run_cells(Upstreams(azure, storage_proxy), people, ROWS)
+        finished.set()
+        going_on.result()
+    return Matrix(cells, meanwhile, before)
+
+
+@pytest.mark.parametrize(("row", "column"), CELLS, ids=lambda value: getattr(value, "name", str(value)))
+def test_failing_call_is_answered_plainly_and_loses_nothing(
+    azure: LocalAzure, matrix: Matrix, note_cell: NoteCell, row: Row, column: Column
+) -> None:
+    fared = matrix.cells[str(row), column.name].result()
+    answer, expected = fared.answer, row.status_of(column)
+    throttled = expected == 503 and column.throttles
+    note_cell(TABLE, str(row), column.name, f"{answer.status_code}{'t' if throttled else ''}")
+    if expected == 503:
+        if row.page:
+            assert_error_page(answer, 503)
+        else:
+            assert_problem(answer, 503, "upstream_throttled" if throttled else "upstream_unavailable")
+        retry_after = answer.headers["Retry-After"]
+        assert retry_after == (column.retry_after or retry_after)
+        assert retry_after.isdigit() or retry_after == HTTP_DATE
+    assert answer.status_code == expected, answer.text
+    assert fared.seconds < (LIMIT_SECONDS if column.silent else PLAIN_SECONDS)
+    # Nothing lost: at most one row, and an identity that it names is there, unless it is being deleted.
+    assert len(fared.rows) <= 1
+    for found in fared.rows:
+        assert found.get("Deleting") or found["AcsUserId"] in fared.identities | {fared.case.gone}
+    # The very next request after recovery works, and does what it should.
+    assert fared.next_answer.status_code == row.good, fared.next_answer.text
+    fared.case.check(fared.next_answer)
+
+
+def test_failing_calls_affect_nobody_else(matrix: Matrix) -> None:
+    assert matrix.bystanders
+    assert {answer.status_code for answer, _ in matrix.bystanders} == {200}
+    assert max(seconds for _, seconds in matrix.bystanders) < BYSTANDER_SECONDS
+
+
+def test_failing_calls_leave_no_identity_but_where_the_answer_to_a_create_was_lost(
+    azure: LocalAzure, tables: TableServiceClient, matrix: Matrix
+) -> None:
+    def orphans() -> set[str]:
+        rows = tables.get_table_client("identities").list_entities(select=["AcsUserId"])
+        return set(azure.list_identities()) - matrix.identities_before - {row["AcsUserId"] for row in rows}
+
+    wait_until(lambda: len(orphans()) <= len(LOST_CREATES))
