@@ -15,7 +15,7 @@ import requests
 from azure.data.tables import TableServiceClient
 
 from tests.support.desk import ROLE, Desk
-from tests.support.fault_matrix import AFTER_COMMIT, HTTP_DATE, Column, Fared, Row, run_cells
+from tests.support.fault_matrix import AFTER_COMMIT, HTTP_DATE, TABLE, Column, Fared, Row, run_cells
 from tests.support.fault_people import People
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page
@@ -41,7 +41,6 @@ PLAIN_SECONDS = 5.0
 """What a failure that comes at once may take."""
 BYSTANDER_SECONDS = 2.0
 LOST_CREATES = ("half", "late", *AFTER_COMMIT)
-TABLE = "upstream call: request"
 
 MERGE = UpstreamCall(name="identity merge", method="PATCH", table="identities")
 REMOVE = UpstreamCall(name="identity delete", method="DELETE", table="identities")

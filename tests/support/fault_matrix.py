@@ -18,6 +18,7 @@ from tests.support.upstream_calls import Kind, UpstreamCall, Upstreams
 if TYPE_CHECKING:
     from tests.support.fault_people import People
 
+TABLE = "upstream call: request"
 HTTP_DATE = "Wed, 21 Oct 2099 07:28:00 GMT"
 TOO_LATE_SECONDS = 8.0
 """Longer than the service waits for any one call."""
