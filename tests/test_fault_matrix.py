@@ -5,25 +5,20 @@ The run prints the table. Entra ID's part of it comes from tests/test_sign_in_fa
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import pytest
 import requests
-from azure.data.tables import TableServiceClient
 
-from tests.support.desk import ROLE, Desk
 from tests.support.fault_matrix import AFTER_COMMIT, HTTP_DATE, TABLE, Column, Fared, Row, run_cells
 from tests.support.fault_people import People
-from tests.support.local_azure import LocalAzure
+from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
-from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.report import NoteCell
-from tests.support.service import Service
-from tests.support.storage_proxy import StorageProxy
 from tests.support.together import timed, wait_until
 from tests.support.upstream_calls import (
     CREATE,
@@ -33,8 +28,9 @@ from tests.support.upstream_calls import (
     LAST_LOOK,
     SESSION_READ,
     UpstreamCall,
-    Upstreams,
 )
+
+pytestmark = pytest.mark.timeout(300)  # for all cells together, which the first test waits for
 
 LIMIT_SECONDS = 15.0
 PLAIN_SECONDS = 5.0
@@ -47,9 +43,8 @@ REMOVE = UpstreamCall(name="identity delete", method="DELETE", table="identities
 SESSION_INSERT = UpstreamCall(name="session insert", method="POST", table="sessions")
 SESSION_DELETE = UpstreamCall(name="session delete", method="DELETE", table="sessions")
 SESSIONS_QUERY = UpstreamCall(name="sessions query", method="GET", table="sessions")
-INDEX_QUERY = UpstreamCall(name="index query", method="GET", table="userindex")
-INDEX_DELETE = UpstreamCall(name="index delete", method="DELETE", table="userindex")
 AUDIT = UpstreamCall(name="audit insert", method="PUT", table="audit")
+AUDIT_QUERY = UpstreamCall(name="audit query", method="GET", table="audit")
 REVOKE = UpstreamCall(name="revoke", acs="revoke")
 DELETE = UpstreamCall(name="delete", acs="delete")
 
@@ -74,12 +69,11 @@ ROWS = [
     Row(call=IDENTITY_READ, request=CALLBACK, prepare=lambda to: to.sign_in(), good=302, page=True),
     Row(call=SESSION_DELETE, request=SIGN_OUT, prepare=lambda to: to.sign_out(), good=303, page=True),
     Row(call=MERGE, request="block", prepare=lambda to: to.block()),
-    Row(call=INDEX_QUERY, request="search for a name", prepare=lambda to: to.search()),
+    Row(call=AUDIT_QUERY, request="GET /api/me/export", prepare=lambda to: to.export()),
     Row(call=AUDIT, request=REVOCATION, prepare=lambda to: to.revocation("object id"), good=204),
     Row(call=SESSIONS_QUERY, request=ERASE, prepare=lambda to: to.erasure("session"), good=204),
     Row(call=SESSION_DELETE, request=ERASE, prepare=lambda to: to.erasure("session"), good=204),
     Row(call=MERGE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
-    Row(call=INDEX_DELETE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
     Row(call=REMOVE, request=ERASE, prepare=lambda to: to.erasure("object id"), good=204),
     Row(call=CREATE, request=FIRST, prepare=lambda to: to.first_token(about_create=True)),
     Row(
@@ -108,56 +102,40 @@ CELLS = [(row, column) for row in ROWS for column in row.columns()]
 
 @dataclass(frozen=True)
 class Matrix:
-    """How each cell fared, by row and column; how everybody else did meanwhile; identities from before."""
+    """How each cell fared, by row and column, and how everybody else did meanwhile."""
 
+    world: OwnAzure
     cells: dict[tuple[str, str], Future[Fared]]
     bystanders: list[tuple[requests.Response, float]]
-    identities_before: set[str]
 
 
 @pytest.fixture(scope="module")
-def patient_service(settings: dict[str, str]) -> Iterator[Service]:
-    """Its tokens may live as long as is asked for."""
-    with Service(settings | {"TOKEN_LIFETIME_MINUTES": "1440"}, workers=2) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def matrix(
-    azure: LocalAzure,
-    storage_proxy: StorageProxy,
-    tables: TableServiceClient,
-    new_person: Callable[..., Person],
-    patient_service: Service,
-) -> Matrix:
+def matrix() -> Iterator[Matrix]:
     """Run all cells, while somebody else goes on as if nothing were."""
-    bystander, administrator = new_person(at=patient_service), new_person(at=patient_service, roles=[ROLE])
-    for person in (bystander, administrator):
-        assert person.sign_in().status_code == 302
-    desk = Desk(administrator)
-    csrf = bystander.csrf_headers()
-    assert bystander.token(csrf=csrf).status_code == 200
-    assert desk.person.get("/api/admin/users").status_code == 200  # the index is there from now on
-    before = set(azure.list_identities())
-    people = People(azure, tables, patient_service, desk, itertools.count(100))
-    finished, meanwhile = threading.Event(), list[tuple[requests.Response, float]]()
+    with own_azure(workers=2, TOKEN_LIFETIME_MINUTES="1440") as world:
+        bystander, desk = world.new_user(), world.new_desk()
+        csrf = bystander.csrf_headers()
+        people = People(world, desk, itertools.count(100))
+        finished, meanwhile = threading.Event(), list[tuple[requests.Response, float]]()
 
-    def go_on() -> None:
-        while not finished.wait(0.2):
-            meanwhile.append(timed(partial(bystander.token, csrf=csrf)))
-            meanwhile.append(timed(partial(requests.get, f"{bystander.url}/healthz", timeout=LIMIT_SECONDS)))
+        def go_on() -> None:
+            while not finished.wait(0.2):
+                meanwhile.append(timed(partial(bystander.token, csrf=csrf)))
+                meanwhile.append(
+                    timed(partial(requests.get, f"{bystander.url}/healthz", timeout=LIMIT_SECONDS))
+                )
 
-    with ThreadPoolExecutor(1) as pool:
-        going_on = pool.submit(go_on)
-        cells = run_cells(Upstreams(azure, storage_proxy), people, ROWS)
-        finished.set()
-        going_on.result()
-    return Matrix(cells, meanwhile, before)
+        with ThreadPoolExecutor(1) as pool:
+            going_on = pool.submit(go_on)
+            cells = run_cells(people, ROWS)
+            finished.set()
+            going_on.result()
+        yield Matrix(world, cells, meanwhile)
 
 
 @pytest.mark.parametrize(("row", "column"), CELLS, ids=lambda value: getattr(value, "name", str(value)))
 def test_failing_call_is_answered_plainly_and_loses_nothing(
-    azure: LocalAzure, matrix: Matrix, note_cell: NoteCell, row: Row, column: Column
+    matrix: Matrix, note_cell: NoteCell, row: Row, column: Column
 ) -> None:
     fared = matrix.cells[str(row), column.name].result()
     answer, expected = fared.answer, row.status_of(column)
@@ -189,10 +167,10 @@ def test_failing_calls_affect_nobody_else(matrix: Matrix) -> None:
 
 
 def test_failing_calls_leave_no_identity_but_where_the_answer_to_a_create_was_lost(
-    azure: LocalAzure, tables: TableServiceClient, matrix: Matrix
+    matrix: Matrix,
 ) -> None:
     def orphans() -> set[str]:
-        rows = tables.get_table_client("identities").list_entities(select=["AcsUserId"])
-        return set(azure.list_identities()) - matrix.identities_before - {row["AcsUserId"] for row in rows}
+        rows = matrix.world.tables.get_table_client("identities").list_entities(select=["AcsUserId"])
+        return set(matrix.world.azure.list_identities()) - {row["AcsUserId"] for row in rows}
 
     wait_until(lambda: len(orphans()) <= len(LOST_CREATES))

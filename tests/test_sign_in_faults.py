@@ -239,9 +239,8 @@ def test_slow_entra_is_waited_for(
     azure.rotate_keys(keep_old=True)
     for operation in ("token", "keys", "discovery"):
         plant(azure, operation, "delay", {"seconds": 1.0})
-    signing_in, starting = run_together(
-        [person.sign_in, partial(new_person(at=unaware).get, "/auth/sign-in")]
-    )
+    start = partial(new_person(at=unaware).get, "/auth/sign-in")
+    signing_in, starting = run_together([lambda: person.sign_in(), lambda: start()])
     note(TOKEN_ENDPOINT, "slow", signing_in)
     note(KEYS, "slow", signing_in)
     note(DISCOVERY, "slow", starting)

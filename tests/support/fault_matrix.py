@@ -123,10 +123,10 @@ class Fared:
     next_answer: requests.Response
 
 
-def run_cells(
-    upstreams: Upstreams, people: "People", rows: Sequence[Row]
-) -> dict[tuple[str, str], Future[Fared]]:
+def run_cells(people: "People", rows: Sequence[Row]) -> dict[tuple[str, str], Future[Fared]]:
     """Run every cell; a future each, all done: what went wrong with one is no other's business."""
+
+    upstreams = Upstreams(people.world.azure, people.world.storage)
 
     def run(row: Row, column: Column) -> Fared:
         case = row.prepare(people)
@@ -147,8 +147,8 @@ def run_cells(
             case=case,
             answer=answer,
             seconds=seconds,
-            rows=[dict(found) for found in list_identity_rows(people.tables, case.person)],
-            identities=set(people.azure.list_identities()),
+            rows=[dict(found) for found in list_identity_rows(people.world.tables, case.person)],
+            identities=set(people.world.azure.list_identities()),
             next_answer=case.again(),
         )
 

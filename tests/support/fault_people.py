@@ -1,50 +1,38 @@
 """Who the cells of the fault matrix are about, and what each of them asks for."""
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 import requests
-from azure.data.tables import TableServiceClient
 
 from tests.support.desk import Desk, bearer, call
 from tests.support.fault_matrix import Case
-from tests.support.identity_rows import get_identity, is_indexed, list_identity_rows
-from tests.support.local_azure import LocalAzure
+from tests.support.identity_rows import get_identity, list_identity_rows
+from tests.support.own_azure import OwnAzure
 from tests.support.person import Person
 from tests.support.rows import get_session, list_sessions
-from tests.support.service import Service
-from tests.support.together import wait_until
 
 
 @dataclass(frozen=True)
 class People:
     """Makes somebody for each cell: a person at the service, ready for a request whose call will fail."""
 
-    azure: LocalAzure
-    tables: TableServiceClient
-    service: Service
+    world: OwnAzure
     desk: Desk
     minutes: Iterator[int]
 
-    def visitor(self, **account: object) -> Person:
-        members = {"name": "Test Person", "tenantId": self.azure.env["ENTRA_ALLOWED_TENANTS"]} | account
-        username = f"{uuid.uuid4().hex[:12]}@contoso.example"
-        return Person(self.azure, self.service.url, self.azure.put_account(username, **members))
-
-    def user(self, **account: object) -> Person:
-        """Somebody with an identity, whom searches find."""
-        person = self.visitor(**account)
-        answer = call("POST", f"{person.url}/api/token", headers=bearer(self.azure, person))
+    def user(self) -> Person:
+        """Somebody with an identity."""
+        person = self.world.new_person()
+        answer = call("POST", f"{person.url}/api/token", headers=bearer(self.world.azure, person))
         assert answer.status_code == 200, answer.text
-        wait_until(lambda: is_indexed(self.tables, person))
         return person
 
     def first_token(self, *, about_create: bool = False, browser: bool = False) -> Case:
         """In a create, only the lifetime of the token tells one person from another."""
-        person, minutes = self.visitor(), next(self.minutes)
+        person, minutes = self.world.new_person(), next(self.minutes)
         about = f'"expiresInMinutes": {minutes}' if about_create else person.account.object_id
         return self._token(person, about, minutes, browser=browser)
 
@@ -53,17 +41,17 @@ class People:
 
     def warm_token(self, *, about_session: bool) -> Case:
         person = self.user()
-        case = self._token(person, get_identity(self.tables, person), 60, browser=True)
+        case = self._token(person, get_identity(self.world.tables, person), 60, browser=True)
         return self._about_session(case) if about_session else case
 
     def token_that_heals(self) -> Case:
         person = self.user()
-        gone = get_identity(self.tables, person)
-        self.azure.delete_identity(gone)
+        gone = get_identity(self.world.tables, person)
+        self.world.azure.delete_identity(gone)
         return replace(self._token(person, person.account.object_id, 60, browser=False), gone=gone)
 
     def _about_session(self, case: Case) -> Case:
-        partition = get_session(self.tables, case.person)["PartitionKey"]
+        partition = get_session(self.world.tables, case.person)["PartitionKey"]
         return replace(case, about=partition)
 
     def _token(self, person: Person, about: str, minutes: int, *, browser: bool) -> Case:
@@ -72,7 +60,7 @@ class People:
             assert person.sign_in().status_code == 302
             ask = partial(person.token, body, csrf=person.csrf_headers())
         else:
-            headers = bearer(self.azure, person)
+            headers = bearer(self.world.azure, person)
             ask = partial(call, "POST", f"{person.url}/api/token", headers=headers, json=body)
         return Case(
             person=person,
@@ -83,18 +71,18 @@ class People:
         )
 
     def _check_token(self, person: Person, answer: requests.Response) -> None:
-        (row,) = list_identity_rows(self.tables, person)
-        check = self.azure.check_token(answer.json()["token"])
+        (row,) = list_identity_rows(self.world.tables, person)
+        check = self.world.azure.check_token(answer.json()["token"])
         assert row["AcsUserId"] == answer.json()["user"]["communicationUserId"] == check["identity"]
         assert check["valid"] is True
 
     def sign_in(self) -> Case:
-        person = self.visitor()
+        person = self.world.new_person()
         callback = person.start_sign_in()
 
         def check(_answer: requests.Response) -> None:
             # A session whose insert was not answered may be there too, but nobody holds its key.
-            assert list_sessions(self.tables, person)
+            assert list_sessions(self.world.tables, person)
             assert person.get("/api/me").status_code == 200
 
         return Case(
@@ -106,27 +94,27 @@ class People:
         )
 
     def sign_out(self) -> Case:
-        person = self.visitor()
+        person = self.world.new_person()
         assert person.sign_in().status_code == 302
         form = {"csrf_token": person.me()["csrfToken"]}
         # Once it has ended, only a form of ours may send the browser on to Entra ID.
         post = partial(person.post, "/auth/sign-out", data=form, headers={"Origin": person.url})
 
         def check(_answer: requests.Response) -> None:
-            assert list_sessions(self.tables, person) == []
+            assert list_sessions(self.world.tables, person) == []
 
-        about = get_session(self.tables, person)["PartitionKey"]
+        about = get_session(self.world.tables, person)["PartitionKey"]
         return Case(person=person, about=about, ask=post, again=post, check=check)
 
     def revocation(self, about: Literal["object id", "identity"]) -> Case:
         person = self.user()
-        headers, identity = bearer(self.azure, person), get_identity(self.tables, person)
+        headers, identity = bearer(self.world.azure, person), get_identity(self.world.tables, person)
         token = call("POST", f"{person.url}/api/token", headers=headers).json()["token"]
         ask = partial(call, "POST", f"{person.url}/api/me/revoke", headers=headers)
 
         def check(_answer: requests.Response) -> None:
-            assert self.azure.check_token(token)["valid"] is False
-            assert get_identity(self.tables, person) == identity
+            assert self.world.azure.check_token(token)["valid"] is False
+            assert get_identity(self.world.tables, person) == identity
 
         key = {"object id": person.account.object_id, "identity": identity}[about]
         return Case(person=person, about=key, ask=ask, again=ask, check=check)
@@ -137,33 +125,39 @@ class People:
 
         def check(answer: requests.Response) -> None:
             assert answer.json()["blocked"] is True
-            assert call("GET", f"{person.url}/api/me", headers=bearer(self.azure, person)).status_code == 403
+            assert (
+                call("GET", f"{person.url}/api/me", headers=bearer(self.world.azure, person)).status_code
+                == 403
+            )
 
         return Case(person=person, about=person.account.object_id, ask=ask, again=ask, check=check)
 
     def erasure(self, about: Literal["object id", "identity", "session"]) -> Case:
         person = self.user()
         assert person.sign_in().status_code == 302
-        headers, identity = bearer(self.azure, person), get_identity(self.tables, person)
+        headers, identity = bearer(self.world.azure, person), get_identity(self.world.tables, person)
         ask = partial(call, "DELETE", f"{person.url}/api/me", headers=headers)
 
         def check(_answer: requests.Response) -> None:
-            assert list_identity_rows(self.tables, person) == list_sessions(self.tables, person) == []
-            assert identity not in self.azure.list_identities()
+            assert (
+                list_identity_rows(self.world.tables, person)
+                == list_sessions(self.world.tables, person)
+                == []
+            )
+            assert identity not in self.world.azure.list_identities()
 
         keys = {
             "object id": person.account.object_id,
             "identity": identity,
-            "session": get_session(self.tables, person)["PartitionKey"],
+            "session": get_session(self.world.tables, person)["PartitionKey"],
         }
         return Case(person=person, about=keys[about], ask=ask, again=ask, check=check)
 
-    def search(self) -> Case:
-        name = f"matrix{uuid.uuid4().hex[:12]}"
-        person = self.user(name=name)
-        ask = partial(self.desk.person.get, "/api/admin/users", params={"q": name})
+    def export(self) -> Case:
+        person = self.user()
+        ask = partial(call, "GET", f"{person.url}/api/me/export", headers=bearer(self.world.azure, person))
 
         def check(answer: requests.Response) -> None:
-            assert [user["name"] for user in answer.json()["users"]] == [name]
+            assert answer.json()["user"]["objectId"] == person.account.object_id
 
-        return Case(person=person, about=name, ask=ask, again=ask, check=check)
+        return Case(person=person, about=person.account.object_id, ask=ask, again=ask, check=check)
