@@ -22,6 +22,9 @@ ANY = "*"
 class Fault:
     """One planted fault; `times` None lasts until it is cleared.
 
+    It strikes calls of the operation whose path or body holds `about`, so that people whose calls misbehave
+    in different ways can be served side by side.
+
     - status: answers `status` instead of doing the work
     - hang: never answers; reset: TCP reset; neither does the work
     - delay: waits `seconds`, then answers as usual
@@ -41,6 +44,7 @@ class Fault:
     body: object = None
     code: str | None = None
     then: AfterCommit = "status"
+    about: str = ""
     cleared: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @classmethod
@@ -60,6 +64,7 @@ class Fault:
             body=document.get("body"),
             code=members.optional_text("code"),
             then=members.one_of("then", get_args(AfterCommit), "status"),
+            about=members.optional_text("about") or "",
         )
 
     def to_json(self) -> dict[str, object]:
@@ -76,11 +81,12 @@ class Fault:
             "body": self.body,
             "code": self.code,
             "then": self.then,
+            "about": self.about,
         }
 
-    def matches(self, service: str, operation: str) -> bool:
-        """Tell whether a call of this operation meets the fault."""
-        return self.service == service and self.operation in {operation, ANY}
+    def matches(self, service: str, operation: str, text: str) -> bool:
+        """Tell whether a call of this operation, which holds this text, meets the fault."""
+        return self.service == service and self.operation in {operation, ANY} and self.about in text
 
 
 class Faults:
@@ -98,11 +104,11 @@ class Faults:
             fault.cleared = self._all_cleared
             self._planted.append(fault)
 
-    def take(self, service: str, operation: str) -> Fault | None:
-        """Return the fault that this call meets, or None, and use it up once."""
+    def take(self, service: str, operation: str, text: str = "") -> Fault | None:
+        """Return the fault that this call meets, or None, and use it up once; `text` is its path and body."""
         with self._lock:
             for fault in self._planted:
-                if not fault.matches(service, operation):
+                if not fault.matches(service, operation, text):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1

@@ -44,7 +44,7 @@ class Watch:
         if operation is None or request.method == "OPTIONS":
             return None
         self.journal.count(self.service, operation)
-        fault = g.fault = self.faults.take(self.service, operation)
+        fault = g.fault = self.faults.take(self.service, operation, _text())
         if fault is None:
             return None
         match fault.kind:
@@ -98,6 +98,11 @@ def name_operation() -> str | None:
     """Return the operation that the request asks for, or None where the route has none."""
     name = (request.endpoint or "").rpartition(".")[2]
     return name if name and name != "static" else None
+
+
+def _text() -> str:
+    """Return path and body of the request, as a fault's `about` looks for them."""
+    return request.path + request.get_data(as_text=True)
 
 
 def _break_off(fault: Fault, how: str) -> Response:

@@ -9,11 +9,6 @@ from flask import Flask
 
 from tests.support.desk import ROLE, Desk
 from tests.support.local_azure import LocalAzure
-from tests.support.log_scan import (  # noqa: F401 (hooks of pytest)
-    pytest_sessionfinish,
-    pytest_terminal_summary,
-    pytest_testnodedown,
-)
 from tests.support.person import Person
 from tests.support.rows import list_sessions
 from tests.support.service import Service

@@ -1,208 +1,227 @@
-"""The service is killed between any two calls of a first token, or of a healing: only the answer is lost.
+"""The service is killed between any two upstream calls: nothing is lost but the answer, and nobody gets in.
 
 Everybody is held at a boundary of their own, then one SIGKILL strikes them all and the service starts again.
+The run prints for each boundary what the next request and `users repair` made of it.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 import requests
-from azure.data.tables import TableServiceClient
 
-from tests.support.identity_rows import find_identity_row, get_identity, list_identity_rows
-from tests.support.local_azure import LocalAzure
-from tests.support.person import Person
+from tests.support.crashes import Action, Boundary, Crash, Site, Victim, ask_for_token
+from tests.support.desk import ROLE, Desk
+from tests.support.identity_rows import list_identity_rows
+from tests.support.own_azure import own_azure
+from tests.support.problems import assert_problem
+from tests.support.report import NoteCell
 from tests.support.rows import list_sessions
 from tests.support.service import Service
-from tests.support.storage_proxy import Fault, Kind, StorageProxy
-from tests.support.together import run_together, wait_until
 
+pytestmark = pytest.mark.timeout(300)  # for all crashes together, which the first test waits for
 
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """Where somebody is held: before a call is done, or after it is done and before its answer.
+TABLE = "killed"
 
-    `orphan` says that the contract allows the loss of an identity here; `healing`, that the person
-    had an identity which is gone.
-    """
-
-    name: str
-    method: str = ""
-    table: str = ""
-    kind: Kind = "hang"
-    skip: int = 0
-    create: str = ""
-    orphan: bool = False
-    healing: bool = False
-    lost_race: bool = False
-
-    def __str__(self) -> str:
-        """The name, as pytest shows it."""
-        return self.name
-
-
-BOUNDARIES = [
-    Boundary(name="before the session is read", method="GET", table="sessions"),
-    Boundary(name="before the identity is read", method="GET", table="identities"),
-    Boundary(name="before the create", create="hang"),
-    Boundary(name="after the create", create="fail-after-commit", orphan=True),
-    Boundary(name="before the insert", method="POST", table="identities", orphan=True),
-    Boundary(name="after the insert", method="POST", table="identities", kind="hang-after-commit"),
-    Boundary(name="before the last look at the session", method="GET", table="sessions", skip=1),
-    Boundary(name="before the session is noted", method="P", table="sessions"),
-    Boundary(name="before the token is noted", method="PATCH", table="identities"),
-    Boundary(name="before the deletion after a lost race", lost_race=True, orphan=True),
-    Boundary(name="healing, before the row", method="PATCH", table="identities", healing=True, orphan=True),
+FIRST: Action = "first token"
+FIRST_TOKEN = [
+    Boundary(action=FIRST, name="before the session is read", method="GET", table="sessions"),
+    Boundary(action=FIRST, name="before the row is looked for", method="GET", table="identities"),
+    Boundary(action=FIRST, name="before the create", acs="create"),
+    Boundary(action=FIRST, name="after the create", acs="create", after=True, orphan=True),
+    Boundary(action=FIRST, name="before the insert", method="POST", table="identities", orphan=True),
+    Boundary(action=FIRST, name="after the insert", method="POST", table="identities", after=True),
     Boundary(
-        name="healing, after the row",
-        method="PATCH",
-        table="identities",
-        kind="hang-after-commit",
-        healing=True,
+        action=FIRST, name="before the last look at the session", method="GET", table="sessions", skip=1
     ),
+    Boundary(action=FIRST, name="before the session is noted", method="P", table="sessions", answered=True),
+    Boundary(action=FIRST, name="before the index", table="userindex", answered=True),
+    Boundary(
+        action=FIRST,
+        name="before the deletion after a lost race",
+        method="POST",
+        table="identities",
+        lost_race=True,
+        orphan=True,
+    ),
+    Boundary(action="healing", name="before the row", method="PATCH", table="identities", orphan=True),
+    Boundary(action="healing", name="after the row", method="PATCH", table="identities", after=True),
 ]
+BLOCK = [
+    Boundary(action="block", name="before the intent", method="P", table="audit", cut=False),
+    Boundary(action="block", name="before sessions are read", method="GET", table="sessions", cut=False),
+    Boundary(
+        action="block", name="before the session is ended", method="DELETE", table="sessions", cut=False
+    ),
+    Boundary(action="block", name="before the row", method="PATCH", table="identities", cut=False),
+    Boundary(action="block", name="after the row", method="PATCH", table="identities", after=True),
+    Boundary(action="block", name="before sessions are read again", method="GET", table="sessions", skip=1),
+    Boundary(action="block", name="before the revocation", acs="revoke"),
+    Boundary(action="block", name="after the revocation", acs="revoke", after=True),
+    Boundary(action="block", name="before the index", table="userindex"),
+    Boundary(
+        action="block", name="before it is done", method="PATCH", table="identities", also='"Blocking": false'
+    ),
+    Boundary(action="block", name="before the outcome", method="P", table="audit", skip=2),
+]
+UNBLOCK = [
+    Boundary(action="unblock", name="before the intent", method="P", table="audit", cut=False),
+    Boundary(action="unblock", name="before the row", method="PATCH", table="identities", cut=False),
+    Boundary(action="unblock", name="after the row", method="PATCH", table="identities", after=True),
+    Boundary(action="unblock", name="before the index", table="userindex"),
+    Boundary(action="unblock", name="before the outcome", method="P", table="audit", skip=2),
+]
+DELETE = [
+    Boundary(action="delete", name="before the intent", method="P", table="audit", cut=False),
+    Boundary(action="delete", name="before sessions are read", method="GET", table="sessions", cut=False),
+    Boundary(
+        action="delete", name="before the session is ended", method="DELETE", table="sessions", cut=False
+    ),
+    Boundary(action="delete", name="before the row is marked", method="PATCH", table="identities", cut=False),
+    Boundary(action="delete", name="after the row is marked", method="PATCH", table="identities", after=True),
+    Boundary(action="delete", name="before the identity", acs="delete"),
+    Boundary(action="delete", name="after the identity", acs="delete", after=True),
+    Boundary(action="delete", name="before the index", table="userindex"),
+    Boundary(action="delete", name="before the row is removed", method="DELETE", table="identities"),
+    Boundary(
+        action="delete", name="after the row is removed", method="DELETE", table="identities", after=True
+    ),
+    Boundary(action="delete", name="before the outcome", method="P", table="audit", skip=2),
+]
+# The same steps by the users themselves; their own session is read first.
+ERASE = [
+    replace(step, action="erase", skip=step.skip + (step.method == "GET"))
+    for step in DELETE
+    if step.table != "audit"
+]
+CRASHES = [FIRST_TOKEN, BLOCK, UNBLOCK, DELETE, ERASE]
+BOUNDARIES = [boundary for together in CRASHES for boundary in together]
+FINISHED = ("before the outcome", "after the row is removed")
+"""Where nothing is left to do but to say so."""
 
 
 @dataclass(frozen=True)
-class Victim:
-    """Somebody who is signed in at the service that will be killed; `gone` is the identity they lost."""
+class Aftermath:
+    """All crashes as one, and what `users repair` then found by user: dry, really, and dry once more."""
 
-    person: Person
-    csrf: dict[str, str]
-    gone: str | None
+    site: Site
+    crash: Crash
+    found: dict[str, set[str]]
+    mended: dict[str, set[str]]
+    left: dict[str, set[str]]
+    orphans: set[str]
 
-    def ask(self) -> requests.Response | None:
-        """Ask for a token; None where the service died over it."""
-        try:
-            return self.person.token(csrf=self.csrf)
-        except requests.ConnectionError:
-            return None
-
-
-@dataclass(frozen=True)
-class Crash:
-    """What was before and after: answers by boundary, identities, and who was asked."""
-
-    victims: dict[Boundary, Victim]
-    during: dict[Boundary, requests.Response | None]
-    after: dict[Boundary, requests.Response | None]
-    identities_before: set[str]
-    identities_after: set[str]
-
-
-def read_token(answer: requests.Response | None) -> tuple[str, str]:
-    """Return token and identity of an answer, which must have come and hold them."""
-    assert answer is not None
-    assert answer.status_code == 200, answer.text
-    document = answer.json()
-    return document["token"], document["user"]["communicationUserId"]
+    def left_alone(self, boundary: Boundary) -> Victim:
+        return self.crash.victims[boundary][1]
 
 
 @pytest.fixture(scope="module")
-def doomed(settings: dict[str, str]) -> Iterator[Service]:
-    """A service that is killed."""
-    with Service(settings) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def crash(
-    azure: LocalAzure,
-    storage_proxy: StorageProxy,
-    tables: TableServiceClient,
-    new_person: Callable[..., Person],
-    service: Service,
-    doomed: Service,
-) -> Crash:
-    """Hold everybody at their boundary, kill the service, start it again, and let everybody ask again."""
-
-    def arrive(boundary: Boundary) -> Victim:
-        person = new_person(at=doomed)
-        person.sign_in()
-        csrf = person.csrf_headers()
-        if boundary.healing:
-            assert person.token(csrf=csrf).status_code == 200
-            wait_until(lambda: all(row.get("TokenNotedAt") for row in list_sessions(tables, person)))
-            azure.delete_identity(get_identity(tables, person))
-        return Victim(person, csrf, get_identity(tables, person) if boundary.healing else None)
-
-    def hold(boundary: Boundary) -> Fault:
-        person = victims[boundary].person
-        about = person.account.object_id
-        if boundary.table == "sessions":
-            (row,) = list_sessions(tables, person)
-            about = row["PartitionKey"]
-        fault = Fault(
-            kind=boundary.kind,
-            method=boundary.method,
-            table=boundary.table,
-            about=about,
-            skip=boundary.skip,
-            times=1,
+def aftermath() -> Iterator[Aftermath]:
+    with own_azure(TOKEN_LIFETIME_MINUTES="1440") as world, Service(world.settings) as doomed:
+        administrator = world.new_person(roles=[ROLE]).at(doomed.url)
+        assert administrator.sign_in().status_code == 302
+        site = Site(world=world, doomed=doomed, desk=Desk(administrator))
+        assert site.desk.csrf
+        crashes = [site.crash(together) for together in CRASHES]
+        crash = Crash(
+            victims={key: value for crash in crashes for key, value in crash.victims.items()},
+            during={key: value for crash in crashes for key, value in crash.during.items()},
+            after={key: value for crash in crashes for key, value in crash.after.items()},
+            cookie={key: value for crash in crashes for key, value in crash.cookie.items()},
         )
-        if boundary.lost_race:
-            rival = person.at(service.url)
-            fault.kind, fault.method, fault.table = "signal", "POST", "identities"
-            fault.action = partial(rival.token, csrf=victims[boundary].csrf)
-        storage_proxy.plant(fault)
-        return fault
-
-    def is_done(boundary: Boundary) -> bool:
-        row = find_identity_row(tables, victims[boundary].person)
-        return row is not None and row["AcsUserId"] != victims[boundary].gone
-
-    arrivals = run_together([partial(arrive, boundary) for boundary in BOUNDARIES])
-    victims = dict(zip(BOUNDARIES, arrivals, strict=True))
-    before = set(azure.list_identities())
-    # Faults of Communication Services strike whoever comes first: these, and then nobody else.
-    creators = [boundary for boundary in BOUNDARIES if boundary.create]
-    others = [boundary for boundary in BOUNDARIES if not boundary.create]
-    for boundary in creators:
-        azure.plant_fault("acs", "create", boundary.create, then="hang")
-    with ThreadPoolExecutor(max_workers=len(BOUNDARIES)) as pool:
-        asking = {boundary: pool.submit(victims[boundary].ask) for boundary in creators}
-        wait_until(lambda: not azure.list_faults())
-        azure.plant_fault("acs", "delete", "hang")
-        held = [hold(boundary) for boundary in others]
-        asking |= {boundary: pool.submit(victims[boundary].ask) for boundary in others}
-        wait_until(lambda: all(fault.times == 0 for fault in held) and not azure.list_faults())
-        for boundary in BOUNDARIES:
-            if boundary.kind == "hang-after-commit":
-                wait_until(partial(is_done, boundary))
-        doomed.kill()
-        during = {boundary: asking[boundary].result() for boundary in BOUNDARIES}
-    azure.clear_faults()
-    storage_proxy.clear()
-    doomed.start()
-    after = {boundary: victims[boundary].ask() for boundary in BOUNDARIES}
-    return Crash(victims, during, after, before, set(azure.list_identities()))
+        world.storage.wait_until_quiet()
+        found, mended, left = (site.repair(dry_run=dry_run) for dry_run in (True, False, True))
+        rows = world.tables.get_table_client("identities").list_entities(select=["AcsUserId"])
+        orphans = set(world.azure.list_identities()) - {row["AcsUserId"] for row in rows}
+        yield Aftermath(site, crash, found, mended, left, orphans)
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
-def test_crash_was_where_it_should_be(crash: Crash, boundary: Boundary) -> None:
-    answer = crash.during[boundary]
-    answered_before = boundary.method in ("P", "PATCH") and not boundary.healing
-    assert (answer is not None) == answered_before
+each = pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
 
 
-@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
-def test_next_request_after_a_crash_gets_a_token_for_the_one_identity(
-    azure: LocalAzure, tables: TableServiceClient, crash: Crash, boundary: Boundary
+@each
+def test_crash_was_where_it_should_be(aftermath: Aftermath, boundary: Boundary) -> None:
+    assert (aftermath.crash.during[boundary] is not None) == boundary.answered
+
+
+@each
+def test_next_request_after_a_crash_works_and_lets_nobody_in(
+    aftermath: Aftermath, note_cell: NoteCell, boundary: Boundary
 ) -> None:
-    token, identity = read_token(crash.after[boundary])
-    check = azure.check_token(token)
-    (row,) = list_identity_rows(tables, crash.victims[boundary].person)
+    answer, victim = aftermath.crash.after[boundary], aftermath.crash.victims[boundary][0]
+    outcome = str(answer.status_code)
+    if answer.status_code == 200 and victim.identity:
+        identity = answer.json()["user"]["communicationUserId"]
+        outcome += " same identity" if identity == victim.identity else " new identity"
+    note_cell(TABLE, str(boundary), "session", str(aftermath.crash.cookie[boundary]))
+    note_cell(TABLE, str(boundary), "next token", outcome)
+    match boundary.action:
+        case "block" | "unblock" if (boundary.action == "block") == boundary.cut:
+            assert_problem(answer, 403, "blocked")
+            assert aftermath.crash.cookie[boundary] == 401
+        case "block" | "unblock":
+            assert_token(aftermath, victim, answer, same=True)
+        case "delete" | "erase":
+            assert not boundary.cut or aftermath.crash.cookie[boundary] == 401
+            assert_token(aftermath, victim, answer, same=not boundary.cut)
+        case "first token" | "healing":
+            assert_token(aftermath, victim, answer, same=False)
+
+
+def assert_token(aftermath: Aftermath, victim: Victim, answer: requests.Response, *, same: bool) -> None:
+    """Check that the answer holds a good token for the one identity that the user's one row names."""
+    azure, tables = aftermath.site.world.azure, aftermath.site.world.tables
+    assert answer.status_code == 200, answer.text
+    identity = answer.json()["user"]["communicationUserId"]
+    check = azure.check_token(answer.json()["token"])
+    (row,) = list_identity_rows(tables, victim.person)
     assert row["AcsUserId"] == identity == check["identity"]
     assert check["valid"] is True
-    if crash.during[boundary] is not None:
-        assert read_token(crash.during[boundary])[1] == identity
+    assert (identity == victim.identity) == same
+    if not same:
+        assert victim.identity not in azure.list_identities()
 
 
-def test_crash_leaves_orphans_only_where_the_contract_allows_them(crash: Crash) -> None:
-    owned = {read_token(answer)[1] for answer in crash.after.values()}
-    orphans = crash.identities_after - crash.identities_before - owned
-    assert owned <= crash.identities_after
-    assert len(orphans) <= sum(boundary.orphan for boundary in BOUNDARIES)
+@each
+def test_repair_finds_what_was_cut_short_and_mends_it(
+    aftermath: Aftermath, note_cell: NoteCell, boundary: Boundary
+) -> None:
+    victim = aftermath.left_alone(boundary)
+    found = aftermath.found.get(victim.person.key, set())
+    note_cell(TABLE, str(boundary), "repair finds", ", ".join(sorted(found)) or "nothing")
+    half = {"block": "half-blocked", "delete": "half-deleted", "erase": "half-deleted"}.get(boundary.action)
+    begun = boundary.cut and boundary.name not in FINISHED
+    assert found & {"half-blocked", "half-deleted"} == ({half} if half and begun else set())
+    # What is put right on the way is found by a dry run only.
+    assert aftermath.mended.get(victim.person.key, set()) <= found
+    assert victim.person.key not in aftermath.left
+
+
+@each
+def test_repair_leaves_everybody_as_the_action_would_have(
+    aftermath: Aftermath, note_cell: NoteCell, boundary: Boundary
+) -> None:
+    azure, tables = aftermath.site.world.azure, aftermath.site.world.tables
+    victim = aftermath.left_alone(boundary)
+    rows, sessions = list_identity_rows(tables, victim.person), list_sessions(tables, victim.person)
+    assert len(rows) <= 1
+    state = "no row" if not rows else "blocked" if rows[0]["Blocked"] else "active"
+    note_cell(TABLE, str(boundary), "after it", state)
+    if rows and rows[0]["AcsUserId"]:
+        assert rows[0]["AcsUserId"] in azure.list_identities() or boundary.action == "healing"
+    match boundary.action:
+        case "block" if boundary.cut:
+            assert (state, sessions) == ("blocked", [])
+            assert azure.check_token(victim.token)["valid"] is False
+            assert_problem(ask_for_token(victim), 403, "blocked")
+        case "delete" | "erase" if boundary.cut:
+            assert (state, sessions) == ("no row", [])
+            assert victim.identity not in azure.list_identities()
+        case "unblock" if not boundary.cut:
+            assert state == "blocked"
+        case _:
+            assert ask_for_token(victim).status_code == 200
+
+
+def test_crashes_leave_orphans_only_where_the_contract_allows_them(aftermath: Aftermath) -> None:
+    assert len(aftermath.orphans) <= 2 * sum(boundary.orphan for boundary in BOUNDARIES)

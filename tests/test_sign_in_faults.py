@@ -1,16 +1,21 @@
 """Entra ID fails while somebody signs in: a page that says so within 15 s, and the next sign-in works."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import requests
 
+from tests.support.fault_matrix import COLUMNS, TABLE
 from tests.support.local_azure import LocalAzure
 from tests.support.log import read_event
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
+from tests.support.report import NoteCell
 from tests.support.service import Service
 from tests.support.together import run_together, timed, wait_until
+
+Note = Callable[[str, str, requests.Response], None]
 
 ANSWER_SECONDS = 15.0
 AT_ONCE_SECONDS = 2.0
@@ -20,11 +25,14 @@ FAULTS: dict[str, tuple[str, dict[str, object]]] = {
     "401": ("status", {"status": 401}),
     "403": ("status", {"status": 403}),
     "404": ("status", {"status": 404}),
+    "409": ("status", {"status": 409}),
+    "412": ("status", {"status": 412}),
     "429": ("status", {"status": 429}),
-    "429 with Retry-After": ("status", {"status": 429, "retryAfter": "37"}),
+    "429 RA": ("status", {"status": 429, "retryAfter": "37"}),
     "429 with a date": ("status", {"status": 429, "retryAfter": "Wed, 21 Oct 2026 07:28:00 GMT"}),
     "500": ("status", {"status": 500}),
-    "503 with Retry-After": ("status", {"status": 503, "retryAfter": "41"}),
+    "503": ("status", {"status": 503}),
+    "503 RA": ("status", {"status": 503, "retryAfter": "41"}),
     "302": ("status", {"status": 302}),
     "reset": ("reset", {}),
     "half": ("half", {}),
@@ -48,6 +56,23 @@ MALFORMED: dict[str, list[dict[str, object]]] = {
 }
 
 
+KEYS, DISCOVERY = "keys: GET /auth/callback", "discovery: GET /auth/sign-in"
+TOKEN_ENDPOINT = "token endpoint: GET /auth/callback"
+COLUMN_NAMES = {column.name for column in COLUMNS}
+
+
+@pytest.fixture
+def note(note_cell: NoteCell) -> Note:
+    """Note the answer in the fault matrix, where the fault is one of its columns."""
+
+    def in_matrix(row: str, fault: str, answer: requests.Response) -> None:
+        if fault in COLUMN_NAMES:
+            throttled = fault.startswith("429")
+            note_cell(TABLE, row, fault, f"{answer.status_code}{'t' if throttled else ''}")
+
+    return in_matrix
+
+
 def plant(azure: LocalAzure, operation: str, kind: str, members: dict[str, object]) -> None:
     azure.plant_fault("entra", operation, kind, **({"times": None} | members))
 
@@ -61,13 +86,14 @@ def unaware(settings: dict[str, str], service: Service) -> Iterator[Service]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_token_endpoint_that_fails_is_503(
-    azure: LocalAzure, service: Service, person: Person, fault: str
+    azure: LocalAzure, service: Service, person: Person, note: Note, fault: str
 ) -> None:
     kind, members = FAULTS[fault]
     callback = person.start_sign_in()
     plant(azure, "token", kind, members)
     answer = person.finish_sign_in(callback)
     azure.clear_faults()
+    note(TOKEN_ENDPOINT, fault, answer)
     assert_error_page(answer, 503)
     assert answer.headers["Retry-After"] == members.get("retryAfter", "5")
     event = read_event(service, answer, "upstream_error")
@@ -79,13 +105,14 @@ def test_token_endpoint_that_fails_is_503(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_keys_endpoint_that_fails_is_503(
-    azure: LocalAzure, service: Service, person: Person, fault: str
+    azure: LocalAzure, service: Service, person: Person, note: Note, fault: str
 ) -> None:
     kind, members = FAULTS[fault]
     azure.rotate_keys(keep_old=True)  # so that the service has to ask for the new key
     plant(azure, "keys", kind, members)
     answer = person.sign_in()
     azure.clear_faults()
+    note(KEYS, fault, answer)
     assert_error_page(answer, 503)
     assert answer.headers["Retry-After"] == members.get("retryAfter", "5")
     assert read_event(service, answer, "upstream_error")["upstream"] == "Entra ID"
@@ -109,12 +136,14 @@ def test_discovery_that_fails_is_503_until_it_answers(
     unaware: Service,
     new_person: Callable[..., Person],
     signed_in: Person,
+    note: Note,
 ) -> None:
     person = new_person(at=unaware)
     malformed = {str(body): ("status", {"status": 200, "body": body}) for body in MALFORMED["discovery"]}
     for fault, (kind, members) in (FAULTS | malformed).items():
         plant(azure, "discovery", kind, members)
         answer = person.get("/auth/sign-in")
+        note(DISCOVERY, fault, answer)
         assert_error_page(answer, 503)
         assert answer.headers["Retry-After"] == members.get("retryAfter", "5"), fault
         assert person.http.cookies.keys() == []
@@ -130,9 +159,25 @@ def test_discovery_that_fails_is_503_until_it_answers(
     assert person.finish_sign_in(callback).status_code == 302
 
 
+def test_pages_of_a_cold_instance_do_not_wait_for_a_silent_entra(
+    azure: LocalAzure, unaware: Service, signed_in: Person
+) -> None:
+    plant(azure, "discovery", "hang", {})
+    elsewhere = signed_in.at(unaware.url)
+    answers = [timed(lambda: elsewhere.get("/")) for _ in range(5)]
+    assert [answer.status_code for answer, _ in answers] == [200] * 5
+    # The first one looks where sign-out leads, for a second; the others know that it looked in vain.
+    assert sum(seconds for _, seconds in answers) < AT_ONCE_SECONDS
+    azure.clear_faults()
+    callback = elsewhere.start_sign_in().replace(signed_in.url, unaware.url)
+    assert elsewhere.finish_sign_in(callback).status_code == 302
+    policy = elsewhere.get("/").headers["Content-Security-Policy"]
+    assert f"form-action 'self' {azure.get_app().page_origin};" in policy
+
+
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_silent_entra_is_503_in_time_and_holds_up_nobody_else(
-    azure: LocalAzure, unaware: Service, new_person: Callable[..., Person], kind: str
+    azure: LocalAzure, unaware: Service, new_person: Callable[..., Person], note: Note, kind: str
 ) -> None:
     at_token, at_keys, somebody = new_person(), new_person(), new_person()
     at_discovery = new_person(at=unaware)
@@ -156,7 +201,8 @@ def test_silent_entra_is_503_in_time_and_holds_up_nobody_else(
         [at_token_endpoint, at_keys_endpoint, lambda: timed(lambda: at_discovery.get("/auth/sign-in"))]
     )
     azure.clear_faults()
-    for answer, seconds in answers:
+    for row, (answer, seconds) in zip((TOKEN_ENDPOINT, KEYS, DISCOVERY), answers, strict=True):
+        note(row, kind, answer)
         assert_error_page(answer, 503)
         assert seconds < ANSWER_SECONDS
     for person in (at_token, at_keys):
@@ -187,11 +233,28 @@ def test_key_rotation_without_overlap_passes(azure: LocalAzure, signed_in: Perso
     assert signed_in.sign_in().status_code == 302
 
 
+def test_slow_entra_is_waited_for(
+    azure: LocalAzure, unaware: Service, person: Person, new_person: Callable[..., Person], note: Note
+) -> None:
+    azure.rotate_keys(keep_old=True)
+    for operation in ("token", "keys", "discovery"):
+        plant(azure, operation, "delay", {"seconds": 1.0})
+    start = partial(new_person(at=unaware).get, "/auth/sign-in")
+    signing_in, starting = run_together([lambda: person.sign_in(), lambda: start()])
+    note(TOKEN_ENDPOINT, "slow", signing_in)
+    note(KEYS, "slow", signing_in)
+    note(DISCOVERY, "slow", starting)
+    assert signing_in.status_code == starting.status_code == 302
+
+
+@pytest.mark.parametrize("then", ["reset", "status"])
 def test_code_that_was_redeemed_before_an_answer_was_lost_is_a_broken_sign_in(
-    azure: LocalAzure, person: Person
+    azure: LocalAzure, person: Person, note: Note, then: str
 ) -> None:
     callback = person.start_sign_in()
-    azure.plant_fault("entra", "token", "fail-after-commit", then="reset")
-    assert_error_page(person.finish_sign_in(callback), 503)
+    azure.plant_fault("entra", "token", "fail-after-commit", then=then, status=500)
+    answer = person.finish_sign_in(callback)
+    note(TOKEN_ENDPOINT, "done 500", answer)
+    assert_error_page(answer, 503)
     assert_error_page(person.finish_sign_in(callback), 400)
     assert person.sign_in().status_code == 302

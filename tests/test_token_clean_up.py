@@ -1,6 +1,7 @@
 """Identities that a first token made in vain: deleted, or known to be lost, and never the user's."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.problems import assert_problem
 from tests.support.service import Service, request_lines
 from tests.support.storage_proxy import StorageProxy
 from tests.support.together import run_together, wait_until
-from tests.support.upstream_calls import CREATE, INSERT, Upstreams
+from tests.support.upstream_calls import CREATE, IDENTITY_READ, INSERT, Upstreams
 
 AT_ONCE = 8
 
@@ -41,6 +42,22 @@ def test_create_whose_answer_never_came_leaves_one_orphan_and_a_log_line(
     made = set(azure.list_identities()) - before
     assert identity in made
     assert len(made) == 2
+
+
+def test_insert_whose_outcome_stays_unknown_leaves_one_identity(
+    upstreams: Upstreams, tables: TableServiceClient, signed_in: Person
+) -> None:
+    csrf = signed_in.csrf_headers()
+    before = set(upstreams.azure.list_identities())
+    upstreams.plant(INSERT, "fail-after-commit", times=1, status=500)
+    upstreams.plant(replace(IDENTITY_READ, skip=1), "status")
+    assert_problem(signed_in.token(csrf=csrf), 503, "upstream_unavailable")
+    upstreams.clear()
+    answer = signed_in.token(csrf=csrf)
+    assert answer.status_code == 200
+    (identity,) = set(upstreams.azure.list_identities()) - before
+    (row,) = list_identity_rows(tables, signed_in)
+    assert row["AcsUserId"] == identity == answer.json()["user"]["communicationUserId"]
 
 
 def test_identity_in_vain_goes_even_where_its_first_deletion_fails(

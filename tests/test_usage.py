@@ -13,7 +13,7 @@ from tests.support.service import Service
 from tests.support.storage_proxy import Fault
 from tests.support.together import run_together, wait_until
 from tests.support.usage import FLUSH_SECONDS, Numbers, World, open_world
-from trusted_service import upstream
+from trusted_service import connections
 from trusted_service.config import ServiceSettings
 from trusted_service.errors import UpstreamError
 from trusted_service.storage.tables import open_tables
@@ -53,7 +53,7 @@ def clock() -> Clock:
 @pytest.fixture
 def usage_table(world: World) -> Iterator[UsageTable]:
     """The product's own table, through the proxy."""
-    session = upstream.new_session(4)
+    session = connections.new_session(4)
     settings = ServiceSettings(connection_string=world.storage.connection_string)
     yield UsageTable(open_tables(settings, None, session)("usage"))
     session.close()

@@ -57,6 +57,9 @@ class Administration:
     def block(self, actor: Actor, user_id: UserId, reason: str = "") -> None:
         """Keep the user out, whether or not they ever came: no sign-in, no session, no token."""
         with self._audit.action(actor, "block", user_id, reason):
+            # Before the block too: were it the last thing that we do, no session would outlive it. And after
+            # it, for one that begins in between: a sign-in looks for the block when its session is there.
+            self._sessions.end_all(user_id)
             identity = self._identities.set_blocked(user_id, reason, datetime.now(UTC))
             self._sessions.end_all(user_id)
             if identity.acs_user_id is not None:

@@ -9,7 +9,7 @@ from azure.identity import ManagedIdentityCredential
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from trusted_service import cli, logs, upstream, web
+from trusted_service import cli, connections, logs, web
 from trusted_service.access import AccessService
 from trusted_service.administration import Administration
 from trusted_service.audit import AuditTrail
@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def build_services(settings: Settings) -> Services:
     """Make the clients and what stands on them. No network is touched."""
-    session = upstream.new_session(CONNECTIONS)
+    session = connections.new_session(CONNECTIONS)
     credential = _managed_identity(settings, session)
     http = EntraHttp(session)
     metadata = Metadata(settings.entra.authority, http)
@@ -158,5 +158,5 @@ def _managed_identity(settings: Settings, session: requests.Session) -> TokenCre
     if not (uses_endpoint or settings.entra.managed_identity_client_id):
         return None
     return ManagedIdentityCredential(
-        client_id=client_id, transport=upstream.new_transport(session), retry_total=0
+        client_id=client_id, transport=connections.new_transport(session), retry_total=0
     )

@@ -15,12 +15,12 @@ THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raises UpstreamThrottled or UpstreamUnavailable for every failure but those in `expected`."""
     try:
-        with upstream.call():
+        with upstream.call(service):
             yield
     except expected:
         raise
-    except upstream.OutOfTime as error:
-        raise UpstreamUnavailable(service, "no time left in this request") from error
+    except upstream.NotSent as error:
+        raise UpstreamUnavailable(service, str(error)) from error
     except HttpResponseError as error:
         raise _refusal(service, error) from error
     except ServiceRequestError as error:

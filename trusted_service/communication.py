@@ -14,7 +14,7 @@ from azure.core.credentials import AccessToken as SdkAccessToken
 from azure.core.credentials import AzureKeyCredential, TokenCredential
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
 
-from trusted_service import upstream
+from trusted_service import connections, upstream
 from trusted_service.azure_errors import azure_call, error_code
 from trusted_service.config import ServiceSettings, connection_parts
 from trusted_service.errors import IdentityGone, InvalidTeamsToken, UpstreamUnavailable
@@ -47,7 +47,7 @@ class Communication:
             raise ValueError("neither an access key nor a credential")
         # No retries in the SDK: it would repeat a create that had happened, and obey any Retry-After.
         client = CommunicationIdentityClient(
-            endpoint, key, transport=upstream.new_transport(session), retry_total=0
+            endpoint, key, transport=connections.new_transport(session), retry_total=0
         )
         return cls(client, endpoint, session)
 
@@ -94,9 +94,9 @@ class Communication:
     def check(self) -> None:
         """Raises UpstreamUnavailable unless the service answers; any HTTP answer will do."""
         try:
-            with upstream.call():
+            with upstream.call(SERVICE):
                 self._session.head(self._endpoint, allow_redirects=False)
-        except (requests.RequestException, upstream.OutOfTime) as error:
+        except (requests.RequestException, upstream.NotSent) as error:
             raise UpstreamUnavailable(SERVICE, "not reachable") from error
 
 

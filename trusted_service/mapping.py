@@ -153,7 +153,7 @@ class Mapping:
         """Point the row at a new identity; None where somebody else changed the row first."""
         created, token = self._create(user, scopes, minutes)
         try:
-            self._identities.replace_acs_user_id(identity, created)
+            self._point(identity, created)
         except RowChanged:
             self._discard(user, created)
             return None
@@ -166,6 +166,18 @@ class Mapping:
         return IssuedToken(
             access_token=token, acs_user_id=created, scopes=scopes, identity_event="identity-healed"
         )
+
+    def _point(self, identity: Identity, acs_user_id: str) -> None:
+        """Let the row name another identity, as it may do although its write was not answered."""
+        try:
+            self._identities.replace_acs_user_id(identity, acs_user_id)
+        except UpstreamUnavailable as error:
+            if not error.outcome_unknown:
+                raise
+            with upstream.extra_time():
+                row = self._identities.find(identity.user_id)
+            if row is None or row.acs_user_id != acs_user_id:
+                raise
 
     def _create(self, user: User, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:
         try:

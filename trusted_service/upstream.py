@@ -1,9 +1,9 @@
-"""How this process calls Entra ID, Table Storage and Communication Services over HTTP.
+"""How long this process may take to call Entra ID, Table Storage and Communication Services.
 
-One pooled session for everything; a limit in time for every call, and for all calls of one
-request together; the request's id on each. `requests` and the SDKs on top of it bound only the
-wait for the *next* bytes, so an upstream that sends a byte now and then could hold a thread for
-ever: here a call that has used up its time has its connection shut down under it.
+A limit in time for every call, and for all calls of one request together; the request's id on each.
+`requests` and the SDKs on top of it bound only the wait for the *next* bytes, so an upstream that sends
+a byte now and then could hold a thread for ever: here a call that has used up its time has its
+connection shut down under it. And no more calls than `places` has room for wait at once.
 """
 
 import threading
@@ -12,20 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
-from os import environ
 from socket import SHUT_RDWR, socket
-from typing import Any
 
-import requests
-from azure.core.pipeline.transport import RequestsTransport
-from requests.adapters import HTTPAdapter
-from urllib3 import Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from trusted_service.places import Places
 
-CONNECT_SECONDS = 2.0
-READ_SECONDS = 5.0
 CALL_SECONDS = 6.0
 """The most that one call may take, with connecting, one retry where that is safe, and all of the answer."""
 REQUEST_SECONDS = 11.0
@@ -37,7 +27,7 @@ CLEAN_UP_SECONDS = 3.0
 _request_ends: ContextVar[float | None] = ContextVar("request_ends", default=None)
 _clean_up_ends: ContextVar[float | None] = ContextVar("clean_up_ends", default=None)
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-_current: ContextVar["_Call | None"] = ContextVar("call", default=None)
+_current: ContextVar["Call | None"] = ContextVar("call", default=None)
 
 
 def current_request_id() -> str | None:
@@ -45,8 +35,8 @@ def current_request_id() -> str | None:
     return _request_id.get()
 
 
-class OutOfTime(Exception):
-    """The request has no time left for another call."""
+class NotSent(Exception):
+    """A call that was not made; the message says why."""
 
 
 @contextmanager
@@ -79,35 +69,56 @@ def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
 
 
 @contextmanager
-def call(seconds: float = CALL_SECONDS) -> Iterator[None]:
-    """One call to an upstream: its connections are shut down when its time is over.
-
-    The SDK then reports a broken connection in its own way. Raises OutOfTime, before anything
-    is sent, where the request's own time is over.
-    """
+def at_most(seconds: float) -> Iterator[None]:
+    """Calls inside end within `seconds` from now, and not after the request's own time."""
     ends = time.monotonic() + seconds
-    request_ends = _request_ends.get()
-    if request_ends is not None:
-        ends = min(ends, request_ends)
-    if ends <= time.monotonic():
-        raise OutOfTime
-    current = _Call(ends)
-    token = _current.set(current)
-    _watch.add(current)
+    token = _request_ends.set(min(ends, _request_ends.get() or ends))
     try:
         yield
     finally:
-        _watch.remove(current)
-        _current.reset(token)
+        _request_ends.reset(token)
+
+
+@contextmanager
+def call(to: str) -> Iterator[None]:
+    """One call to the upstream `to`: its connections are shut down when its time is over.
+
+    The SDK then reports a broken connection in its own way. Raises NotSent, before anything is sent,
+    where the request's own time is over, or too many calls wait for this upstream already.
+    """
+    ends = time.monotonic() + CALL_SECONDS
+    if not _places.take(to):
+        raise NotSent("too many calls wait for it already")
+    try:
+        current = Call(min(ends, _request_ends.get() or ends))
+        if not current.seconds_left():
+            raise NotSent("no time left in this request")
+        token = _current.set(current)
+        _watch.add(current)
+        try:
+            yield
+        finally:
+            _watch.remove(current)
+            _current.reset(token)
+    finally:
+        _places.free(to)
+
+
+def current_call() -> "Call | None":
+    """The call that this thread is making, if it is."""
+    return _current.get()
 
 
 @dataclass(eq=False)
-class _Call:
+class Call:
     """A call under way and the sockets it uses."""
 
     ends: float
     sockets: list[socket] = field(default_factory=list)
     over: bool = False
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.ends - time.monotonic())
 
     def use(self, connection: socket) -> None:
         self.sockets.append(connection)
@@ -130,18 +141,18 @@ class _Watch:
     EVERY_SECONDS = 0.25
 
     def __init__(self) -> None:
-        self._calls: set[_Call] = set()
+        self._calls: set[Call] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, current: _Call) -> None:
+    def add(self, current: Call) -> None:
         with self._lock:
             self._calls.add(current)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="upstream-watch", daemon=True)
                 self._thread.start()
 
-    def remove(self, current: _Call) -> None:
+    def remove(self, current: Call) -> None:
         with self._lock:
             self._calls.discard(current)
 
@@ -157,77 +168,4 @@ class _Watch:
 
 
 _watch = _Watch()
-
-
-class _WatchedHTTPConnection(HTTPConnection):
-    def getresponse(self) -> Any:
-        _watch_socket(self)
-        return super().getresponse()
-
-
-class _WatchedHTTPSConnection(HTTPSConnection):
-    def getresponse(self) -> Any:
-        _watch_socket(self)
-        return super().getresponse()
-
-
-def _watch_socket(connection: HTTPConnection) -> None:
-    current = _current.get()
-    if current is not None and isinstance(connection.sock, socket):
-        current.use(connection.sock)
-
-
-class _HTTPConnectionPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTPConnection
-
-
-class _HTTPSConnectionPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPSConnection
-
-
-class _Adapter(HTTPAdapter):
-    """Gives each call a pooled, watched connection, our timeouts, and the id of the request it serves."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs["timeout"] = kwargs.get("timeout") or (CONNECT_SECONDS, READ_SECONDS)
-        request_id = _request_id.get()
-        if request_id:
-            request.headers["x-ms-client-request-id"] = request_id
-            request.headers["client-request-id"] = request_id
-        return super().send(request, *args, **kwargs)
-
-
-def new_session(connections: int) -> requests.Session:
-    """A session that keeps up to `connections` connections per host open and may be shared by threads.
-
-    It reads no proxy settings and no .netrc (`trust_env`), which costs a tenth of each call; a
-    private CA is still trusted through REQUESTS_CA_BUNDLE or SSL_CERT_FILE. Retried, once: what
-    was never sent, and a GET whose connection broke. Nothing else can be repeated safely.
-    """
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_FILE") or True
-    retry = Retry(
-        total=1, status=0, redirect=0, other=0, allowed_methods={"GET"}, respect_retry_after_header=False,
-        raise_on_status=False,
-    )  # fmt: skip
-    adapter = _Adapter(pool_connections=8, pool_maxsize=connections, max_retries=retry)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return session
-
-
-def new_transport(session: requests.Session) -> RequestsTransport:
-    """The session as the Azure SDKs want it. Once a transport is given, they take timeouts from it alone."""
-    return RequestsTransport(
-        session=session,
-        session_owner=False,
-        connection_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        connection_verify=session.verify,
-    )
+_places = Places()

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import psutil
@@ -175,6 +176,21 @@ def test_failure_after_commit(local_azure: LocalAzure, create: Callable[[], str]
         create()
     assert len(local_azure.list_identities()) == before + 1
     create()
+
+
+def test_fault_about_something_strikes_nobody_else(local_azure: LocalAzure) -> None:
+    with open_client(local_azure, retries=0) as client:
+        struck, spared = client.create_user(), client.create_user()
+        local_azure.plant_fault("acs", "issue", "status", about=struck.raw_id)
+        local_azure.plant_fault("acs", "create", "status", about='"expiresInMinutes": 77')
+        client.get_token(spared, ["chat"])
+        client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=78))
+        assert len(local_azure.list_faults()) == 2
+        with pytest.raises(HttpResponseError):
+            client.get_token(struck, ["chat"])
+        with pytest.raises(HttpResponseError):
+            client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=77))
+    assert local_azure.list_faults() == []
 
 
 def test_calls_are_counted_and_noted(local_azure: LocalAzure, browser: requests.Session) -> None:

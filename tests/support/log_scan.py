@@ -1,7 +1,7 @@
 """Looks through the log of every service that a test run starts for what must never stand in one.
 
-Whoever gets hold of a secret in a test remembers it here; the scan comes when the last test is over, in each
-process of the run, by the hooks of pytest below. So a secret that leaks in a test that looks for
+A plugin of pytest, named in pyproject.toml. Whoever gets hold of a secret in a test remembers it here; the scan
+comes when the last test is over, in each process of the run, by the hooks below. So a secret that leaks in a test that looks for
 something else is found too.
 """
 

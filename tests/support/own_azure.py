@@ -24,6 +24,8 @@ class OwnAzure:
     storage: StorageProxy
     tables: TableServiceClient
     service: Service
+    settings: dict[str, str]
+    """Those of the service, for another one beside it."""
 
     def new_person(self, username: str = "", **account: object) -> Person:
         """Make somebody nobody has seen."""
@@ -48,10 +50,11 @@ class OwnAzure:
 
 
 @contextmanager
-def own_azure(**settings: str) -> Iterator[OwnAzure]:
+def own_azure(*, workers: int = 1, **settings: str) -> Iterator[OwnAzure]:
     """Start all of it; `settings` change the service's."""
     with LocalAzure() as azure, StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage:
         leading = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
+        together = azure.env | GENEROUS | leading | settings
         tables = TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
-        with tables, Service(azure.env | GENEROUS | leading | settings) as service:
-            yield OwnAzure(azure=azure, storage=storage, tables=tables, service=service)
+        with tables, Service(together, workers=workers) as service:
+            yield OwnAzure(azure=azure, storage=storage, tables=tables, service=service, settings=together)

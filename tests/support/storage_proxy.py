@@ -26,14 +26,15 @@ BACKGROUND_TABLES = ("usage", "jobs")
 class Fault:
     """What becomes of calls that match: the next `times`, or all until cleared.
 
-    A call matches by its method, its table, and where `about` is given by holding that in key or body, so
-    that people whose calls misbehave in different ways can be served side by side.
+    A call matches by its method, its table, and where they are given by holding `about` and `also` in key or
+    body, so that people whose calls misbehave in different ways can be served side by side.
     """
 
     kind: Kind
     method: str = ""
     table: str = ""
     about: str = ""
+    also: str = ""
     times: int | None = None
     skip: int = 0
     status: int = 503
@@ -44,7 +45,7 @@ class Fault:
     def strikes(self, call: "Call") -> bool:
         if not (call.method.startswith(self.method) and call.table.startswith(self.table)) or self.times == 0:
             return False
-        if self.about not in call.text:
+        if self.about not in call.text or self.also not in call.text:
             return False
         if self.skip:
             self.skip -= 1

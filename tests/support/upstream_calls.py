@@ -6,7 +6,7 @@ from typing import Literal
 from tests.support.local_azure import LocalAzure
 from tests.support.storage_proxy import Fault, StorageProxy
 
-Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-commit"]
+Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,6 @@ INSERT = UpstreamCall(name="insert", method="POST", table="identities")
 LAST_LOOK = UpstreamCall(name="last look at the session", method="GET", table="sessions", skip=1)
 ISSUE = UpstreamCall(name="issue", acs="issue")
 
-WARM_TOKEN = (SESSION_READ, ISSUE)
-FIRST_TOKEN = (SESSION_READ, IDENTITY_READ, CREATE, INSERT, LAST_LOOK)
-
 
 @dataclass(frozen=True)
 class Upstreams:
@@ -54,34 +51,39 @@ class Upstreams:
         about: str = "",
         body: object = None,
         code: str | None = None,
-    ) -> None:
-        """Let this call fail, until cleared unless `times` is given.
+    ) -> Fault | None:
+        """Let this call fail, until cleared unless `times` is given; return the storage's fault.
 
-        `about` is for the storage only, `body` and `code` for Communication Services only.
+        `about` is what its path or body holds; `body` and `code` are for Communication Services only.
         """
         if call.acs:
+            then = "status"
+            if kind == "hang-after-commit":
+                kind, then = "fail-after-commit", "hang"
             members = {
                 "status": status,
                 "retryAfter": retry_after,
                 "seconds": seconds,
                 "body": body,
                 "code": code,
+                "then": then,
+                "about": about,
             }
             self.azure.plant_fault("acs", call.acs, kind, times=times, skip=call.skip, **members)
-            return
-        self.storage.plant(
-            Fault(
-                kind=kind,
-                method=call.method,
-                table=call.table,
-                times=times,
-                skip=call.skip,
-                status=status,
-                retry_after=retry_after,
-                seconds=seconds,
-                about=about,
-            )
+            return None
+        fault = Fault(
+            kind=kind,
+            method=call.method,
+            table=call.table,
+            times=times,
+            skip=call.skip,
+            status=status,
+            retry_after=retry_after,
+            seconds=seconds,
+            about=about,
         )
+        self.storage.plant(fault)
+        return fault
 
     def clear(self) -> None:
         """Remove every fault."""

@@ -52,9 +52,9 @@ def _json_object(response: requests.Response) -> dict[str, Any] | None:
 @contextmanager
 def _entra_call() -> Iterator[None]:
     try:
-        with upstream.call():
+        with upstream.call(SERVICE):
             yield
-    except upstream.OutOfTime as error:
-        raise UpstreamUnavailable(SERVICE, "no time left in this request") from error
+    except upstream.NotSent as error:
+        raise UpstreamUnavailable(SERVICE, str(error)) from error
     except requests.RequestException as error:
         raise UpstreamUnavailable(SERVICE, type(error).__name__, outcome_unknown=True) from error

@@ -5,9 +5,16 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from trusted_service import upstream
 from trusted_service.errors import UpstreamError
 
 T = TypeVar("T")
+
+
+FIND_SECONDS = 1.0
+"""How long somebody waits who can do without the value."""
+MISSED_SECONDS = 10.0
+"""How long nobody who can do without it tries again after that."""
 
 
 class LastGood(Generic[T]):
@@ -30,7 +37,7 @@ class LastGood(Generic[T]):
         self._lock = threading.Lock()
         self._value: T | None = None
         self._error: UpstreamError | None = None
-        self._fetched_at = self._tried_at = float("-inf")
+        self._fetched_at = self._tried_at = self._missed_at = float("-inf")
 
     @property
     def kept(self) -> T | None:
@@ -52,6 +59,12 @@ class LastGood(Generic[T]):
                 self._lock.release()
         return self._value
 
+    def find(self) -> T | None:
+        """What is kept, however old, else what a second brings; after a miss, None for some seconds."""
+        if self._value is None and time.monotonic() - self._missed_at > MISSED_SECONDS:
+            self._fetch_quickly()
+        return self._value
+
     def renew(self) -> T:
         """Fetch now, or share a fetch that ended after this call began. Raises UpstreamError if it failed."""
         asked_at = time.monotonic()
@@ -63,6 +76,21 @@ class LastGood(Generic[T]):
             if self._value is None:
                 raise RuntimeError("a fetch ended with neither a value nor an error")
             return self._value
+
+    def _fetch_quickly(self) -> None:
+        # Not a try that `renew` shares: whoever cannot do without the value waits longer for it.
+        if not self._lock.acquire(timeout=FIND_SECONDS):
+            self._missed_at = time.monotonic()
+            return
+        try:
+            if self._value is None and time.monotonic() - self._missed_at > MISSED_SECONDS:
+                with upstream.at_most(FIND_SECONDS):
+                    self._value, self._error = self._fetch(), None
+                self._fetched_at = time.monotonic()
+        except UpstreamError:
+            self._missed_at = time.monotonic()
+        finally:
+            self._lock.release()
 
     def _try(self) -> None:
         try:

@@ -15,7 +15,7 @@ import requests
 from trusted_service.entra import claims
 from trusted_service.entra.http import SERVICE, EntraHttp
 from trusted_service.entra.metadata import Metadata
-from trusted_service.errors import SignInFailed, TenantNotAllowed, UpstreamError, UpstreamUnavailable
+from trusted_service.errors import SignInFailed, TenantNotAllowed, UpstreamUnavailable
 from trusted_service.models import User
 
 # A form_post callback is a cross-site POST, which a SameSite=Lax cookie does not accompany. With PKCE
@@ -114,10 +114,8 @@ class EntraSignIn:
 
     def sign_out_origin(self) -> str:
         """Where `sign_out_url` leads, for a Content-Security-Policy; the authority if Entra ID is silent."""
-        try:
-            url = urlsplit(self._metadata.endpoints().end_session_endpoint)
-        except UpstreamError:
-            url = urlsplit(self._authority)
+        endpoints = self._metadata.find_endpoints()
+        url = urlsplit(self._authority if endpoints is None else endpoints.end_session_endpoint)
         return f"{url.scheme}://{url.netloc}"
 
     def check(self) -> None:

@@ -26,7 +26,7 @@ from azure.data.tables import (
     UpdateMode,
 )
 
-from trusted_service import upstream
+from trusted_service import connections
 from trusted_service.azure_errors import azure_call, error_code
 from trusted_service.config import ServiceSettings
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
@@ -256,7 +256,7 @@ def open_tables(
     settings: ServiceSettings, credential: TokenCredential | None, session: requests.Session
 ) -> Callable[[str], Table]:
     """Return a function that opens a table by name. One client serves them all; no network is touched yet."""
-    options: dict[str, Any] = {"transport": upstream.new_transport(session), "retry_total": 0}
+    options: dict[str, Any] = {"transport": connections.new_transport(session), "retry_total": 0}
     if settings.connection_string:
         service = TableServiceClient.from_connection_string(settings.connection_string, **options)
     else:
