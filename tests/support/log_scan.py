@@ -1,8 +1,8 @@
 """Looks through the log of every service that a test run starts for what must never stand in one.
 
-A plugin of pytest, named in pyproject.toml. Whoever gets hold of a secret in a test remembers it here; the scan
-comes when the last test is over, in each process of the run, by the hooks below. So a secret that leaks in a test that looks for
-something else is found too.
+A plugin of pytest, named in pyproject.toml. Whoever gets hold of a secret in a test remembers it here; the
+scan comes when the last test is over, in each process of the run, by the hooks below. So a secret that leaks
+in a test that looks for something else is found too.
 """
 
 import re
