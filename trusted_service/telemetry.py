@@ -9,6 +9,8 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import Span, SpanProcessor
 
+from trusted_service.logs import without_secrets
+
 WITH_QUERY = ("http.target", "http.url", "url.full", "url.query")
 """Attributes in which instrumentations record an address with its query, hence codes and states."""
 
@@ -18,7 +20,8 @@ class _WithoutQuery(SpanProcessor):
         for name in WITH_QUERY:
             value = (span.attributes or {}).get(name)
             if isinstance(value, str):
-                span.set_attribute(name, "" if name == "url.query" else value.partition("?")[0])
+                path = without_secrets(value.partition("?")[0])
+                span.set_attribute(name, "" if name == "url.query" else path)
 
 
 def configure(connection_string: str) -> None:
