@@ -13,7 +13,7 @@ node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcar
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 
-.PHONY: help run test check lint format types walls fix lock clean
+.PHONY: help run test soak check lint format types walls fix lock clean
 
 ## make run      install what is needed, start the local Azure and the service on http://localhost:8000
 help:
@@ -26,6 +26,10 @@ run: $(venv) $(azurite)
 test: $(venv) $(azurite) $(node_tests)
 	@$(python) -m tools.chromium
 	@sh tools/test.sh $(ARGS)
+
+## make soak     fifty users, faults and kills for ten minutes, then every promise looked at (ARGS="--minutes 1")
+soak: $(venv) $(azurite)
+	@$(python) -m tests.soak $(ARGS)
 
 ## make check    look for mistakes without running anything: lint, format, types and walls between modules
 check: lint format types walls
