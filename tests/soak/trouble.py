@@ -6,7 +6,7 @@ import requests
 
 from tests.soak.scene import Member, Scene, chance_of
 from tests.soak.users import deleting
-from tests.support.command_line import repair
+from tests.support.command_line import CommandFailed, repair
 from tests.support.storage_proxy import Fault
 
 ADMINISTRATOR_PAUSE, FAULT_PAUSE = 1.0, 0.8
@@ -15,8 +15,8 @@ REPAIR_SECONDS = 60.0
 FAULTS_KEPT = 12
 """Older ones that nobody has met are taken back."""
 
-STATUSES = (400, 401, 403, 429, 500, 503)
-"""None by which an upstream would say what is not so: that a row or identity is gone, or was changed."""
+STATUSES, STATUSES_AFTER_COMMIT = (400, 401, 403, 429, 500, 503), (500, 503)
+"""None by which an upstream would say what is not so: that something is gone or changed, or was not done."""
 STORAGE_CALLS = (
     *(("GET", table) for table in ("sessions", "identities", "userindex", "audit")),
     *(("POST", "sessions"), ("POST", "identities"), ("PATCH", "identities"), ("PATCH", "sessions")),
@@ -98,9 +98,11 @@ class Administrator:
         self._scene.send(self._chance, self._scene.administrator, "admin search", "GET", path)
 
     def _repair(self) -> None:
-        # At the emulator itself: a command that a fault cuts short says so, and is simply run again.
-        self._scene.tally.actions["users repair"] += 1
-        repair(direct_settings(self._scene))
+        try:
+            repair(direct_settings(self._scene))
+            self._scene.tally.actions["users repair"] += 1
+        except CommandFailed:  # a fault cut it short: it is run again some time
+            self._scene.tally.actions["users repair, cut short"] += 1
 
 
 def direct_settings(scene: Scene) -> dict[str, str]:
@@ -132,7 +134,7 @@ class Breaker:
             method=method,
             table=table,
             times=self._chance.choice([1, 1, 2, 5]),
-            status=self._chance.choice(STATUSES),
+            status=self._status(kind),
             retry_after=self._chance.choice([None, "1"]),
             seconds=self._chance.choice([0.3, 1.0, 3.0]),
         )
@@ -151,12 +153,15 @@ class Breaker:
             self._chance.choice(OPERATIONS[upstream]),
             kind,
             times=self._chance.choice([1, 1, 3]),
-            status=self._chance.choice(STATUSES),
+            status=self._status(kind),
             retryAfter=self._chance.choice([None, "1"]),
             seconds=self._chance.choice([0.3, 1.0]),
             then=self._chance.choice(["status", "reset", "hang"]),
         )
         self._scene.tally.broke(f"{upstream} {kind}")
+
+    def _status(self, kind: str) -> int:
+        return self._chance.choice(STATUSES_AFTER_COMMIT if kind == "fail-after-commit" else STATUSES)
 
 
 class Killer:
