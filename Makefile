@@ -16,7 +16,7 @@ example_sources := examples/package.json $(wildcard examples/src/* examples/page
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 
-.PHONY: help run test check lint format types walls bandit secrets fix lock clean
+.PHONY: help run test soak check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -30,6 +30,10 @@ test: $(venv) $(azurite) $(examples) $(node_tests)
 	@$(python) -m tools.chromium
 	@$(python) -m tools.redis
 	@sh tools/test.sh $(ARGS)
+
+## make soak     fifty users, faults and kills for ten minutes, then every promise looked at (ARGS="--minutes 1")
+soak: $(venv) $(azurite)
+	@$(python) -m tests.soak $(ARGS)
 
 ## make check    look for mistakes without running anything: lint, format, types, walls between modules, security
 check: lint format types walls bandit secrets

@@ -74,7 +74,7 @@ def create_identity() -> ResponseReturnValue:
     wanted = body.get("createTokenWithScopes")
     # Null and an empty list alike ask for no token.
     scopes = check_scopes(wanted) if wanted else ()
-    identity = communication.identities.create()
+    identity = communication.identities.create(request.headers.get("x-ms-client-request-id", ""))
     answer: dict[str, object] = {"identity": {"id": identity.id}}
     if scopes:
         answer["accessToken"] = communication.tokens.issue(identity, scopes, minutes).to_json()

@@ -16,7 +16,7 @@ PREFIX = "8:acs:"
 
 @dataclass(frozen=True)
 class Identity:
-    """A live identity, and how often its tokens were revoked.
+    """A live identity, the caller's id of the request that made it, and how often its tokens were revoked.
 
     Each token carries that number: `iat` counts whole seconds, and two tokens of one second are
     the same text, so time could not tell one issued before a revocation from one issued just after.
@@ -24,11 +24,16 @@ class Identity:
 
     id: str
     created_at: float
+    request_id: str = ""
     revocations: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return the identity as the control routes show it."""
-        return {"id": self.id, "createdAt": format_ticks(self.created_at)}
+        return {
+            "id": self.id,
+            "createdAt": format_ticks(self.created_at),
+            "clientRequestId": self.request_id,
+        }
 
 
 class Identities:
@@ -43,7 +48,10 @@ class Identities:
         for key, document in shelf.read_all().items():
             members = Members(document)
             self._identities[key] = Identity(
-                key, members.number("createdAt", 0.0), members.integer("revocations", 0)
+                key,
+                members.number("createdAt", 0.0),
+                members.optional_text("requestId") or "",
+                members.integer("revocations", 0),
             )
 
     def list(self) -> list[Identity]:
@@ -51,9 +59,9 @@ class Identities:
         with self._lock:
             return sorted(self._identities.values(), key=lambda identity: identity.created_at)
 
-    def create(self) -> Identity:
+    def create(self, request_id: str = "") -> Identity:
         """Make an identity."""
-        identity = Identity(f"{PREFIX}{self.resource_id}_{uuid.uuid4()}", time.time())
+        identity = Identity(f"{PREFIX}{self.resource_id}_{uuid.uuid4()}", time.time(), request_id)
         with self._lock:
             self._put(identity)
         return identity
@@ -97,5 +105,10 @@ class Identities:
     def _put(self, identity: Identity) -> None:
         self._identities[identity.id] = identity
         self._shelf.write(
-            identity.id, {"createdAt": identity.created_at, "revocations": identity.revocations}
+            identity.id,
+            {
+                "createdAt": identity.created_at,
+                "requestId": identity.request_id,
+                "revocations": identity.revocations,
+            },
         )

@@ -11,13 +11,18 @@ from tests.support.service import ROOT
 SECONDS = 120
 
 
+class CommandFailed(Exception):
+    """A command ended with another status than 0; the message is what it said."""
+
+
 def run_users(env: Mapping[str, str], *arguments: str) -> str:
-    """Run `flask --app wsgi users …`, which must succeed; return what it prints."""
+    """Run `flask --app wsgi users …`; return what it prints. Raises CommandFailed."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
     done = subprocess.run(
         command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=SECONDS, check=False
     )
-    assert done.returncode == 0, done.stderr
+    if done.returncode:
+        raise CommandFailed(done.stderr)
     return done.stdout
 
 

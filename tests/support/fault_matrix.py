@@ -142,7 +142,7 @@ def run_cells(people: "People", rows: Sequence[Row]) -> dict[tuple[str, str], Fu
         )
         answer, seconds = timed(case.ask)
         if fault is not None:
-            fault.times = 0
+            upstreams.storage.remove(fault)
         return Fared(
             case=case,
             answer=answer,

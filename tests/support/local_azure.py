@@ -236,6 +236,11 @@ class LocalAzure:
         """Return the raw ids of the live identities, oldest first."""
         return [_text(document, "id") for document in self._call_list("GET", "/acs/identities")]
 
+    def list_origins(self) -> dict[str, str]:
+        """Return the live identities with the request ids that their creates carried."""
+        documents = self._call_list("GET", "/acs/identities")
+        return {_text(document, "id"): _text(document, "clientRequestId") for document in documents}
+
     def delete_identity(self, raw_id: str) -> None:
         """Delete an identity behind the service's back."""
         self._call("DELETE", f"/acs/identities/{quote(raw_id)}")

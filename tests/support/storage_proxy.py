@@ -113,6 +113,12 @@ class StorageProxy:
             self._state.cleared.clear()
             self._state.faults.append(fault)
 
+    def remove(self, fault: Fault) -> None:
+        """Let no further call meet the fault."""
+        with self._state.lock:
+            fault.times = 0
+            self._state.faults = [planted for planted in self._state.faults if planted is not fault]
+
     def clear(self) -> None:
         with self._state.lock:
             self._state.faults.clear()
