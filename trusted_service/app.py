@@ -21,6 +21,7 @@ from trusted_service.entra.credential import client_credential
 from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
+from trusted_service.indexer import Indexer
 from trusted_service.job_runner import JobRunner
 from trusted_service.job_work import JobWork
 from trusted_service.jobs import Jobs
@@ -92,7 +93,8 @@ def build_services(settings: Settings) -> Services:
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     index = UserIndex(open_table("userindex"))
-    directory = Directory(identities, index, later)
+    indexer = Indexer(identities, index)
+    directory = Directory(identities, index, indexer, later)
     administration = Administration(
         identities=identities,
         sessions=sessions,
@@ -125,7 +127,7 @@ def build_services(settings: Settings) -> Services:
         ),
         administration=administration,
         directory=directory,
-        repair=Repair(identities=identities, index=index, directory=directory, administration=administration),
+        repair=Repair(identities=identities, index=index, indexer=indexer, administration=administration),
         audit=audit_table,
         trail=audit,
         sessions=sessions,

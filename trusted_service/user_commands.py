@@ -5,8 +5,10 @@ import json
 import os
 import pwd
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, cast
 
 import click
@@ -15,16 +17,17 @@ from flask.cli import AppGroup
 from rich.console import Console
 from rich.table import Table
 
-from trusted_service.directory import UserQuery, parse_status
 from trusted_service.errors import NotFound, TrustedServiceError
 from trusted_service.models import Actor, Identity, UserId
 from trusted_service.representation import unknown_user_json, user_json
 from trusted_service.services import Services
+from trusted_service.user_query import UserQuery, parse_status
 
 Arguments = ParamSpec("Arguments")
 
 PAGE = 500
 SWEEP_SECONDS = 3
+LATE_SECONDS = 2
 
 users = AppGroup("users", help="See, cut off and erase users.")
 
@@ -201,15 +204,25 @@ def _os_user() -> str:
 
 
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
+    with _said_when_late("The index of users is brought up to date first…"):
+        services.directory.catch_up()
     place: str | None = ""
     while place is not None:
         page = services.directory.page(query, place, size=PAGE)
-        if not page.indexed:
-            click.echo("Building the search index first…", err=True)
-            services.directory.build()
-            continue
         yield from page.users
         place = page.next
+
+
+@contextmanager
+def _said_when_late(text: str) -> Iterator[None]:
+    """Say it where what is done inside takes longer than people wait without a word."""
+    late = threading.Timer(LATE_SECONDS, functools.partial(click.echo, text, err=True))
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _print_result(services: Services, user: UserId, done: str, *, as_json: bool) -> None:
