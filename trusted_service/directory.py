@@ -8,6 +8,7 @@ the rows are read through instead.
 import functools
 import itertools
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -36,6 +37,8 @@ PAGE = 50
 MOST_EXAMINED, MOST_PASSED_OVER = 500, 5000
 """Rows read for one page, and keys of other tenants, before it is cut short with a link to the next."""
 READERS = 8
+TOO_MANY_SECONDS = 600.0
+"""For how long the rows are not read through again, where they were too many for a request."""
 WAIT_SECONDS = 1.0
 """How long a list waits for the index to take in what was written just now."""
 
@@ -48,6 +51,7 @@ class Directory:
         self._index = index
         self._indexer = indexer
         self._later = later
+        self._scan_at = float("-inf")
 
     def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place `after`, which an earlier page gave as `next`.
@@ -59,14 +63,17 @@ class Directory:
             return UserPage(users=[user for user in by_id if admits(query, user)], next=None)
         if self._indexer.bring_up_to_date(WAIT_SECONDS):
             return self._indexed_page(query, after, size)
-        try:
-            return scan_page(self._identities.changed_since(None), query, after, size)
-        except ListNotReady:
-            if self._index.upkeep().mark is None:
-                raise
-            # What has just been written may be missing. That is known from the next look on.
-            log.warning("list_not_current")
-            return self._indexed_page(query, after, size)
+        built = self._index.upkeep().mark is not None
+        if not built or time.monotonic() > self._scan_at:
+            try:
+                return scan_page(self._identities.changed_since(None), query, after, size)
+            except ListNotReady:
+                if not built:
+                    raise
+                self._scan_at = time.monotonic() + TOO_MANY_SECONDS
+        # So many that what others wrote just now may come later: the next look finds it.
+        log.warning("list_may_be_behind")
+        return self._indexed_page(query, after, size)
 
     def find(self, user_id: UserId) -> Identity | None:
         return self._identities.find(user_id)

@@ -7,6 +7,7 @@ are done when somebody wants to see a list, and now and then without that. One p
 changes the index, under a lease; doing it again changes nothing.
 """
 
+import contextlib
 import itertools
 import secrets
 import threading
@@ -34,6 +35,7 @@ FEW_ROWS = 200
 TOGETHER = 5000
 LEASE_SECONDS = 60.0
 AGAIN_SECONDS = 0.1
+GATHER_SECONDS, PATIENCE_SECONDS = 0.2, 30.0
 
 
 class _LeaseTaken(Exception):
@@ -67,7 +69,8 @@ class Indexer:
         self._owner = secrets.token_hex(8)
         self._lock = threading.Lock()
         self._work: _Work | None = None
-        self._behind = False
+        self._helper: threading.Thread | None = None
+        self._wanted = 0.0
         self._look_at = float("-inf")
 
     def note_changed(self, user_id: UserId, stale: Iterable[Key] = ()) -> None:
@@ -75,11 +78,15 @@ class Indexer:
         self._index.note_changed(user_id, list(stale))
 
     def start(self) -> None:
-        """Bring the index up to date in the background."""
-        self._start_or_join(time.monotonic())
+        """Bring the index up to date in the background, for all who ask within a moment at once."""
+        with self._lock:
+            self._wanted = time.monotonic()
+            if self._helper is None:
+                self._helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
+                self._helper.start()
 
     def bring_up_to_date(self, seconds: float) -> bool:
-        """Return whether the index knows of everything that was written before this call, as far as we know.
+        """Return whether the index is known to say all that was written before this call.
 
         Takes `seconds` at most, then goes on in the background. Raises UpstreamError where `identities`
         cannot be read.
@@ -89,7 +96,7 @@ class Indexer:
             work = self._start_or_join(asked)
             work.over.wait(max(0.0, asked + seconds - time.monotonic()))
             if not work.over.is_set():
-                return not self._behind
+                return False
             if work.began >= asked:
                 if work.failure is not None:
                     raise work.failure
@@ -104,10 +111,9 @@ class Indexer:
         """
         upkeep = self._index.upkeep()
         look = upkeep.mark is None or time.monotonic() >= self._look_at
-        self._behind = upkeep.mark is None or bool(upkeep.changed)
-        if not self._behind and not (look and self._is_behind(upkeep)):
+        known_behind = upkeep.mark is None or bool(upkeep.changed)
+        if not known_behind and not (look and self._is_behind(upkeep)):
             return True
-        self._behind = True
         try:
             self._catch_up(look=look)
         except _LeaseTaken:
@@ -115,8 +121,18 @@ class Indexer:
         except _NotWritten as error:
             log.error("index_not_written", reason=str(error.cause))
             return False
-        self._behind = False
         return True
+
+    def _help(self) -> None:
+        while True:
+            time.sleep(GATHER_SECONDS)
+            began = time.monotonic()
+            with contextlib.suppress(UpstreamError):
+                self.bring_up_to_date(PATIENCE_SECONDS)
+            with self._lock:
+                if self._wanted < began:
+                    self._helper = None
+                    return
 
     def _start_or_join(self, asked: float) -> _Work:
         """The work that is under way, or new one."""
