@@ -1,36 +1,22 @@
 """Lists of keys in blocks: what is put in is read back in order, however it is cut, whoever writes too."""
 
 import random
-import uuid
-from collections.abc import Callable
 
 import pytest
-import requests
-from azure.data.tables import TableServiceClient
 
+from tests.support.new_table import new_table
 from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.together import run_together
-from trusted_service import upstream
-from trusted_service.config import Settings
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.storage.ordered_lists import MOST_LINES, OrderedLists
-from trusted_service.storage.tables import open_tables
 
 KEYS = 4 * MOST_LINES
 
 
-@pytest.fixture(scope="module")
-def new_lists(settings: dict[str, str]) -> Callable[[], OrderedLists]:
-    """Open lists in a table of their own, at the first call to a new one."""
-    own = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": "only-for-tests-0123456789abcdefgh"}
-    session: requests.Session = upstream.new_session(8)
-    open_table = open_tables(Settings.from_env(settings | own).table_storage, None, session)
-    return lambda: OrderedLists(open_table(f"lists{uuid.uuid4().hex}"))
-
-
 @pytest.fixture
-def lists(new_lists: Callable[[], OrderedLists]) -> OrderedLists:
-    return new_lists()
+def lists(settings: dict[str, str]) -> OrderedLists:
+    """Lists in a table of their own."""
+    return OrderedLists(new_table(settings))
 
 
 def keys_of(lists: OrderedLists, after: str = "") -> list[str]:
@@ -63,7 +49,7 @@ def test_list_holds_what_was_put_and_not_removed(lists: OrderedLists) -> None:
 
 
 def test_list_is_cut_into_blocks_that_the_storage_takes(
-    lists: OrderedLists, tables: TableServiceClient, storage_proxy: StorageProxy
+    lists: OrderedLists, storage_proxy: StorageProxy
 ) -> None:
     put = {f"{number:05d}{'é' * 300}": "一" * 200 for number in range(3000)}
     lists.change("here", put)
@@ -75,7 +61,7 @@ def test_list_is_cut_into_blocks_that_the_storage_takes(
     assert keys_of(lists) == []
 
 
-def test_writers_at_once_lose_nothing(new_lists: Callable[[], OrderedLists], lists: OrderedLists) -> None:
+def test_writers_at_once_lose_nothing(lists: OrderedLists) -> None:
     groups = [{f"{number:05d}": "" for number in range(start, KEYS, 3)} for start in range(3)]
     run_together([lambda group=group: lists.change("here", group) for group in groups])  # type: ignore[misc]
     assert keys_of(lists) == [f"{number:05d}" for number in range(KEYS)]

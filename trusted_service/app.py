@@ -37,6 +37,7 @@ from trusted_service.storage.sessions import SessionLimits, SessionTable
 from trusted_service.storage.tables import open_tables
 from trusted_service.storage.usage import UsageTable
 from trusted_service.storage.user_index import UserIndex
+from trusted_service.upkeep import Upkeep
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
 
@@ -134,6 +135,7 @@ def build_services(settings: Settings) -> Services:
         usage=usage,
         usage_history=UsageHistory(usage_table),
         later=later,
+        upkeep=Upkeep(sessions, indexer),
         jobs=Jobs(job_table, audit),
         job_runner=JobRunner(job_table, JobWork(directory, administration)),
         readiness=Readiness(

@@ -16,6 +16,7 @@ from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.sessions import SessionTable
+from trusted_service.upkeep import Upkeep
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
 
@@ -40,3 +41,4 @@ class Services:
     job_runner: JobRunner
     readiness: Readiness
     later: Later
+    upkeep: Upkeep

@@ -255,6 +255,13 @@ class Table:
         select = ["PartitionKey", "RowKey", "Timestamp", *columns]
         return self._query(f"{column} eq @value", {"value": value}, None, select)
 
+    def matching(self, condition: str, values: Mapping[str, Any]) -> Iterator[Row]:
+        """The keys of all rows for which this holds; the storage looks at every row for that.
+
+        No filter holds for a column that a row does not have, at Azure; at Azurite some do.
+        """
+        return self._query(condition, dict(values), None, ["PartitionKey", "RowKey"])
+
     def clock(self, partition: str, row: str) -> tuple[Row | None, datetime]:
         """The row, or None, and what time it is by the storage's own clock, rounded down to the second."""
         dates: list[str] = []
