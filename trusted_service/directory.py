@@ -28,7 +28,7 @@ from trusted_service.storage.user_index import (
     UserIndex,
     user_of,
 )
-from trusted_service.user_query import UserPage, UserQuery, admits, find_place
+from trusted_service.user_query import Place, UserPage, UserQuery, admits, find_key
 from trusted_service.user_scan import scan_page
 
 log = structlog.get_logger(__name__)
@@ -53,27 +53,28 @@ class Directory:
         self._later = later
         self._scan_at = float("-inf")
 
-    def page(self, query: UserQuery, after: str = "", *, size: int = PAGE) -> UserPage:
-        """Return the users that come after the place `after`, which an earlier page gave as `next`.
+    def page(self, query: UserQuery, place: Place | None = None, *, size: int = PAGE) -> UserPage:
+        """Return the users that come after the place, which an earlier page gave as `next`.
 
         Raises ListNotReady where there is no index yet, and too many rows to do without.
         """
         by_id = self._find_by_id(query.text)
         if by_id is not None:
             return UserPage(users=[user for user in by_id if admits(query, user)], next=None)
-        if self._indexer.bring_up_to_date(WAIT_SECONDS):
-            return self._indexed_page(query, after, size)
+        place = place or Place(key="", began=time.time())
+        if self._indexer.bring_up_to_date(WAIT_SECONDS, place.began):
+            return self._indexed_page(query, place, size)
         built = self._index.upkeep().mark is not None
         if not built or time.monotonic() > self._scan_at:
             try:
-                return scan_page(self._identities.changed_since(None), query, after, size)
+                return scan_page(self._identities.changed_since(None), query, place, size)
             except ListNotReady:
                 if not built:
                     raise
                 self._scan_at = time.monotonic() + TOO_MANY_SECONDS
         # So many that what others wrote just now may come later: the next look finds it.
         log.warning("list_may_be_behind")
-        return self._indexed_page(query, after, size)
+        return self._indexed_page(query, place, size)
 
     def find(self, user_id: UserId) -> Identity | None:
         return self._identities.find(user_id)
@@ -121,9 +122,10 @@ class Directory:
         """Bring the index up to date, however long it takes; False where another process is at it."""
         return self._indexer.run()
 
-    def _indexed_page(self, query: UserQuery, after: str, size: int) -> UserPage:
+    def _indexed_page(self, query: UserQuery, place: Place, size: int) -> UserPage:
         users: list[Identity] = []
         examined = passed_over = 0
+        after = place.key
         keys = self._keys(query, after)
         while examined < MOST_EXAMINED and passed_over < MOST_PASSED_OVER:
             wanted = size - len(users) + 1
@@ -131,7 +133,7 @@ class Directory:
             taken = found[: wanted - 1]
             mine = [key for key in taken if query.tenant_id in (None, user_of(key[1]).tenant_id)]
             for key, identity in zip(mine, self.read([user_of(key) for _, key in mine]), strict=True):
-                if identity is not None and find_place(query, identity) == key[1]:
+                if identity is not None and find_key(query, identity) == key[1]:
                     users.append(identity)
                 if identity is None or key not in Entry.of(identity).places():
                     self._later.do(functools.partial(self._indexer.note_changed, user_of(key[1]), [key]))
@@ -143,7 +145,7 @@ class Directory:
             if len(users) == size:
                 break
             keys = itertools.chain(found[wanted - 1 :], keys)
-        return UserPage(users=users, next=after)
+        return UserPage(users=users, next=Place(key=after, began=place.began))
 
     def _keys(self, query: UserQuery, after: str) -> Iterator[Key]:
         statuses = STATUSES if query.status is None else (query.status,)

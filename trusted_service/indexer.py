@@ -29,7 +29,7 @@ OVERLAP = timedelta(seconds=5)
 """How far apart the clocks of the storage's servers may be, with the time that a write takes."""
 REST = 20
 """How many times as long as a look took we wait before the next one, beyond looks that cost little."""
-LITTLE_SECONDS = 0.05
+LITTLE_SECONDS = 0.5
 FEW_ROWS = 200
 """A look that found more says little about what one costs that finds nothing."""
 TOGETHER = 5000
@@ -53,11 +53,15 @@ class _NotWritten(Exception):
 class _Work:
     """One run, in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self.since = since
         self.began = time.monotonic()
         self.over = threading.Event()
         self.complete = False
         self.failure: UpstreamError | None = None
+
+    def answers(self, asked: float, since: float) -> bool:
+        return self.complete and self.began >= asked and self.since >= since
 
 
 class Indexer:
@@ -71,7 +75,7 @@ class Indexer:
         self._work: _Work | None = None
         self._helper: threading.Thread | None = None
         self._wanted = 0.0
-        self._look_at = float("-inf")
+        self._looked = self._look_at = float("-inf")
 
     def note_changed(self, user_id: UserId, stale: Iterable[Key] = ()) -> None:
         """Note that the user has changed: comes after the change, and may come again."""
@@ -85,35 +89,42 @@ class Indexer:
                 self._helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
                 self._helper.start()
 
-    def bring_up_to_date(self, seconds: float) -> bool:
-        """Return whether the index is known to say all that was written before this call.
+    def bring_up_to_date(self, seconds: float, since: float | None = None) -> bool:
+        """Return whether the index is known to say all that was written until `since`, or until now.
 
-        Takes `seconds` at most, then goes on in the background. Raises UpstreamError where `identities`
-        cannot be read.
+        `since` is a time of the clock, in seconds since 1970, which may be another instance's. Takes
+        `seconds` at most, then goes on in the background. Raises UpstreamError where `identities` cannot
+        be read.
         """
-        asked = time.monotonic()
+        asked, since = time.monotonic(), time.time() if since is None else since
         while True:
-            work = self._start_or_join(asked)
+            work = self._start_or_join(asked, since)
             work.over.wait(max(0.0, asked + seconds - time.monotonic()))
             if not work.over.is_set():
                 return False
-            if work.began >= asked:
+            if work.began >= asked and work.since >= since:
                 if work.failure is not None:
                     raise work.failure
                 if work.complete or time.monotonic() + AGAIN_SECONDS > asked + seconds:
                     return work.complete
                 time.sleep(AGAIN_SECONDS)
 
-    def run(self) -> bool:
+    def run(self, since: float | None = None) -> bool:
         """Bring the index up to date; False where another process is at it, or it could not be written.
 
         Raises UpstreamError where `identities` cannot be read.
         """
-        upkeep = self._index.upkeep()
-        look = upkeep.mark is None or time.monotonic() >= self._look_at
+        began, upkeep = time.time(), self._index.upkeep()
+        is_due = self._looked < (began if since is None else since) and time.monotonic() >= self._look_at
+        look = upkeep.mark is None or is_due
         known_behind = upkeep.mark is None or bool(upkeep.changed)
-        if not known_behind and not (look and self._is_behind(upkeep)):
-            return True
+        behind = known_behind or (look and self._is_behind(upkeep))
+        done = not behind or self._try_to_catch_up(look=look)
+        if look and done:
+            self._looked = began
+        return done
+
+    def _try_to_catch_up(self, *, look: bool) -> bool:
         try:
             self._catch_up(look=look)
         except _LeaseTaken:
@@ -134,18 +145,18 @@ class Indexer:
                     self._helper = None
                     return
 
-    def _start_or_join(self, asked: float) -> _Work:
+    def _start_or_join(self, asked: float, since: float) -> _Work:
         """The work that is under way, or new one."""
         with self._lock:
             work = self._work
-            if work is None or (work.over.is_set() and not (work.complete and work.began >= asked)):
-                work = self._work = _Work()
+            if work is None or (work.over.is_set() and not work.answers(asked, since)):
+                work = self._work = _Work(since)
                 threading.Thread(target=self._do, args=(work,), name="index", daemon=True).start()
             return work
 
     def _do(self, work: _Work) -> None:
         try:
-            work.complete = self.run()
+            work.complete = self.run(work.since)
         except UpstreamError as error:
             log.warning("index_not_updated", reason=str(error))
             work.failure = error

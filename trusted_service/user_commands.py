@@ -206,11 +206,11 @@ def _os_user() -> str:
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
     with _said_when_late("The index of users is brought up to date first…"):
         services.directory.catch_up()
-    place: str | None = ""
-    while place is not None:
-        page = services.directory.page(query, place, size=PAGE)
+    page = services.directory.page(query, size=PAGE)
+    yield from page.users
+    while page.next is not None:
+        page = services.directory.page(query, page.next, size=PAGE)
         yield from page.users
-        place = page.next
 
 
 @contextmanager

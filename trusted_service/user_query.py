@@ -24,11 +24,22 @@ class UserQuery:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a page starts: behind this key, in a list whose first page was asked for at `began`.
+
+    That is a time of the clock, in seconds since 1970: who was written before it is in the list.
+    """
+
+    key: str
+    began: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UserPage:
     """Up to so many users, and where the next page starts, or None."""
 
     users: list[Identity]
-    next: str | None
+    next: Place | None
 
 
 def admits(query: UserQuery, identity: Identity) -> bool:
@@ -38,10 +49,10 @@ def admits(query: UserQuery, identity: Identity) -> bool:
     return query.tenant_id is None or identity.user_id.tenant_id == query.tenant_id
 
 
-def find_place(query: UserQuery, identity: Identity) -> str | None:
-    """Where the user stands in the list that the query asks for, or None where they are not in it.
+def find_key(query: UserQuery, identity: Identity) -> str | None:
+    """The key at which the user stands in the list that the query asks for, or None where they do not.
 
-    Places are keys of the index, so a list that was begun without it goes on with it.
+    It is that of the index, so a list that was begun without it goes on with it.
     """
     if not admits(query, identity):
         return None

@@ -5,12 +5,12 @@ import json
 from flask import request
 
 from trusted_service.errors import InvalidRequest
-from trusted_service.user_query import UserPage, UserQuery, parse_sort, parse_status
+from trusted_service.user_query import Place, UserPage, UserQuery, parse_sort, parse_status
 from trusted_service.web import cursor
 from trusted_service.web.context import services
 
 
-def read(*names: str) -> tuple[UserQuery, str]:
+def read(*names: str) -> tuple[UserQuery, Place | None]:
     """Return the query, and the place from which on.
 
     A cursor goes on with the query that it comes from, so it needs nothing else. Raises InvalidRequest
@@ -18,9 +18,10 @@ def read(*names: str) -> tuple[UserQuery, str]:
     """
     asked = {name: value.strip() for name in names if (value := request.args.get(name, "").strip())}
     asked |= {"sort": "name"} if parse_sort(asked.pop("sort", "")) == "name" else {}
-    place = cursor.unwrap(request.args.get("cursor", ""))
-    if place:
-        earlier, place = json.loads(place)
+    place = None
+    if begun := cursor.unwrap(request.args.get("cursor", "")):
+        earlier, key, began = json.loads(begun)
+        place = Place(key=key, began=began)
         if any(earlier.get(name) != value for name, value in asked.items()):
             raise InvalidRequest("cursor belongs to a list of something else.")
         asked = earlier
@@ -40,4 +41,5 @@ def next_cursor(query: UserQuery, page: UserPage) -> str | None:
         return None
     asked = {"q": query.text, "status": query.status, "tenant": query.tenant_id}
     asked["sort"] = None if query.sort == "newest" else query.sort
-    return cursor.wrap(json.dumps([{name: value for name, value in asked.items() if value}, page.next]))
+    query_members = {name: value for name, value in asked.items() if value}
+    return cursor.wrap(json.dumps([query_members, page.next.key, page.next.began]))
