@@ -27,6 +27,7 @@ from trusted_service.job_work import JobWork
 from trusted_service.jobs import Jobs
 from trusted_service.later import Later
 from trusted_service.mapping import Mapping
+from trusted_service.mapping_import import MappingImport
 from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
 from trusted_service.services import Services
@@ -135,6 +136,7 @@ def build_services(settings: Settings) -> Services:
         usage=usage,
         usage_history=UsageHistory(usage_table),
         later=later,
+        mapping_import=MappingImport(identities=identities, index=index, indexer=indexer, audit=audit),
         upkeep=Upkeep(sessions, indexer),
         jobs=Jobs(job_table, audit),
         job_runner=JobRunner(job_table, JobWork(directory, administration)),

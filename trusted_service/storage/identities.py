@@ -51,6 +51,21 @@ class IdentityTable:
             version=version,
         )
 
+    def insert_known(self, identity: Identity) -> None:
+        """Write the row of a user whom another system knew. Raises RowExists where they have one."""
+        last = {"LastTokenAt": identity.last_token_at} if identity.last_token_at else {}
+        self._table.insert(
+            {
+                **_key(identity.user_id),
+                "AcsUserId": identity.acs_user_id or "",
+                "Name": identity.name,
+                "Username": identity.username,
+                "CreatedAt": identity.created_at,
+                "Blocked": identity.blocked,
+                **last,
+            }
+        )
+
     def replace_acs_user_id(self, identity: Identity, acs_user_id: str) -> Identity:
         """Point the row at another ACS identity. Raises RowChanged where it is not as `identity` was read."""
         version = self._table.merge(
