@@ -79,15 +79,18 @@ def when_ready(server: Arbiter) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Go on with jobs that another worker left behind: nobody may ask this one for anything for long."""
+    """Go on with jobs that another worker left behind, and tidy up: nobody may ask this one for long."""
     if isinstance(worker.wsgi, Flask):
-        worker.wsgi.extensions["trusted_service"].job_runner.start()
+        services = worker.wsgi.extensions["trusted_service"]
+        services.job_runner.start()
+        services.upkeep.start()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Give back jobs, and write down what was counted. Later, by atexit, no thread could be started."""
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
+        application.extensions["trusted_service"].upkeep.close()
         try:
             application.extensions["trusted_service"].job_runner.close()
         finally:

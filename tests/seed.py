@@ -1,11 +1,10 @@
 """Fills the tables with users, to see and measure pages that have many: `python -m tests.seed --help`.
 
-Rows are written as the service would have: `identities`, and in `userindex` what leads searches to
-them. Identities at Communication Services are made only where asked for.
+Rows of `identities` are written as any other program would: only the columns that the contract names.
+The service finds them by itself. Identities at Communication Services are made only where asked for.
 """
 
 import argparse
-import json
 import os
 import random
 import time
@@ -24,7 +23,6 @@ from requests.adapters import HTTPAdapter
 from tests.support.fast_tables import FastTables, Row
 from tests.support.local_azure import read_env_file
 from trusted_service.models import Identity, UserId
-from trusted_service.storage.user_index import index_keys
 
 THREADS = 4
 YEARS = timedelta(days=730)
@@ -81,11 +79,8 @@ def seed_users(
         TableServiceClient.from_connection_string(connection_string) as tables,
         FastTables(connection_string) as fast,
     ):
-        for table in ("identities", "userindex"):
-            tables.create_table_if_not_exists(table)
-        fast.insert("identities", [_identity_row(user) for user in users])
-        fast.insert("userindex", [row for user in users for row in _index_rows(user)])
-        tables.get_table_client("userindex").upsert_entity({"PartitionKey": "meta", "RowKey": "built"})
+        tables.create_table_if_not_exists("identities")
+        fast.put("identities", [identity_row(user) for user in users])
     return users
 
 
@@ -101,12 +96,12 @@ def _user(
         created_at=created_at,
         last_token_at=created_at + timedelta(hours=1),
         blocked=blocked,
-        block_reason="left" if blocked else "",
         version="",
     )
 
 
-def _identity_row(user: Identity) -> Row:
+def identity_row(user: Identity) -> Row:
+    """The columns that the contract lets others read."""
     return {
         "PartitionKey": user.user_id.object_id,
         "RowKey": user.user_id.tenant_id,
@@ -116,17 +111,7 @@ def _identity_row(user: Identity) -> Row:
         "CreatedAt": user.created_at,
         "LastTokenAt": user.last_token_at or user.created_at,
         "Blocked": user.blocked,
-        "BlockReason": user.block_reason,
-        "IndexKeys": json.dumps(index_keys(user)),
     }
-
-
-def _index_rows(user: Identity) -> list[Row]:
-    tenant_id, object_id = user.user_id
-    return [
-        {"PartitionKey": partition, "RowKey": row, "TenantId": tenant_id, "ObjectId": object_id}
-        for partition, row in index_keys(user)
-    ]
 
 
 def _create_identities(settings: Mapping[str, str], count: int) -> list[str]:

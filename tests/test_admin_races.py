@@ -8,15 +8,17 @@ import requests
 from azure.data.tables import TableServiceClient
 
 from tests.support.desk import Desk, assert_signed_out, bearer, call, finish_sign_in_at
-from tests.support.identity_rows import get_identity, is_indexed, list_identity_rows
+from tests.support.identity_rows import get_identity, list_identity_rows
+from tests.support.index_rows import is_noted, list_mentions, wait_until_forgotten
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.problems import assert_problem
-from tests.support.rows import list_rows, list_sessions
+from tests.support.rows import list_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.together import alongside, run_together, wait_until
+from tests.support.user_lists import find
 
 Action = Callable[[], object]
 
@@ -64,7 +66,7 @@ def test_deletion_during_a_first_token_leaves_nothing(
     assert_problem(answer, 401, "not_signed_in")
     assert list_identity_rows(tables, signed_in) == list_sessions(tables, signed_in) == []
     wait_until(lambda: set(azure.list_identities()) == before)
-    assert list_rows(tables, "userindex", "ObjectId", signed_in.account.object_id) == []
+    wait_until_forgotten(tables, signed_in.account.object_id)
 
 
 def test_deletion_while_communication_services_creates_leaves_nothing(
@@ -174,7 +176,7 @@ def test_two_deletions_at_once_both_succeed(
     *,
     by_themselves: bool,
 ) -> None:
-    wait_until(lambda: is_indexed(tables, settled))
+    wait_until(lambda: is_noted(tables, settled.account.object_id))
     identity, presented = get_identity(tables, settled), bearer(azure, settled)
     skip = 1 if by_themselves and method == "GET" else 0  # a bearer's own row is read first
     rival = partial(desk.do, "api", settled, "delete")
@@ -231,7 +233,6 @@ def test_block_during_an_unblock_of_the_same_user_is_not_lost(
     # Whichever came last: row and index agree.
     blocked = desk.get_user(settled)["blocked"]
     status = "blocked" if blocked else "active"
-    rows = list_rows(tables, "userindex", "ObjectId", settled.account.object_id)
-    partitions = {row["PartitionKey"] for row in rows}
-    assert f"name-{status}" in partitions
-    assert len(rows) == 5
+    assert find(desk, q=settled.account.username, status=status) == [settled.account.object_id]
+    lists = {"users", "acs", f"newest-{status}", f"text-{status}"}
+    wait_until(lambda: set(list_mentions(tables, settled.account.object_id)) == lists)

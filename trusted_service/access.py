@@ -84,7 +84,7 @@ class AccessService:
             identity = self._identities.find(user.id)
             if identity is not None and (identity.name, identity.username) != (user.name, user.username):
                 self._identities.note_names(identity, user)
-            self._directory.reindex(user.id)
+                self._directory.note_changed(user.id)
         except UpstreamError as error:
             log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
 
@@ -184,5 +184,5 @@ class AccessService:
             self._identities.note_token(user_id, now)
         else:
             # The mapping is new, or another: searches should find it, and the audit trail should say so.
-            self._directory.reindex(user_id)
+            self._directory.note_changed(user_id)
             self._audit.note(SYSTEM, issued.identity_event, user_id, issued.acs_user_id)

@@ -65,7 +65,7 @@ class Administration:
             if identity.acs_user_id is not None:
                 self._sweep_later(user_id)
                 self._communication.revoke_tokens(identity.acs_user_id)
-            self._directory.reindex(user_id)
+            self._directory.note_changed(user_id)
             self._identities.note_block_done(user_id)
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
@@ -74,7 +74,7 @@ class Administration:
         with self._audit.action(actor, "unblock", user_id):
             identity = self._changing(user_id, self._lift_block)
             if identity.acs_user_id is not None:
-                self._directory.reindex(user_id)
+                self._directory.note_changed(user_id)
 
     def revoke(self, actor: Actor, user_id: UserId) -> None:
         """End every ACS token of the user. Raises NotFound without a row."""
@@ -133,7 +133,7 @@ class Administration:
             self._communication.delete_identity(identity.acs_user_id)
         identity = self._changing(user_id, self._clear_or_remove)
         if identity.blocked:
-            self._directory.reindex(user_id)
+            self._directory.forget(user_id)
 
     def _get(self, user_id: UserId) -> Identity:
         identity = self._identities.find(user_id)
@@ -154,9 +154,10 @@ class Administration:
             self._remove(identity)
 
     def _remove(self, identity: Identity) -> None:
-        # What leads to the row goes first: from then on, nobody would know what that was.
-        self._directory.forget(identity)
+        # Before, in case this is the last that we do, and after, in case it was looked at in between.
+        self._directory.note_changed(identity.user_id)
         self._identities.remove(identity)
+        self._directory.forget(identity.user_id)
 
     def _changing(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Change the row as it is, again if somebody else writes it meanwhile; return what was changed.

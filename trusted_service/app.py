@@ -22,11 +22,13 @@ from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.entra.teams_tokens import TeamsTokens
+from trusted_service.indexer import Indexer
 from trusted_service.job_runner import JobRunner
 from trusted_service.job_work import JobWork
 from trusted_service.jobs import Jobs
 from trusted_service.later import Later
 from trusted_service.mapping import Mapping
+from trusted_service.mapping_import import MappingImport
 from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
 from trusted_service.services import Services
@@ -37,6 +39,7 @@ from trusted_service.storage.sessions import SessionLimits, SessionTable
 from trusted_service.storage.tables import open_tables
 from trusted_service.storage.usage import UsageTable
 from trusted_service.storage.user_index import UserIndex
+from trusted_service.upkeep import Upkeep
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
 from trusted_service.web.host import OneHost
@@ -95,7 +98,8 @@ def build_services(settings: Settings) -> Services:
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     index = UserIndex(open_table("userindex"))
-    directory = Directory(identities, index, later)
+    indexer = Indexer(identities, index)
+    directory = Directory(identities, index, indexer, later)
     administration = Administration(
         identities=identities,
         sessions=sessions,
@@ -132,13 +136,15 @@ def build_services(settings: Settings) -> Services:
         ),
         administration=administration,
         directory=directory,
-        repair=Repair(identities=identities, index=index, directory=directory, administration=administration),
+        repair=Repair(identities=identities, index=index, indexer=indexer, administration=administration),
         audit=audit_table,
         trail=audit,
         sessions=sessions,
         usage=usage,
         usage_history=UsageHistory(usage_table),
         later=later,
+        mapping_import=MappingImport(identities=identities, index=index, indexer=indexer, audit=audit),
+        upkeep=Upkeep(sessions, indexer),
         jobs=Jobs(job_table, audit),
         job_runner=JobRunner(job_table, JobWork(directory, administration)),
         readiness=Readiness(

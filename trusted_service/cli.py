@@ -4,6 +4,7 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
+from trusted_service.import_command import import_mappings
 from trusted_service.services import Services
 from trusted_service.user_commands import users
 
@@ -11,6 +12,7 @@ from trusted_service.user_commands import users
 def init_app(app: Flask) -> None:
     app.cli.add_command(check_config)
     app.cli.add_command(users)
+    users.add_command(import_mappings)
 
 
 @click.command("check-config")

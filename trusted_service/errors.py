@@ -21,6 +21,7 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     ├── UpstreamError           Entra ID, Table Storage or Communication Services failed us
     │   ├── UpstreamThrottled   … and asks us to slow down
     │   └── UpstreamUnavailable … by an error, by silence, or by refusing us
+    │       └── ListNotReady    … so far: the index of users is being built, and they are many
     └── IdentityGone            Communication Services no longer knows an identity
 
 `detail` is a sentence for a person and never holds a secret; the reason that only
@@ -150,6 +151,13 @@ class UpstreamUnavailable(UpstreamError):
     ) -> None:
         super().__init__(upstream, reason, retry_after)
         self.outcome_unknown = outcome_unknown
+
+
+class ListNotReady(UpstreamUnavailable):
+    """There is no index of the users yet, and they are too many to do without."""
+
+    def __init__(self) -> None:
+        super().__init__("Table Storage", "the index of users is being built", "10")
 
 
 class IdentityGone(TrustedServiceError):

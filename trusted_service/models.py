@@ -62,8 +62,8 @@ class Identity:
 
     `acs_user_id` is None only for a blocked user who has no identity (never came, or was deleted).
     `blocking` and `deleting` are true while that is under way, or was cut short and is to be finished.
-    `index_keys` are the rows that lead searches here; `version` is the row's ETag, for writes that
-    must not overtake another.
+    `dated` is false where the row does not say since when the user is known. `version` is the row's
+    ETag, for writes that must not overtake another; where only a list was read it may be empty.
     """
 
     user_id: UserId
@@ -76,7 +76,7 @@ class Identity:
     block_reason: str = ""
     blocking: bool = False
     deleting: bool = False
-    index_keys: tuple[tuple[str, str], ...] = ()
+    dated: bool = True
     version: str
 
 

@@ -1,7 +1,7 @@
 """Finds and mends what a crash can leave behind. Doing it again finds nothing more.
 
 - A user whom searches do not find, or find under what they were called before.
-- An index row that leads to nobody.
+- A key of the index that leads to nobody.
 - A block or deletion that was cut short: it is finished.
 """
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trusted_service.administration import Administration
-from trusted_service.directory import Directory
+from trusted_service.indexer import Indexer
 from trusted_service.models import Actor, UserId
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.user_index import UserIndex, index_keys
+from trusted_service.storage.user_index import USERS, Entry, Key, UserIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,24 +33,24 @@ class Repair:
         *,
         identities: IdentityTable,
         index: UserIndex,
-        directory: Directory,
+        indexer: Indexer,
         administration: Administration,
     ) -> None:
         self._identities = identities
         self._index = index
-        self._directory = directory
+        self._indexer = indexer
         self._administration = administration
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Finding]:
-        """Yield each finding; it has been mended by then, unless this is a dry run.
+        """Yield each finding; it has been mended by the end, unless this is a dry run.
 
-        Holds a number for each index row in memory: about half a gigabyte for a million users.
+        Holds a number for each key of the index in memory: about half a gigabyte for a million users.
         """
-        present = {hash((partition, row)) for partition, row, _ in self._index.all_keys()}
+        present = {hash(key) for key, _ in self._index.all_keys()}
         wanted: set[int] = set()
         for identity in self._identities.all():
             user_id = identity.user_id
-            keys = index_keys(identity)
+            keys = _keys(Entry.of(identity))
             wanted.update(map(hash, keys))
             if identity.deleting:
                 if not dry_run:
@@ -60,19 +60,23 @@ class Repair:
                 if not dry_run:
                     self._administration.block(actor, user_id, identity.block_reason)
                 yield Finding(kind="half-blocked", user_id=user_id)
-            elif not all(hash(key) in present for key in keys) or keys != identity.index_keys:
+            elif not all(hash(key) in present for key in keys):
                 if not dry_run:
-                    self._directory.reindex(user_id, force=True)
+                    self._indexer.note_changed(user_id)
                 yield Finding(kind="not-indexed", user_id=user_id)
-        for partition, row, user_id in self._index.all_keys():
-            if hash((partition, row)) not in wanted and not self._is_wanted(partition, row, user_id):
+        for key, user_id in self._index.all_keys():
+            if hash(key) not in wanted and not self._is_wanted(key, user_id):
                 if not dry_run:
-                    self._index.remove([(partition, row)])
-                yield Finding(kind="stale-index-row", user_id=user_id, detail=f"{partition} {row}")
+                    self._indexer.note_changed(user_id, [key])
+                yield Finding(kind="stale-index-row", user_id=user_id, detail=" ".join(key))
         if not dry_run:
-            self._index.note_built()
+            self._indexer.run()
 
-    def _is_wanted(self, partition: str, row: str, user_id: UserId) -> bool:
+    def _is_wanted(self, key: Key, user_id: UserId) -> bool:
         # The user may have come, or been renamed, since their row was read above.
         identity = self._identities.find(user_id)
-        return identity is not None and (partition, row) in index_keys(identity)
+        return identity is not None and key in _keys(Entry.of(identity))
+
+
+def _keys(entry: Entry) -> set[Key]:
+    return entry.places() | {(USERS, entry.person)}

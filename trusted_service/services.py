@@ -12,10 +12,12 @@ from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.job_runner import JobRunner
 from trusted_service.jobs import Jobs
 from trusted_service.later import Later
+from trusted_service.mapping_import import MappingImport
 from trusted_service.readiness import Readiness
 from trusted_service.repair import Repair
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.sessions import SessionTable
+from trusted_service.upkeep import Upkeep
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
 
@@ -40,3 +42,5 @@ class Services:
     job_runner: JobRunner
     readiness: Readiness
     later: Later
+    mapping_import: MappingImport
+    upkeep: Upkeep

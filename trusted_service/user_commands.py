@@ -5,8 +5,10 @@ import json
 import os
 import pwd
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, cast
 
 import click
@@ -15,16 +17,17 @@ from flask.cli import AppGroup
 from rich.console import Console
 from rich.table import Table
 
-from trusted_service.directory import UserQuery, parse_status
 from trusted_service.errors import NotFound, TrustedServiceError
 from trusted_service.models import Actor, Identity, UserId
 from trusted_service.representation import unknown_user_json, user_json
 from trusted_service.services import Services
+from trusted_service.user_query import UserQuery, parse_status
 
 Arguments = ParamSpec("Arguments")
 
 PAGE = 500
 SWEEP_SECONDS = 3
+LATE_SECONDS = 2
 
 users = AppGroup("users", help="See, cut off and erase users.")
 
@@ -79,7 +82,7 @@ def list_users(services: Services, text: str, status: str | None, *, as_json: bo
     query = UserQuery(text=text.strip(), status=parse_status(status or ""))
     found = _all_pages(services, query)
     if as_json:
-        _print_array(user_json(user) for user in found)
+        print_array(user_json(user) for user in found)
         return
     table = Table("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status", box=None)
     for user in found:
@@ -110,7 +113,7 @@ def show(services: Services, user: UserId, *, as_json: bool) -> None:
 @click.option("--reason", default="", help="For administrators to read.")
 def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> None:
     """Keep a user out: sessions end, tokens are revoked, no sign-in. They need not have come yet."""
-    services.administration.block(_operator(), user, reason)
+    services.administration.block(operator(), user, reason)
     _print_result(services, user, "Blocked.", as_json=as_json)
     time.sleep(SWEEP_SECONDS)  # this process ends before a sweep that comes later
     services.administration.sweep(user)
@@ -120,7 +123,8 @@ def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> No
 @click.argument("user", type=USER)
 def unblock(services: Services, user: UserId, *, as_json: bool) -> None:
     """Let a blocked user in again."""
-    services.administration.unblock(_operator(), user)
+    services.administration.unblock(operator(), user)
+    services.directory.catch_up()
     _print_result(services, user, "Unblocked.", as_json=as_json)
 
 
@@ -128,7 +132,7 @@ def unblock(services: Services, user: UserId, *, as_json: bool) -> None:
 @click.argument("user", type=USER)
 def revoke(services: Services, user: UserId, *, as_json: bool) -> None:
     """Revoke all ACS tokens of a user; it takes up to 15 minutes to reach everywhere."""
-    services.administration.revoke(_operator(), user)
+    services.administration.revoke(operator(), user)
     _print_result(services, user, "Tokens are revoked.", as_json=as_json)
 
 
@@ -136,7 +140,7 @@ def revoke(services: Services, user: UserId, *, as_json: bool) -> None:
 @click.argument("user", type=USER)
 def sign_out(services: Services, user: UserId, *, as_json: bool) -> None:
     """End all sessions of a user."""
-    services.administration.sign_out(_operator(), user)
+    services.administration.sign_out(operator(), user)
     _print_result(services, user, "All sessions are ended.", as_json=as_json)
 
 
@@ -147,7 +151,8 @@ def delete(services: Services, user: UserId, *, yes: bool, as_json: bool) -> Non
     """Erase a user: sessions, ACS identity and mapping. It cannot be undone; a block stays."""
     if not yes:
         click.confirm(f"Erase {user} for good?", abort=True, err=True)
-    existed = services.administration.delete(_operator(), user)
+    existed = services.administration.delete(operator(), user)
+    services.directory.catch_up()  # this process ends before what comes later
     _print_result(services, user, "Deleted." if existed else "There was no such user.", as_json=as_json)
 
 
@@ -155,13 +160,13 @@ def delete(services: Services, user: UserId, *, yes: bool, as_json: bool) -> Non
 @click.argument("user", type=USER, required=False)
 def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
     """Write all that is stored, of one user or of everybody, as JSON (with or without --json)."""
-    with services.trail.action(_operator(), "export", user):
+    if user is not None and not _is_known(services, user):
+        raise NotFound
+    with services.trail.action(operator(), "export", user):
         if user is not None:
-            if services.directory.find(user) is None:
-                raise NotFound
-            _print_json(services.administration.export(user))
+            print_json(services.administration.export(user))
         else:
-            _print_array(
+            print_array(
                 services.administration.export(identity.user_id) for identity in services.directory.all()
             )
 
@@ -170,9 +175,9 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
 def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
     """Find and mend what a crash left behind: missing or stale search rows, deletions cut short."""
-    findings = services.repair.run(_operator(), dry_run=dry_run)
+    findings = services.repair.run(operator(), dry_run=dry_run)
     if as_json:
-        _print_array(
+        print_array(
             {"kind": finding.kind, "user": str(finding.user_id), "detail": finding.detail}
             for finding in findings
         )
@@ -186,7 +191,7 @@ def _services() -> Services:
     return cast(Services, current_app.extensions["trusted_service"])
 
 
-def _operator() -> Actor:
+def operator() -> Actor:
     """Who sits at the command line, as the operating system names them."""
     name = _os_user()
     return Actor(kind="operator", key=f"{name}@{socket.gethostname()}", name=name)
@@ -201,28 +206,47 @@ def _os_user() -> str:
 
 
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
-    place: str | None = ""
-    while place is not None:
-        page = services.directory.page(query, place, size=PAGE)
-        if not page.indexed:
-            click.echo("Building the search index first…", err=True)
-            services.directory.build()
-            continue
+    with _said_when_late("The index of users is brought up to date first…"):
+        services.directory.catch_up()
+    page = services.directory.page(query, size=PAGE)
+    yield from page.users
+    while page.next is not None:
+        page = services.directory.page(query, page.next, size=PAGE)
         yield from page.users
-        place = page.next
+
+
+@contextmanager
+def _said_when_late(text: str) -> Iterator[None]:
+    """Say it where what is done inside takes longer than people wait without a word."""
+    late = threading.Timer(LATE_SECONDS, functools.partial(click.echo, text, err=True))
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+def _is_known(services: Services, user: UserId) -> bool:
+    """Whether anything is stored about the user: they may have come without getting a token."""
+    return (
+        services.directory.find(user) is not None
+        or bool(services.sessions.of_user(user))
+        or next(services.trail.about(user), None) is not None
+    )
 
 
 def _print_result(services: Services, user: UserId, done: str, *, as_json: bool) -> None:
     if as_json:
         identity = services.directory.find(user)
-        _print_json(unknown_user_json(user) if identity is None else user_json(identity))
+        print_json(unknown_user_json(user) if identity is None else user_json(identity))
     else:
         click.echo(done)
 
 
 def _print_user(user: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        _print_json(user)
+        print_json(user)
         return
     table = Table(show_header=False, box=None)
     for name, value in user.items():
@@ -235,11 +259,11 @@ def _print_table(table: Table) -> None:
     Console(width=240, highlight=False, markup=False, soft_wrap=True).print(table)
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _print_array(values: Iterator[object]) -> None:
+def print_array(values: Iterator[object]) -> None:
     """Print as they come: everybody may not fit into memory."""
     click.echo("[", nl=False)
     for number, value in enumerate(values):

@@ -1,18 +1,15 @@
 """Lists of users, as people bring them: ids, or a CSV file of them."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from trusted_service.csv_file import UnreadableList, cell, find_column, read_rows
 from trusted_service.models import UserId, display_text
 
 MOST_ENTRIES = 10_000
 LONGEST_TEXT = 100
 OBJECT_ID_NAMES = ("objectid", "oid", "id", "user")
 TENANT_ID_NAMES = ("tenantid", "tid")
-
-Problem = Literal["encoding", "syntax", "column", "empty", "too-many"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,15 +22,6 @@ class Entry:
     line: int
     user_id: UserId | None
     text: str = ""
-
-
-class UnreadableList(Exception):
-    """The file is no list of users; `line` is where, counted from 1, or 0 for the whole of it."""
-
-    def __init__(self, problem: Problem, line: int = 0) -> None:
-        super().__init__(problem, line)
-        self.problem = problem
-        self.line = line
 
 
 def read_ids(texts: Sequence[str], tenants: Sequence[str]) -> list[Entry]:
@@ -49,15 +37,12 @@ def read_csv(data: bytes, tenants: Sequence[str]) -> list[Entry]:
 
     A header may be missing where there is one column. Empty lines do not count. Raises UnreadableList.
     """
-    lines = _decode(data)
-    # Spreadsheets write semicolons where the comma is for decimals.
-    delimiter = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
-    rows = _rows(lines, delimiter)
+    rows = read_rows(data)
     first = next(rows, None)
     if first is None:
         raise UnreadableList("empty")
     line, cells = first
-    object_column, tenant_column = _columns(cells)
+    object_column, tenant_column = find_column(cells, OBJECT_ID_NAMES), find_column(cells, TENANT_ID_NAMES)
     is_header = object_column is not None or not _looks_like_id(cells[0])
     if object_column is None:
         if len(cells) > 1:
@@ -68,41 +53,6 @@ def read_csv(data: bytes, tenants: Sequence[str]) -> list[Entry]:
         _entry(line, _cell(cells, object_column), _cell(cells, tenant_column), tenants)
         for line, cells in body
     )
-
-
-def _decode(data: bytes) -> list[str]:
-    lines = data.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)
-    decoded = []
-    for number, line in enumerate(lines, 1):
-        try:
-            decoded.append(line.decode())
-        except UnicodeDecodeError as error:
-            raise UnreadableList("encoding", number) from error
-        if "\0" in decoded[-1]:
-            raise UnreadableList("encoding", number)
-    return decoded
-
-
-def _rows(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise UnreadableList("syntax", reader.line_num) from error
-        if cells is None:
-            return
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num, cells
-
-
-def _columns(header: Sequence[str]) -> tuple[int | None, int | None]:
-    names = ["".join(filter(str.isalnum, cell)).casefold() for cell in header]
-
-    def find(wanted: Sequence[str]) -> int | None:
-        return next((names.index(name) for name in wanted if name in names), None)
-
-    return find(OBJECT_ID_NAMES), find(TENANT_ID_NAMES)
 
 
 def _looks_like_id(text: str) -> bool:
@@ -119,7 +69,7 @@ def _with_first(
 
 def _cell(cells: Sequence[str], column: int | None) -> str:
     # What our own export put before a formula is not part of the value.
-    return cells[column].strip().removeprefix("'") if column is not None and column < len(cells) else ""
+    return cell(cells, column).removeprefix("'")
 
 
 def _entry(line: int, text: str, tenant_id: str, tenants: Sequence[str]) -> Entry:

@@ -1,4 +1,4 @@
-"""Inserts many rows fast: the REST API of Table Storage without an SDK, which costs milliseconds a call.
+"""Writes many rows fast: the REST API of Table Storage without an SDK, which costs milliseconds a call.
 
 https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
 """
@@ -9,6 +9,7 @@ import hmac
 import http.client
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,10 +23,11 @@ Row = Mapping[str, Value]
 BATCH = 100
 THREADS = 4
 SECONDS = 60
+TRIES, REST_SECONDS = 6, 0.2
 
 
 class FastTables:
-    """Inserts rows into tables of an account that is reached with its key, over plain http."""
+    """Writes rows into tables of an account that is reached with its key, over plain http."""
 
     def __init__(self, connection_string: str) -> None:
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if part)
@@ -42,8 +44,8 @@ class FastTables:
         for connection in self._connections:
             connection.close()
 
-    def insert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert rows that are not there; those of one partition together."""
+    def put(self, table: str, rows: Sequence[Row]) -> None:
+        """Write rows, whether or not they are there; those of one partition together."""
         by_partition: dict[str, list[Row]] = {}
         for row in rows:
             by_partition.setdefault(str(row["PartitionKey"]), []).append(row)
@@ -53,19 +55,19 @@ class FastTables:
             for start in range(0, len(group), BATCH)
         ]
         with ThreadPoolExecutor(THREADS) as pool:
-            for _ in pool.map(lambda group: self._insert_group(table, group), groups, chunksize=1):
+            for _ in pool.map(lambda group: self._put_group(table, group), groups, chunksize=1):
                 pass
         # The threads are gone, and what they opened with them.
         while self._opened:
             self._opened.pop().close()
 
-    def _insert_group(self, table: str, rows: Sequence[Row]) -> None:
+    def _put_group(self, table: str, rows: Sequence[Row]) -> None:
         if len(rows) == 1:
-            self._post(f"/{table}", _json(rows[0]), "application/json", expected=204)
+            self._send("PUT", _path(table, rows[0]), _json(rows[0]), "application/json", expected=204)
             return
         operations = "".join(
             "--changeset_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-            f"POST {self._endpoint.geturl()}/{table} HTTP/1.1\r\n"
+            f"PUT {self._endpoint.geturl()}{_path(table, row)} HTTP/1.1\r\n"
             "Content-Type: application/json\r\nAccept: application/json;odata=minimalmetadata\r\n"
             f"Prefer: return-no-content\r\nDataServiceVersion: 3.0;\r\n\r\n{_json(row)}\r\n"
             for row in rows
@@ -74,17 +76,29 @@ class FastTables:
             "--batch_1\r\nContent-Type: multipart/mixed; boundary=changeset_1\r\n\r\n"
             f"{operations}--changeset_1--\r\n--batch_1--\r\n"
         )
-        answer = self._post("/$batch", body, "multipart/mixed; boundary=batch_1", expected=202)
+        answer = self._send("POST", "/$batch", body, "multipart/mixed; boundary=batch_1", expected=202)
         if answer.count(b"HTTP/1.1 204") != len(rows):
             raise ValueError(answer[:500])
 
-    def _post(self, path: str, body: str, content_type: str, *, expected: int) -> bytes:
+    def _send(self, method: str, path: str, body: str, content_type: str, *, expected: int) -> bytes:
+        """Send it, again where the connection broke: to write a row twice does no harm."""
+        for left in reversed(range(TRIES)):
+            try:
+                return self._send_once(method, path, body, content_type, expected=expected)
+            except (OSError, http.client.HTTPException):
+                self._connection().close()
+                if not left:
+                    raise
+                time.sleep(REST_SECONDS * (TRIES - left))
+        raise AssertionError
+
+    def _send_once(self, method: str, path: str, body: str, content_type: str, *, expected: int) -> bytes:
         path = self._endpoint.path + path
         date = formatdate(usegmt=True)
         signed = hmac.new(self._key, f"{date}\n/{self._account}{path}".encode(), hashlib.sha256).digest()
         connection = self._connection()
         connection.request(
-            "POST",
+            method,
             path,
             body.encode(),
             {
@@ -110,6 +124,11 @@ class FastTables:
             self._connections.append(self._local.connection)
         connection: http.client.HTTPConnection = self._local.connection
         return connection
+
+
+def _path(table: str, row: Row) -> str:
+    """For keys of letters, digits and dashes, which need no escaping."""
+    return f"/{table}(PartitionKey='{row['PartitionKey']}',RowKey='{row['RowKey']}')"
 
 
 def _json(row: Row) -> str:

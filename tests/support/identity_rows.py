@@ -17,12 +17,6 @@ def identity_key(person: Person) -> tuple[str, str]:
     return person.account.object_id.lower(), person.account.tenant_id.lower()
 
 
-def is_indexed(tables: TableServiceClient, person: Person) -> bool:
-    """Whether the service has noted which index rows lead to the person."""
-    row = find_identity_row(tables, person)
-    return row is not None and bool(row.get("IndexKeys"))
-
-
 def find_identity_row(tables: TableServiceClient, person: Person) -> TableEntity | None:
     """Return the row at the contract's keys, or None."""
     try:

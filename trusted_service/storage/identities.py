@@ -1,8 +1,7 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
 import contextlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +13,8 @@ from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, 
 
 log = structlog.get_logger(__name__)
 
-IndexKeys = tuple[tuple[str, str], ...]
+LISTED = ("AcsUserId", "Name", "Username", "CreatedAt", "LastTokenAt", "Blocked")
+"""The columns that lists show: those that the contract lets others read."""
 
 
 class IdentityTable:
@@ -49,6 +49,21 @@ class IdentityTable:
             last_token_at=now,
             blocked=False,
             version=version,
+        )
+
+    def insert_known(self, identity: Identity) -> None:
+        """Write the row of a user whom another system knew. Raises RowExists where they have one."""
+        last = {"LastTokenAt": identity.last_token_at} if identity.last_token_at else {}
+        self._table.insert(
+            {
+                **_key(identity.user_id),
+                "AcsUserId": identity.acs_user_id or "",
+                "Name": identity.name,
+                "Username": identity.username,
+                "CreatedAt": identity.created_at,
+                "Blocked": identity.blocked,
+                **last,
+            }
         )
 
     def replace_acs_user_id(self, identity: Identity, acs_user_id: str) -> Identity:
@@ -124,26 +139,33 @@ class IdentityTable:
                 "CreatedAt": identity.created_at,
                 "Blocked": True,
                 "BlockReason": identity.block_reason,
-                "IndexKeys": _dump_keys(identity.index_keys),
             },
             version=identity.version,
         )
 
-    def note_index_keys(self, identity: Identity, keys: IndexKeys) -> None:
-        """Write down which index rows lead to the user; raises RowChanged where the row is not as read."""
-        self._table.merge({**_key(identity.user_id), "IndexKeys": _dump_keys(keys)}, version=identity.version)
+    def date(self, identity: Identity) -> None:
+        """Write down since when the user is known, where another program left that out of the row.
+
+        Until then that is when the row was last written, so a user would move in lists with each token.
+        """
+        with contextlib.suppress(RowChanged):
+            self._table.merge({**_key(identity.user_id), "CreatedAt": identity.created_at})
 
     def find_in_all_tenants(self, object_id: str) -> list[Identity]:
         """The rows of this object id: one for each tenant in which it is known."""
-        return [_identity(row) for row in self._table.partition(object_id)]
+        return list(_readable(self._table.partition(object_id)))
 
     def all(self) -> Iterator[Identity]:
         """Every row, in the order of object ids, a page in memory at a time."""
-        for row in self._table.all():
-            try:
-                yield _identity(row)
-            except ValueError:
-                log.error("row_unreadable", table="identities", object_id=row["PartitionKey"])
+        return _readable(self._table.all())
+
+    def changed_since(self, moment: datetime | None) -> Iterator[Identity]:
+        """The same for rows that were written since then (None: all), with no more than what lists show."""
+        return _readable(self._table.changed_since(moment, LISTED))
+
+    def of_acs_user_id(self, acs_user_id: str) -> Iterator[Identity]:
+        """The same for rows that name this identity. The storage looks at every row for that."""
+        return _readable(self._table.where("AcsUserId", acs_user_id, LISTED))
 
     def remove(self, identity: Identity) -> None:
         """Raises RowChanged where the row is not as `identity` was read."""
@@ -158,31 +180,56 @@ def _key(user_id: UserId) -> dict[str, str]:
     return {"PartitionKey": user_id.object_id, "RowKey": user_id.tenant_id}
 
 
+def _readable(rows: Iterable[Row]) -> Iterator[Identity]:
+    for row in rows:
+        try:
+            yield _identity(row)
+        except ValueError:
+            log.error("row_unreadable", table="identities", object_id=row["PartitionKey"])
+
+
 def _identity(row: Row) -> Identity:
+    """Raises ValueError for keys that are no ids in lower case. Whatever columns others wrote is read."""
+    user_id = UserId.parse(row["RowKey"], row["PartitionKey"])
+    if (user_id.tenant_id, user_id.object_id) != (row["RowKey"], row["PartitionKey"]):
+        raise ValueError("not in lower case")
+    created_at = _find_time(row, "CreatedAt")
     return Identity(
-        user_id=UserId.parse(row["RowKey"], row["PartitionKey"]),
-        name=row.get("Name", ""),
-        username=row.get("Username", ""),
-        acs_user_id=row.get("AcsUserId") or None,
-        created_at=find_utc(row.get("CreatedAt")) or utc(_written_at(row)),
-        last_token_at=find_utc(row.get("LastTokenAt")),
-        blocked=bool(row.get("Blocked", False)),
-        block_reason=row.get("BlockReason", ""),
-        blocking=bool(row.get("Blocking", False)),
-        deleting=bool(row.get("Deleting", False)),
-        index_keys=_load_keys(row.get("IndexKeys")),
-        version=str(row.metadata["etag"]),
+        user_id=user_id,
+        name=_text(row, "Name"),
+        username=_text(row, "Username"),
+        acs_user_id=_text(row, "AcsUserId") or None,
+        created_at=created_at or utc(_written_at(row)),
+        dated=created_at is not None,
+        last_token_at=_find_time(row, "LastTokenAt"),
+        blocked=_flag(row, "Blocked"),
+        block_reason=_text(row, "BlockReason"),
+        blocking=_flag(row, "Blocking"),
+        deleting=_flag(row, "Deleting"),
+        version=str(row.metadata.get("etag") or ""),
     )
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.get(column)
+    return "" if value is None else str(value)
+
+
+def _flag(row: Row, column: str) -> bool:
+    value = row.get(column)
+    return value.strip().lower() in ("true", "1") if isinstance(value, str) else bool(value)
+
+
+def _find_time(row: Row, column: str) -> datetime | None:
+    value = row.get(column)
+    if not isinstance(value, str | datetime):
+        return None
+    try:
+        return find_utc(value)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _written_at(row: Row) -> datetime:
     written_at: datetime = row.metadata["timestamp"]  # type: ignore[assignment]
     return written_at
-
-
-def _dump_keys(keys: IndexKeys) -> str:
-    return json.dumps(keys, ensure_ascii=False, separators=(",", ":"))
-
-
-def _load_keys(value: str | None) -> IndexKeys:
-    return tuple((partition, row) for partition, row in json.loads(value or "[]"))

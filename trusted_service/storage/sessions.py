@@ -7,9 +7,11 @@ second row that could disagree. Rows under `sid-…` lead from an Entra ID sessi
 """
 
 import hashlib
+import itertools
 import json
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
@@ -29,6 +31,8 @@ from trusted_service.storage.tables import (
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
+INDEX = "sid-"
+GRACE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +175,28 @@ class SessionTable:
             self._table.delete(index, row)
         return len(rows)
 
+    def purge(self, grace: timedelta = GRACE) -> Iterator[None]:
+        """Delete the rows of sessions that ended by themselves, and what leads to such, one for each step.
+
+        Several instances may do it at once. Not before `grace` after their end: a use of the last minute
+        may still be on its way to the row.
+        """
+        now = datetime.now(UTC) - grace
+        # The SDK takes `@old)` for the name of a parameter, hence the space.
+        unused, old = now - self._limits.idle, now - self._limits.absolute
+        over = self._table.matching(
+            "PartitionKey lt @first and (SeenAt lt @unused or CreatedAt lt @old )",
+            {"first": INDEX, "unused": unused, "old": old},
+        )
+        # These rows are as old as the session that they lead to, and are not written again.
+        leads = self._table.matching(
+            "PartitionKey ge @first and PartitionKey lt @end and Timestamp lt @old",
+            {"first": INDEX, "end": f"{INDEX}~", "old": old},
+        )
+        for row in itertools.chain(over, leads):
+            self._table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
+            yield
+
 
 def session_key(session_id: str) -> str | None:
     """Return the key of the session of this id (`partition/row`), or None for what cannot be an id."""
@@ -188,7 +214,7 @@ def _partition(user_id: UserId) -> str:
 
 
 def _index_partition(entra_session_id: str) -> str:
-    return f"sid-{_hash(entra_session_id.encode())}"
+    return f"{INDEX}{_hash(entra_session_id.encode())}"
 
 
 def _hash(value: bytes) -> str:

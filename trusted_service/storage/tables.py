@@ -6,6 +6,7 @@ https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import requests
@@ -129,6 +130,33 @@ class Table:
         operations += [("upsert", dict(row), replacing) for row in others]
         return self._submit(operations)[0]
 
+    def change_together(
+        self,
+        inserted: Sequence[Columns],
+        replaced: Sequence[tuple[Columns, str]] = (),
+        deleted: Sequence[tuple[str, str, str]] = (),
+    ) -> None:
+        """Change rows of one partition, at most MOST_TOGETHER, all or nothing.
+
+        `replaced` are rows with the version that each must still have; `deleted` are partition, row and
+        version. Raises RowChanged where a row is another by now, or one to insert is there.
+        """
+        operations: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        operations += [("create", dict(row), {}) for row in inserted]
+        operations += [
+            ("update", dict(row), {"mode": UpdateMode.REPLACE} | _only_if(version))
+            for row, version in replaced
+        ]
+        operations += [
+            ("delete", {"PartitionKey": partition, "RowKey": row}, _only_if(version))
+            for partition, row, version in deleted
+        ]
+        try:
+            self._submit(operations)
+        except _TableMissing:
+            self._create()
+            self._submit(operations)
+
     def _submit(self, operations: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
         """Return the new versions. Raises RowChanged, or _TableMissing.
 
@@ -136,12 +164,18 @@ class Table:
         """
         try:
             with azure_call(SERVICE, expected=(TableTransactionError,)):
-                return [str(written["etag"]) for written in self._client.submit_transaction(operations)]
+                written = self._client.submit_transaction(operations)
+                return [str(row.get("etag")) for row in written]  # what is deleted has none
         except TableTransactionError as error:
             match error_code(error):
                 case "TableNotFound":
                     raise _TableMissing from error
-                case "UpdateConditionNotSatisfied" | "ResourceNotFound" | "EntityNotFound":
+                case (
+                    "UpdateConditionNotSatisfied"
+                    | "ResourceNotFound"
+                    | "EntityNotFound"
+                    | "EntityAlreadyExists"
+                ):
                     raise RowChanged from error
             with azure_call(SERVICE):
                 raise  # in the domain's words
@@ -174,15 +208,25 @@ class Table:
         return self._query(condition, {"first": first, "last": last}, None, select)
 
     def range(
-        self, partition: str, *, after: str = "", below: str = "", limit: int, equal: Columns | None = None
+        self,
+        partition: str,
+        *,
+        start: str = "",
+        after: str = "",
+        below: str = "",
+        limit: int,
+        equal: Columns | None = None,
     ) -> list[Row]:
         """Return up to `limit` rows of a partition, in the order of their keys.
 
-        Their row keys are greater than `after` and, if given, less than `below`; the columns in
-        `equal` have these values, which the storage checks row by row: only for what is rare to miss.
+        Their row keys are at least `start` or greater than `after` and, if given, less than `below`; the
+        columns in `equal` have these values, which the storage checks row by row: only for what is rare
+        to miss.
         """
-        conditions = ["PartitionKey eq @partition", "RowKey gt @after"]
-        values: dict[str, Any] = {"partition": partition, "after": after}
+        conditions = ["PartitionKey eq @partition", "RowKey ge @start" if start else "RowKey gt @after"]
+        values: dict[str, Any] = {"partition": partition, "start": start} if start else {
+            "partition": partition, "after": after,
+        }  # fmt: skip
         if below:
             conditions.append("RowKey lt @below")
             values["below"] = below
@@ -194,6 +238,42 @@ class Table:
     def all(self) -> Iterator[Row]:
         """All rows, a page in memory at a time, in the order of their keys."""
         return self._query("", {}, None)
+
+    def changed_since(self, moment: datetime | None, columns: Sequence[str]) -> Iterator[Row]:
+        """All rows that were written since then, or simply all, with their keys and these columns.
+
+        The storage looks at every row for that, though it sends none but these. A column that a row does
+        not have is None at Azure, and missing at Azurite.
+        """
+        select = ["PartitionKey", "RowKey", "Timestamp", *columns]
+        if moment is None:
+            return self._query("", {}, None, select)
+        return self._query("Timestamp ge @moment", {"moment": moment}, None, select)
+
+    def where(self, column: str, value: str, columns: Sequence[str]) -> Iterator[Row]:
+        """All rows in which the column has this value; here too the storage looks at every row."""
+        select = ["PartitionKey", "RowKey", "Timestamp", *columns]
+        return self._query(f"{column} eq @value", {"value": value}, None, select)
+
+    def matching(self, condition: str, values: Mapping[str, Any]) -> Iterator[Row]:
+        """The keys of all rows for which this holds; the storage looks at every row for that.
+
+        No filter holds for a column that a row does not have, at Azure; at Azurite some do.
+        """
+        return self._query(condition, dict(values), None, ["PartitionKey", "RowKey"])
+
+    def clock(self, partition: str, row: str) -> tuple[Row | None, datetime]:
+        """The row, or None, and what time it is by the storage's own clock, rounded down to the second."""
+        dates: list[str] = []
+        try:
+            with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
+                found = self._client.get_entity(
+                    partition, row, raw_response_hook=lambda answer: dates.extend(_dates(answer))
+                )
+        except ResourceNotFoundError as error:
+            _require_own_answer(error)
+            found = None
+        return found, parsedate_to_datetime(dates[-1]) if dates else datetime.now(UTC)
 
     def _query(
         self,
@@ -240,6 +320,11 @@ def _only_if(version: str | None) -> dict[str, Any]:
     return {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}
 
 
+def _dates(answer: PipelineResponse[Any, Any]) -> list[str]:
+    date = answer.http_response.headers.get("Date")
+    return [date] if date else []
+
+
 def _require_own_response(response: PipelineResponse[Any, Any]) -> None:
     answer = response.http_response
     if answer.status_code == 404 and answer.headers.get("x-ms-error-code") not in NOT_FOUND_CODES:
@@ -272,5 +357,6 @@ def utc(value: datetime) -> datetime:
 def find_utc(value: datetime | str | None) -> datetime | None:
     """The same, or None where there is no time; text is what other programs may have written."""
     if isinstance(value, str):
-        value = datetime.fromisoformat(value).replace(tzinfo=UTC) if value else None
+        value = datetime.fromisoformat(value) if value else None
+        value = value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
     return None if value is None else utc(value)

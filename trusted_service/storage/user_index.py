@@ -1,29 +1,45 @@
-"""The table `userindex`: rows that only help to find users, in an order or by what they are called.
+"""The table `userindex`: lists that only help to find users, in an order or by what they are called.
 
-Each row's key leads to one user and holds nothing else worth having: what a search finds is read
-from `identities` and checked against it, so a stale row here shows nobody anything wrong. Kinds of
-partition, each once for active and once for blocked users:
+A key of a list leads to one user, and what a search finds is read from `identities` and checked
+against it, so a stale key here shows nobody anything wrong. The lists (`ordered_lists`) are:
 
-- `newest-…` and `newest-…-<tenant id>`: by the time of creation, the newest first
-- `name-…`, `username-…`: by name and user name in small letters without accents
-- `acs-<ACS user id>`: the one user whose identity that is
+- `newest-active`, `newest-blocked`: by the time of creation, the newest first
+- `text-active`, `text-blocked`: by name and by user name, in small letters without accents
+- `acs`: by ACS user id
+- `users`: by object id, with what the other lists say of the user, so that it can be taken back
+
+Beside them, in the partition `upkeep`: `mark`, the time up to which the index knows of everything that
+was written to `identities`; `lease`, whose holder alone may change the lists; and a row for each user
+who has changed since, of whom the next holder sees to it that the lists are right.
 """
 
+import contextlib
+import json
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from heapq import merge
-from typing import Literal
+from itertools import groupby
+from typing import Literal, Self
 
 from trusted_service.models import Identity, UserId
-from trusted_service.storage.identities import IndexKeys
-from trusted_service.storage.tables import Table
+from trusted_service.storage.ordered_lists import OrderedLists
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, utc
 
 Status = Literal["active", "blocked"]
 STATUSES: tuple[Status, ...] = ("active", "blocked")
+Key = tuple[str, str]
+"""The name of a list, and a key in it."""
 
 LONGEST_TEXT = 100
 LAST_MILLISECOND = 10**14  # in the year 5138: what is taken from it makes newer rows come first
+UPKEEP, MARK, LEASE, CHANGED = "upkeep", "1-mark", "2-lease", "3-changed|"
+MOST_CHANGED = 500
+"""Users of whom one look tells that they have changed."""
+USERS = "users"
+ACS_USER_ID = re.compile(r"8:[a-z-]*acs:[A-Za-z0-9_-]{1,200}")
 UNDECOMPOSED = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}  # noqa: RUF001
 )
@@ -31,104 +47,236 @@ UNDECOMPOSED = str.maketrans(
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """An index row: its key in its partition, by which a page is continued, and the user it leads to."""
+class Entry:
+    """What the index says of a user; `acs_user_id` is empty where there is none."""
 
-    row_key: str
-    kind: Literal["newest", "name", "username"]
     user_id: UserId
+    status: Status
+    newest: str
+    name: str
+    username: str
+    acs_user_id: str
+
+    @classmethod
+    def of(cls, identity: Identity) -> Self:
+        acs_user_id = identity.acs_user_id or ""
+        return cls(
+            user_id=identity.user_id,
+            status=status_of(identity),
+            newest=f"{LAST_MILLISECOND - int(identity.created_at.timestamp() * 1000):015d}",
+            name=index_text(identity.name),
+            username=index_text(identity.username),
+            acs_user_id=acs_user_id if ACS_USER_ID.fullmatch(acs_user_id) else "",
+        )
+
+    @classmethod
+    def load(cls, person: str, value: str) -> Self:
+        status, newest, name, username, acs_user_id = value.split(">")
+        return cls(
+            _user_id(person),
+            "blocked" if status == "blocked" else "active",
+            newest,
+            name,
+            username,
+            acs_user_id,
+        )
+
+    def dump(self) -> str:
+        return ">".join((self.status, self.newest, self.name, self.username, self.acs_user_id))
+
+    @property
+    def person(self) -> str:
+        return _person(self.user_id)
+
+    @property
+    def newest_key(self) -> str:
+        return f"{self.newest} {self.person}"
+
+    @property
+    def name_key(self) -> str:
+        return f"{text_start(self.name)} {self.person}|name"
+
+    @property
+    def username_key(self) -> str:
+        return f"{text_start(self.username)} {self.person}|username"
+
+    def places(self) -> set[Key]:
+        """All keys that should lead to this user."""
+        keys = {
+            (f"newest-{self.status}", self.newest_key),
+            (f"text-{self.status}", self.name_key),
+            (f"text-{self.status}", self.username_key),
+        }
+        if self.acs_user_id:
+            keys.add(("acs", f"{self.acs_user_id} {self.person}"))
+        return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A user who has changed, and keys that are known to lead to them wrongly; `version` is the row's."""
+
+    user_id: UserId
+    stale: frozenset[Key]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What is left to do. `mark` is None where the index was never built; `now` is the storage's clock."""
+
+    mark: datetime | None
+    now: datetime
+    changed: list[Changed]
 
 
 class UserIndex:
+    """Methods raise UpstreamError where the storage fails."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._lists = OrderedLists(table)
 
-    def write(self, keys: Iterable[tuple[str, str]], user_id: UserId) -> None:
-        for partition, row in keys:
-            self._table.put(
-                {
-                    "PartitionKey": partition,
-                    "RowKey": row,
-                    "TenantId": user_id.tenant_id,
-                    "ObjectId": user_id.object_id,
-                }
-            )
+    def newest(self, statuses: Iterable[Status], *, after: str) -> Iterator[Key]:
+        """The keys of users, the newest first, beyond the key `after`; read as they are taken."""
+        return self._merged([f"newest-{status}" for status in statuses], after)
 
-    def remove(self, keys: Iterable[tuple[str, str]]) -> None:
-        for partition, row in keys:
-            self._table.delete(partition, row)
-
-    def find_by_acs_user_id(self, acs_user_id: str) -> UserId | None:
-        row = self._table.find(f"acs-{acs_user_id}", "user")
-        return None if row is None else UserId.parse(row["TenantId"], row["ObjectId"])
-
-    def newest(
-        self, statuses: Iterable[Status], tenant_id: str | None, *, after: str, limit: int
-    ) -> list[Hit]:
-        """Up to `limit` users, the newest first, that come after the row key `after`."""
-        suffix = f"-{tenant_id}" if tenant_id else ""
-        rows = [
-            self._hits("newest", f"newest-{status}{suffix}", after=after, below="", limit=limit)
-            for status in statuses
-        ]
-        return _first(limit, rows)
-
-    def by_text(self, statuses: Iterable[Status], prefix: str, *, after: str, limit: int) -> list[Hit]:
-        """Up to `limit` users whose name or user name starts with `prefix`, in the order of that text.
+    def by_text(self, statuses: Iterable[Status], prefix: str, *, after: str) -> Iterator[Key]:
+        """The keys of users whose name or user name starts with `prefix`, in the order of that text.
 
         Somebody whose name and user name both do is found twice.
         """
-        start = index_text(prefix)
-        below = start + "\uffff" if start else ""
-        kinds: tuple[Literal["name", "username"], ...] = ("name", "username") if start else ("name",)
-        rows = [
-            self._hits(kind, f"{kind}-{status}", after=max(after, start), below=below, limit=limit)
-            for status in statuses
-            for kind in kinds
-        ]
-        return _first(limit, rows)
+        start = text_start(index_text(prefix))
+        # Nothing sorts between a text and what begins with it, so its own place is where these begin.
+        for name, key in self._merged([f"text-{status}" for status in statuses], max(after, start)):
+            if not key.startswith(start):
+                return
+            yield name, key
 
-    def is_built(self) -> bool:
-        """Whether every user who was there before this index has been put into it."""
-        return self._table.find("meta", "built") is not None
+    def find_by_acs_user_id(self, acs_user_id: str) -> list[UserId]:
+        """The users who have, or had, this identity."""
+        found = []
+        for key, _ in self._lists.read("acs", after=f"{acs_user_id} "):
+            if not key.startswith(f"{acs_user_id} "):
+                break
+            found.append(user_of(key))
+        return found
 
-    def note_built(self) -> None:
-        self._table.put({"PartitionKey": "meta", "RowKey": "built"})
+    def entries(self, user_ids: Iterable[UserId]) -> dict[UserId, Entry]:
+        """What the index says of those of these users whom it knows."""
+        found = self._lists.find(USERS, [_person(user_id) for user_id in user_ids])
+        return {_user_id(person): Entry.load(person, value) for person, value in found.items()}
 
-    def all_keys(self) -> Iterator[tuple[str, str, UserId]]:
-        """Every index row: partition, row key, and the user it leads to."""
-        for row in self._table.all():
-            if row["PartitionKey"] != "meta":
-                user_id = UserId.parse(row["TenantId"], row["ObjectId"])
-                yield str(row["PartitionKey"]), str(row["RowKey"]), user_id
+    def known(self, after: UserId | None) -> Iterator[UserId]:
+        """Every user the index knows, in the order of object ids, beyond this one."""
+        for person, _ in self._lists.read(USERS, after="" if after is None else _person(after), blocks=20):
+            yield _user_id(person)
 
-    def _hits(
-        self,
-        kind: Literal["newest", "name", "username"],
-        partition: str,
-        *,
-        after: str,
-        below: str,
-        limit: int,
-    ) -> list[Hit]:
-        rows = self._table.range(partition, after=after, below=below, limit=limit)
-        return [Hit(str(row["RowKey"]), kind, UserId.parse(row["TenantId"], row["ObjectId"])) for row in rows]
+    def apply(
+        self, users: Mapping[UserId, Entry | None], *, stale: Collection[Key] = (), mend: bool = False
+    ) -> None:
+        """Let the index say this of these users, and nothing of those of whom it is None.
+
+        Only the holder of the lease may. Keys that are there already are not written, and with `mend`
+        not believed to be there either. A crash in between leaves what the next call for them sets right.
+        """
+        known = self.entries(users)
+        put: set[Key] = set()
+        remove: set[Key] = set(stale)
+        for user_id, entry in users.items():
+            old = known.get(user_id)
+            is_, was = entry.places() if entry else set(), old.places() if old else set()
+            put |= is_ if mend else is_ - was
+            remove |= was
+            remove -= is_
+        # New keys first: for a moment there are too many of them, which does no harm, and never too few.
+        self._change(put, put=True)
+        self._change(remove, put=False)
+        entries = {entry.person: entry.dump() for entry in users.values() if entry is not None}
+        gone = [_person(user_id) for user_id, entry in users.items() if entry is None]
+        self._lists.change(USERS, entries, gone)
+
+    def note_changed(self, user_id: UserId, stale: Collection[Key] = ()) -> None:
+        """Note that the user has changed, and which keys lead to them wrongly. One call to the storage."""
+        row_key = CHANGED + _person(user_id)
+        self._table.put({"PartitionKey": UPKEEP, "RowKey": row_key, "Stale": json.dumps(sorted(stale))})
+
+    def settle(self, changed: Collection[Changed]) -> None:
+        """Take back what was noted of users who are right now, unless they have changed again."""
+        for one in changed:
+            try:
+                self._table.delete(UPKEEP, CHANGED + _person(one.user_id), version=one.version)
+            except RowChanged:
+                continue
+
+    def upkeep(self) -> Upkeep:
+        mark, now = self._table.clock(UPKEEP, MARK)
+        rows = self._table.range(UPKEEP, after=CHANGED, limit=MOST_CHANGED)
+        return Upkeep(None if mark is None else utc(mark["Until"]), now, [_changed(row) for row in rows])
+
+    def set_mark(self, until: datetime) -> None:
+        self._table.put({"PartitionKey": UPKEEP, "RowKey": MARK, "Until": until})
+
+    def move_mark(self, until: datetime) -> None:
+        """The same where there is a mark: an index that was lost a moment ago must not look complete."""
+        with contextlib.suppress(RowChanged):
+            self._table.merge({"PartitionKey": UPKEEP, "RowKey": MARK, "Until": until})
+
+    def take_lease(self, owner: str, seconds: float) -> bool:
+        """Take or renew the lease; False where somebody else holds it."""
+        row, now = self._table.clock(UPKEEP, LEASE)
+        lease = {
+            "PartitionKey": UPKEEP,
+            "RowKey": LEASE,
+            "Owner": owner,
+            "Until": now + timedelta(seconds=seconds),
+        }
+        try:
+            if row is None:
+                self._table.insert(lease)
+            elif row["Owner"] in (owner, "") or utc(row["Until"]) < now:
+                self._table.replace(lease, version=str(row.metadata["etag"]))
+            else:
+                return False
+        except (RowExists, RowChanged):
+            return False
+        return True
+
+    def give_lease_back(self) -> None:
+        row, now = self._table.clock(UPKEEP, LEASE)
+        if row is not None:
+            self._table.put({"PartitionKey": UPKEEP, "RowKey": LEASE, "Owner": "", "Until": now})
+
+    def all_keys(self) -> Iterator[tuple[Key, UserId]]:
+        """Every key of every list, with the user it leads to."""
+        for name, key, _ in self._lists.all():
+            yield (name, key), _user_id(key) if name == USERS else user_of(key)
+
+    def _merged(self, names: list[str], after: str) -> Iterator[Key]:
+        def keys(name: str) -> Iterator[Key]:
+            return ((name, key) for key, _ in self._lists.read(name, after=after))
+
+        merged = merge(*map(keys, names), key=lambda found: found[1])
+        # A user who is being blocked stands in two lists for a moment, under the same key.
+        return (next(same) for _, same in groupby(merged, key=lambda found: found[1]))
+
+    def _change(self, keys: Iterable[Key], *, put: bool) -> None:
+        for name, group in groupby(sorted(keys), key=lambda key: key[0]):
+            these = [key for _, key in group]
+            self._lists.change(name, dict.fromkeys(these, ""), ()) if put else self._lists.change(
+                name, {}, these
+            )
 
 
-def index_keys(identity: Identity) -> IndexKeys:
-    """The keys of all index rows that should lead to this user."""
-    user_id, status = identity.user_id, status_of(identity)
-    person = f"{user_id.object_id}_{user_id.tenant_id}"
-    newest = f"{LAST_MILLISECOND - int(identity.created_at.timestamp() * 1000):015d}_{person}"
-    keys = [
-        (f"newest-{status}", newest),
-        (f"newest-{status}-{user_id.tenant_id}", newest),
-        (f"name-{status}", f"{index_text(identity.name)}|{person}"),
-        (f"username-{status}", f"{index_text(identity.username)}|{person}"),
-    ]
-    if identity.acs_user_id:
-        keys.append((f"acs-{identity.acs_user_id}", "user"))
-    return tuple(keys)
+def text_start(text: str) -> str:
+    """How the keys of `text` lists begin. With a letter: some stores drop the space of an empty text."""
+    return f"t{text}"
+
+
+def user_of(key: str) -> UserId:
+    """The user to whom a key of any list but `users` leads."""
+    person = key.rpartition(" ")[2]
+    return _user_id(person.removesuffix("|name").removesuffix("|username"))
 
 
 def status_of(identity: Identity) -> Status:
@@ -144,17 +292,31 @@ def plain_text(text: str) -> str:
 
 
 def index_text(text: str) -> str:
-    """The beginning of `plain_text` as it may stand in a key, where not all characters may."""
+    """The beginning of `plain_text` as it may stand in a key, where not all characters may.
+
+    Spaces become `!`, so that a space can end the text and shorter names come before longer ones. No
+    characters beyond U+FFFF: there the order of the storage (by UTF-16) is not that of Python.
+    """
     return "".join(
-        character if character.isalnum() or character in " .@-'" else "_"
+        "!"
+        if character == " "
+        else character
+        if (character.isalnum() and character <= "\uffff") or character in ".@-'"
+        else "_"
         for character in plain_text(text)[:LONGEST_TEXT]
     )
 
 
-def _first(limit: int, sorted_hits: list[list[Hit]]) -> list[Hit]:
-    hits: list[Hit] = []
-    for hit in merge(*sorted_hits, key=lambda hit: hit.row_key):
-        # A user who is being blocked stands in two partitions for a moment, under the same key.
-        if not (hits and hits[-1].row_key == hit.row_key and hits[-1].kind == hit.kind):
-            hits.append(hit)
-    return hits[:limit]
+def _person(user_id: UserId) -> str:
+    return f"{user_id.object_id}|{user_id.tenant_id}"
+
+
+def _user_id(person: str) -> UserId:
+    object_id, _, tenant_id = person.partition("|")
+    return UserId(tenant_id, object_id)
+
+
+def _changed(row: Row) -> Changed:
+    stale = frozenset((name, key) for name, key in json.loads(row.get("Stale") or "[]"))
+    user_id = _user_id(str(row["RowKey"]).removeprefix(CHANGED))
+    return Changed(user_id, stale, str(row.metadata["etag"]))

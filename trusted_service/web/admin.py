@@ -5,12 +5,11 @@ from uuid import UUID
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from trusted_service.directory import UserQuery, parse_status
 from trusted_service.errors import NotFound
 from trusted_service.models import UserId
 from trusted_service.representation import USER_MEMBERS, csv_lines, user_json
 from trusted_service.storage.audit import AuditQuery
-from trusted_service.web import cursor
+from trusted_service.web import user_search
 from trusted_service.web.audience import administrator
 from trusted_service.web.context import actor, services
 from trusted_service.web.csv_response import csv_response
@@ -26,18 +25,13 @@ ACTIONS = ("block", "unblock", "revoke", "sign-out", "delete")
 @bp.get("/users")
 @administrator
 def users() -> str:
-    query = UserQuery(
-        text=request.args.get("q", "").strip(),
-        status=parse_status(request.args.get("status", "")),
-        tenant_id=_allowed_tenant(request.args.get("tenant", "")),
-        sort="name" if request.args.get("sort") == "name" else "newest",
-    )
-    page = services().directory.page(query, cursor.unwrap(request.args.get("cursor", "")))
+    query, place = user_search.read("q", "status", "tenant", "sort")
+    page = services().directory.page(query, place)
     return render_template(
         "admin/users.html",
         page=page,
         query=query,
-        next=cursor.wrap(page.next),
+        next=user_search.next_cursor(query, page),
         tenants=services().settings.entra.allowed_tenants,
         done=request.args.get("done"),
     )
@@ -130,7 +124,3 @@ def _back(user_id: UserId, done: str) -> BaseResponse:
         return redirect(url_for("admin.users", done=done), 303)
     tenant_id, object_id = user_id
     return redirect(url_for("admin.user", tenant_id=tenant_id, object_id=object_id, done=done), 303)
-
-
-def _allowed_tenant(value: str) -> str | None:
-    return value if value in services().settings.entra.allowed_tenants else None

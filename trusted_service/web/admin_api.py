@@ -3,19 +3,17 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
-from trusted_service.directory import UserQuery, parse_status
-from trusted_service.errors import NotFound, UpstreamUnavailable
+from trusted_service.errors import NotFound
 from trusted_service.models import Actor, UserId
 from trusted_service.representation import unknown_user_json, user_json
-from trusted_service.web import cursor
+from trusted_service.web import user_search
 from trusted_service.web.audience import administrator
 from trusted_service.web.context import actor, services
 
 bp = Blueprint("admin_api", __name__, url_prefix="/api/admin")
 
-INDEX_RETRY_AFTER = "10"
 USER = "/users/<uuid:tenant_id>/<uuid:object_id>"
 
 
@@ -23,13 +21,9 @@ USER = "/users/<uuid:tenant_id>/<uuid:object_id>"
 @administrator
 def users() -> Response:
     """A page of users; `q` finds by a beginning of the name or user name, or by an id."""
-    query = UserQuery(
-        text=request.args.get("q", "").strip(), status=parse_status(request.args.get("status", ""))
-    )
-    page = services().directory.page(query, cursor.unwrap(request.args.get("cursor", "")))
-    if not page.indexed:
-        raise UpstreamUnavailable("Table Storage", "the index is being built", INDEX_RETRY_AFTER)
-    return jsonify(users=[user_json(user) for user in page.users], next=cursor.wrap(page.next))
+    query, place = user_search.read("q", "status")
+    page = services().directory.page(query, place)
+    return jsonify(users=[user_json(user) for user in page.users], next=user_search.next_cursor(query, page))
 
 
 @bp.get(USER)

@@ -26,6 +26,7 @@ ACTIONS = (
     "end-session",
     "delete",
     "export",
+    "import",
     "start-job",
     "cancel-job",
     "identity-created",

@@ -102,6 +102,8 @@ def _upstream_error(error: errors.UpstreamError) -> Answer:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     detail = _("A service that we depend on is not available right now. Please try again in a moment.")
+    if isinstance(error, errors.ListNotReady):
+        detail = _("The list of so many users is being prepared. Please look again in a few minutes.")
     retry_after = error.retry_after if _is_retry_after(error.retry_after) else DEFAULT_RETRY_AFTER
     code = "upstream_throttled" if throttled else "upstream_unavailable"
     return Answer(503, code, detail, (("Retry-After", str(retry_after)),))

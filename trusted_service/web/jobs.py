@@ -7,12 +7,13 @@ from flask import Blueprint, Response, abort, jsonify, redirect, render_template
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wrappers import Response as BaseResponse
 
+from trusted_service.csv_file import UnreadableList
 from trusted_service.errors import InvalidRequest
 from trusted_service.job import ACTIONS, Action, Item, Job
 from trusted_service.models import Identity, UserId
 from trusted_service.representation import csv_lines
 from trusted_service.storage.jobs import PAGE
-from trusted_service.user_list import Entry, UnreadableList, read_csv, read_ids
+from trusted_service.user_list import Entry, read_csv, read_ids
 from trusted_service.web import body, cursor
 from trusted_service.web.admin import LONGEST_REASON
 from trusted_service.web.audience import administrator

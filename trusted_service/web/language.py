@@ -85,6 +85,7 @@ def action_name(action: str) -> str:
         "end-session": gettext("End a session"),
         "delete": gettext("Delete"),
         "export": gettext("Export"),
+        "import": gettext("Import"),
         "start-job": gettext("Start a job"),
         "cancel-job": gettext("Stop a job"),
         "identity-created": gettext("Identity created"),

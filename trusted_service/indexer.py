@@ -1,0 +1,261 @@
+"""Keeps the index of users in step with the table `identities`, whoever writes there.
+
+What this service changes it notes for the index, one row for each user. What other programs write is
+found by the time that the storage puts on each row: a look for rows that were written since the last
+look. The storage reads the whole table for that, so a look that takes long is not repeated soon. Both
+are done when somebody wants to see a list, and now and then without that. One process at a time
+changes the index, under a lease; doing it again changes nothing.
+"""
+
+import contextlib
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+
+from trusted_service.errors import UpstreamError
+from trusted_service.models import Identity, UserId
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.user_index import Changed, Entry, Key, Upkeep, UserIndex
+
+log = structlog.get_logger(__name__)
+
+OVERLAP = timedelta(seconds=5)
+"""How far apart the clocks of the storage's servers may be, with the time that a write takes."""
+REST = 20
+"""How many times as long as a look took we wait before the next one, beyond looks that cost little."""
+LITTLE_SECONDS = 0.5
+FEW_ROWS = 200
+"""A look that found more says little about what one costs that finds nothing."""
+TOGETHER = 5000
+LEASE_SECONDS = 60.0
+AGAIN_SECONDS = 0.1
+GATHER_SECONDS, PATIENCE_SECONDS = 0.2, 30.0
+
+
+class _LeaseTaken(Exception):
+    """Another process changes the index right now."""
+
+
+class _NotWritten(Exception):
+    """The index could not be written: lists are answered without it."""
+
+    def __init__(self, cause: UpstreamError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class _Work:
+    """One run, in a thread of its own."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.began = time.monotonic()
+        self.over = threading.Event()
+        self.complete = False
+        self.failure: UpstreamError | None = None
+
+    def answers(self, asked: float, since: float) -> bool:
+        return self.complete and self.began >= asked and self.since >= since
+
+
+class Indexer:
+    """One for each process. Threads start when there is something to do, so never before a fork."""
+
+    def __init__(self, identities: IdentityTable, index: UserIndex) -> None:
+        self._identities = identities
+        self._index = index
+        self._owner = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._work: _Work | None = None
+        self._helper: threading.Thread | None = None
+        self._wanted = 0.0
+        self._looked = self._look_at = float("-inf")
+
+    def note_changed(self, user_id: UserId, stale: Iterable[Key] = ()) -> None:
+        """Note that the user has changed: comes after the change, and may come again."""
+        self._index.note_changed(user_id, list(stale))
+
+    def start(self) -> None:
+        """Bring the index up to date in the background, for all who ask within a moment at once."""
+        with self._lock:
+            self._wanted = time.monotonic()
+            if self._helper is None:
+                self._helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
+                self._helper.start()
+
+    def bring_up_to_date(self, seconds: float, since: float | None = None) -> bool:
+        """Return whether the index is known to say all that was written until `since`, or until now.
+
+        `since` is a time of the clock, in seconds since 1970, which may be another instance's. Takes
+        `seconds` at most, then goes on in the background. Raises UpstreamError where `identities` cannot
+        be read.
+        """
+        asked, since = time.monotonic(), time.time() if since is None else since
+        while True:
+            work = self._start_or_join(asked, since)
+            work.over.wait(max(0.0, asked + seconds - time.monotonic()))
+            if not work.over.is_set():
+                return False
+            if work.began >= asked and work.since >= since:
+                if work.failure is not None:
+                    raise work.failure
+                if work.complete or time.monotonic() + AGAIN_SECONDS > asked + seconds:
+                    return work.complete
+                time.sleep(AGAIN_SECONDS)
+
+    def run(self, since: float | None = None) -> bool:
+        """Bring the index up to date; False where another process is at it, or it could not be written.
+
+        Raises UpstreamError where `identities` cannot be read.
+        """
+        began, upkeep = time.time(), self._index.upkeep()
+        is_due = self._looked < (began if since is None else since) and time.monotonic() >= self._look_at
+        look = upkeep.mark is None or is_due
+        known_behind = upkeep.mark is None or bool(upkeep.changed)
+        behind = known_behind or (look and self._is_behind(upkeep))
+        done = not behind or self._try_to_catch_up(look=look)
+        if look and done:
+            self._looked = began
+        return done
+
+    def _try_to_catch_up(self, *, look: bool) -> bool:
+        try:
+            self._catch_up(look=look)
+        except _LeaseTaken:
+            return False
+        except _NotWritten as error:
+            log.error("index_not_written", reason=str(error.cause))
+            return False
+        return True
+
+    def _help(self) -> None:
+        while True:
+            time.sleep(GATHER_SECONDS)
+            began = time.monotonic()
+            with contextlib.suppress(UpstreamError):
+                self.bring_up_to_date(PATIENCE_SECONDS)
+            with self._lock:
+                if self._wanted < began:
+                    self._helper = None
+                    return
+
+    def _start_or_join(self, asked: float, since: float) -> _Work:
+        """The work that is under way, or new one."""
+        with self._lock:
+            work = self._work
+            if work is None or (work.over.is_set() and not work.answers(asked, since)):
+                work = self._work = _Work(since)
+                threading.Thread(target=self._do, args=(work,), name="index", daemon=True).start()
+            return work
+
+    def _do(self, work: _Work) -> None:
+        try:
+            work.complete = self.run(work.since)
+        except UpstreamError as error:
+            log.warning("index_not_updated", reason=str(error))
+            work.failure = error
+        except Exception as error:
+            log.error("index_not_updated", exc_info=error)
+        finally:
+            work.over.set()
+
+    def _is_behind(self, upkeep: Upkeep) -> bool:
+        """Whether anybody wrote to `identities` what the index does not say. Only reads."""
+        begin, rows = time.monotonic(), 0
+        for identities in self._chunks(upkeep, FEW_ROWS):
+            known = self._index.entries(identity.user_id for identity in identities)
+            if any(known.get(one.user_id) != Entry.of(one) or not one.dated for one in identities):
+                return True
+            rows += len(identities)
+        if rows <= FEW_ROWS:
+            self._rest_after(time.monotonic() - begin)
+        if rows:
+            # So that the same rows are not read again. Nothing else depends on it.
+            self._index.move_mark(upkeep.now)
+        return False
+
+    def _catch_up(self, *, look: bool) -> None:
+        """Raises _LeaseTaken, and _NotWritten."""
+        self._hold_lease()
+        try:
+            upkeep = self._index.upkeep()
+            while upkeep.changed:
+                self._apply_changed(upkeep.changed)
+                upkeep = self._index.upkeep()
+            if look or upkeep.mark is None:
+                self._apply_all(upkeep)
+        finally:
+            with _writing():
+                self._index.give_lease_back()
+
+    def _apply_changed(self, changed: list[Changed]) -> None:
+        """Let the index say what is true of these users, whatever it said, and settle that."""
+        identities = {one.user_id: self._identities.find(one.user_id) for one in changed}
+        entries = {
+            user_id: None if identity is None else Entry.of(identity)
+            for user_id, identity in identities.items()
+        }
+        stale = frozenset[Key]().union(*(one.stale for one in changed))
+        with _writing():
+            self._index.apply(entries, stale=stale, mend=True)
+            self._index.settle(changed)
+
+    def _apply_all(self, upkeep: Upkeep) -> None:
+        """Let the index say what is true of whoever was written since the mark, or of everybody."""
+        last: UserId | None = None
+        for identities in self._chunks(upkeep, TOGETHER):
+            self._hold_lease()
+            entries: dict[UserId, Entry | None] = {one.user_id: Entry.of(one) for one in identities}
+            if upkeep.mark is None:
+                end = identities[-1].user_id
+                entries |= dict.fromkeys(self._gone(last, end, entries.keys()))
+                last = end
+            with _writing():
+                self._index.apply(entries, mend=upkeep.mark is None)
+            for undated in (one for one in identities if not one.dated):
+                self._identities.date(undated)
+        with _writing():
+            if upkeep.mark is None:
+                self._index.apply(dict.fromkeys(self._gone(last, None, ())))
+            self._index.set_mark(upkeep.now)
+
+    def _gone(self, after: UserId | None, end: UserId | None, present: Container[UserId]) -> list[UserId]:
+        """Users of this range whom the index knows, though they have no row."""
+        known = itertools.takewhile(
+            lambda one: end is None or _order(one) <= _order(end), self._index.known(after)
+        )
+        return [one for one in known if one not in present and self._identities.find(one) is None]
+
+    def _chunks(self, upkeep: Upkeep, size: int) -> Iterator[list[Identity]]:
+        since = None if upkeep.mark is None else upkeep.mark - OVERLAP
+        identities = self._identities.changed_since(since)
+        while chunk := list(itertools.islice(identities, size)):
+            yield chunk
+
+    def _hold_lease(self) -> None:
+        with _writing():
+            held = self._index.take_lease(self._owner, LEASE_SECONDS)
+        if not held:
+            raise _LeaseTaken
+
+    def _rest_after(self, seconds: float) -> None:
+        self._look_at = time.monotonic() + REST * max(0.0, seconds - LITTLE_SECONDS)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except UpstreamError as error:
+        raise _NotWritten(error) from error
+
+
+def _order(user_id: UserId) -> tuple[str, str]:
+    """Rows of `identities` come in this order."""
+    return user_id.object_id, user_id.tenant_id

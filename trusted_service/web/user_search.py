@@ -1,0 +1,45 @@
+"""What an address asks the list of users for, and where in the list it goes on."""
+
+import json
+
+from flask import request
+
+from trusted_service.errors import InvalidRequest
+from trusted_service.user_query import Place, UserPage, UserQuery, parse_sort, parse_status
+from trusted_service.web import cursor
+from trusted_service.web.context import services
+
+
+def read(*names: str) -> tuple[UserQuery, Place | None]:
+    """Return the query, and the place from which on.
+
+    A cursor goes on with the query that it comes from, so it needs nothing else. Raises InvalidRequest
+    for one that is not ours, and where something else is asked for beside it.
+    """
+    asked = {name: value.strip() for name in names if (value := request.args.get(name, "").strip())}
+    asked |= {"sort": "name"} if parse_sort(asked.pop("sort", "")) == "name" else {}
+    place = None
+    if begun := cursor.unwrap(request.args.get("cursor", "")):
+        earlier, key, began = json.loads(begun)
+        place = Place(key=key, began=began)
+        if any(earlier.get(name) != value for name, value in asked.items()):
+            raise InvalidRequest("cursor belongs to a list of something else.")
+        asked = earlier
+    tenant_id = asked.get("tenant")
+    query = UserQuery(
+        text=asked.get("q", ""),
+        status=parse_status(asked.get("status", "")),
+        tenant_id=tenant_id if tenant_id in services().settings.entra.allowed_tenants else None,
+        sort=parse_sort(asked.get("sort", "")),
+    )
+    return query, place
+
+
+def next_cursor(query: UserQuery, page: UserPage) -> str | None:
+    """What leads to the next page, or None."""
+    if page.next is None:
+        return None
+    asked = {"q": query.text, "status": query.status, "tenant": query.tenant_id}
+    asked["sort"] = None if query.sort == "newest" else query.sort
+    query_members = {name: value for name, value in asked.items() if value}
+    return cursor.wrap(json.dumps([query_members, page.next.key, page.next.began]))
