@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
 
+from trusted_service.errors import UpstreamError
+
 log = structlog.get_logger(__name__)
 
 Action = Callable[[], None]
@@ -59,6 +61,8 @@ class Later:
     def _run(self, action: Action) -> None:
         try:
             action()
+        except UpstreamError as error:
+            log.warning("later_failed", reason=str(error))
         except Exception as error:
             log.error("later_failed", exc_info=error)
         finally:
