@@ -6,7 +6,7 @@ import requests
 
 from tests.soak.scene import Member, Scene, chance_of
 from tests.soak.users import deleting
-from tests.support.command_line import CommandFailed, repair
+from tests.support.commands import CommandFailed, repair
 from tests.support.storage_proxy import Fault
 
 ADMINISTRATOR_PAUSE, FAULT_PAUSE = 1.0, 0.8

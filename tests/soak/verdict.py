@@ -12,7 +12,7 @@ import requests
 
 from tests.soak.scene import Member, Scene
 from tests.soak.trouble import direct_settings
-from tests.support.command_line import repair
+from tests.support.commands import repair
 from tests.support.desk import bearer, call
 from tests.support.together import run_together
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import requests
 
-from tests.support.command_line import repair
+from tests.support.commands import repair
 from tests.support.desk import Desk, bearer, call
 from tests.support.identity_rows import get_identity, list_identity_rows
 from tests.support.own_azure import OwnAzure
