@@ -358,4 +358,5 @@ def test_list_of_too_many_without_an_index_says_so(
     assert_error_page(page, 503)
     assert "is being prepared" in page.text
     assert api.headers["Retry-After"] == page.headers["Retry-After"] == "10"
+    wait_until(lambda: clerk.person.get("/api/admin/users").ok)
     assert find(clerk, q="crowd 02199") != []

@@ -79,6 +79,17 @@ def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
 
 
 @contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """All calls inside end within `seconds` from now, so that time is left for another way."""
+    now = time.monotonic()
+    ends = _request_ends.set(min(now + seconds, _request_ends.get() or now + seconds))
+    try:
+        yield
+    finally:
+        _request_ends.reset(ends)
+
+
+@contextmanager
 def call(seconds: float = CALL_SECONDS) -> Iterator[None]:
     """One call to an upstream: its connections are shut down when its time is over.
 
