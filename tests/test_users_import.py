@@ -237,7 +237,9 @@ def problem_of(header: str, line: str, tenants: tuple[str, ...] = (TENANT,)) -> 
     return row.problem
 
 
-GOOD = f"{uuid.uuid4()},{new_id()}"
+SOMEBODY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+THEIRS = f"8:acs:{SOMEBODY}_{SOMEBODY}"
+GOOD = f"{SOMEBODY},{THEIRS}"
 
 
 @pytest.mark.parametrize(
@@ -247,17 +249,17 @@ GOOD = f"{uuid.uuid4()},{new_id()}"
         ("OID;ACS User ID", GOOD.replace(",", ";"), ""),
         ("object_id,acsUserId", GOOD, ""),
         (HEADER, GOOD.replace("8:acs:", "8:gcch-acs:"), ""),
-        (HEADER, f"{uuid.uuid4()},", "communicationUserId is missing"),
-        (HEADER, f"{uuid.uuid4().hex},{new_id()}", "must be GUIDs"),
-        (HEADER, f"{uuid.uuid4()},{new_id()}x", "must be 8:acs:"),
-        (HEADER, f"{uuid.uuid4()},{new_id()[6:]}", "must be 8:acs:"),
-        (HEADER, f"{uuid.uuid4()},8:orgid:{uuid.uuid4()}", "must be 8:acs:"),
-        (f"{HEADER},tenantId", f"{GOOD},{uuid.uuid4()}", "not allowed here"),
+        (HEADER, f"{SOMEBODY},", "communicationUserId is missing"),
+        (HEADER, f"{SOMEBODY.replace('-', '')},{THEIRS}", "must be GUIDs"),
+        (HEADER, f"{SOMEBODY},{THEIRS}x", "must be 8:acs:"),
+        (HEADER, f"{SOMEBODY},{THEIRS[6:]}", "must be 8:acs:"),
+        (HEADER, f"{SOMEBODY},8:orgid:{SOMEBODY}", "must be 8:acs:"),
+        (f"{HEADER},tenantId", f"{GOOD},{SOMEBODY}", "not allowed here"),
         (f"{HEADER},createdAt", f"{GOOD},yesterday", "createdAt must be a time"),
         (f"{HEADER},createdAt", f"{GOOD},0001-01-01T00:00:00+14:00", "createdAt must be a time"),
         (f"{HEADER},createdAt", f"{GOOD},1601-01-01", "no time at which"),
         (f"{HEADER},blocked", f"{GOOD},maybe", "blocked must be"),
-        (f"{HEADER},blocked", f"{uuid.uuid4()},,true", ""),
+        (f"{HEADER},blocked", f"{SOMEBODY},,true", ""),
     ],
 )
 def test_row_is_checked(header: str, line: str, problem: str) -> None:

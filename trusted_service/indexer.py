@@ -12,6 +12,7 @@ import itertools
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,9 @@ OVERLAP = timedelta(seconds=5)
 """How far apart the clocks of the storage's servers may be, with the time that a write takes."""
 REST = 20
 """How many times as long as a look took we wait before the next one, beyond looks that cost little."""
-LITTLE_SECONDS = 0.5
+LITTLE_SECONDS = 0.025
+LOOKS = 6
+"""The quickest of so many looks tells what one costs: others had to wait for something else."""
 FEW_ROWS = 200
 """A look that found more says little about what one costs that finds nothing."""
 TOGETHER = 5000
@@ -82,6 +85,7 @@ class Indexer:
         self._helper: threading.Thread | None = None
         self._wanted = 0.0
         self._looked = self._look_at = float("-inf")
+        self._costs: deque[float] = deque(maxlen=LOOKS)
 
     def note_changed(self, user_id: UserId, stale: Iterable[Key] = ()) -> None:
         """Note that the user has changed: comes after the change, and may come again."""
@@ -263,7 +267,9 @@ class Indexer:
             raise _LeaseTaken
 
     def _rest_after(self, seconds: float) -> None:
-        self._look_at = time.monotonic() + REST * max(0.0, seconds - LITTLE_SECONDS)
+        self._costs.append(seconds)
+        if len(self._costs) == LOOKS:
+            self._look_at = time.monotonic() + REST * max(0.0, min(self._costs) - LITTLE_SECONDS)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from flask import Flask
 
 def run_command(application: Flask, *arguments: str, typed: str = "") -> click.testing.Result:
     """Run it; `typed` is what the operator answers to questions."""
-    result = application.test_cli_runner().invoke(args=list(arguments), input=typed)
+    with application.app_context():  # as the `flask` command opens it before it reads arguments
+        result = application.test_cli_runner().invoke(args=list(arguments), input=typed)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
