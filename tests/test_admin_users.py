@@ -1,13 +1,17 @@
 """The list of users: all of them, newest first, each once, whatever happens between two pages."""
 
+import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from bs4 import BeautifulSoup, Tag
 
 from tests.seed import seed_users
 from tests.support.desk import Desk
 from tests.support.own_azure import OwnAzure, own_azure
+from tests.support.problems import assert_problem
+from tests.support.service import Service
 from tests.support.user_lists import PAGE, find, key_of, list_rows_of_pages, list_users
 from trusted_service.models import Identity
 
@@ -96,6 +100,62 @@ def test_page_is_sorted_by_name_where_asked(crowd: list[Identity], clerk: Desk) 
     assert plain == sorted(plain)
     assert firsts.index("Élodie") < firsts.index("Fatima")  # not after Z, as code points have it
     assert firsts.index("Dmitri") < firsts.index("Élodie")
+
+
+def test_shorter_name_comes_before_the_longer_ones_that_begin_with_it(own: OwnAzure, clerk: Desk) -> None:
+    mark = f"zz{uuid.uuid4().hex[:8]}"
+    people = [own.new_user(name=f"{mark}{rest}") for rest in ("a b", "", "-a", " b", "a", "_", "1", ".")]
+    rows = [row for rows in list_rows_of_pages(clerk, q=mark) for row in rows]
+    shown = [row.find_all("td")[1].find("a").get_text() for row in rows]  # type: ignore[union-attr]
+    assert shown == [f"{mark}{rest}" for rest in ("", " b", "-a", ".", "1", "_", "a", "a b")]
+    for person in people:
+        clerk.do("api", person, "delete")
+
+
+def test_page_shows_the_users_of_one_tenant_where_asked(
+    own: OwnAzure, crowd: list[Identity], clerk: Desk
+) -> None:
+    first, second = own.azure.env["ENTRA_ALLOWED_TENANTS"], str(uuid.uuid4())
+    others = seed_users(own.azure.env, PAGE + 10, tenant_id=second, blocked=BLOCKED)
+    others.sort(key=lambda user: user.created_at, reverse=True)
+    with Service({**own.service.env, "ENTRA_ALLOWED_TENANTS": f"{first},{second}"}) as service:
+        there = Desk(clerk.person.at(service.url))
+
+        def keys(**query: str) -> list[str]:
+            return [key_of(row) for rows in list_rows_of_pages(there, **query) for row in rows]
+
+        assert keys(tenant=second) == [str(user.user_id) for user in others]
+        assert keys(tenant=first) == [str(user.user_id) for user in crowd]
+        blocked = [str(user.user_id) for user in others if user.blocked]
+        assert keys(tenant=second, status="blocked") == blocked
+        assert set(keys(tenant=second, sort="name")) == {str(user.user_id) for user in others}
+        assert keys(tenant=second, q=crowd[0].username) == []
+        assert len(keys()) == len(crowd) + len(others)
+        choice = BeautifulSoup(there.person.get("/admin/users").text, "html.parser").find(id="tenant")
+        assert isinstance(choice, Tag)
+        assert [option.get_text() for option in choice.find_all("option")][1:] == [first, second]
+    for user in others:
+        own.tables.get_table_client("identities").delete_entity(user.user_id.object_id, second)
+    assert find(clerk) == ids(crowd)
+
+
+QUERIES: list[dict[str, str]] = [{}, {"status": "active"}]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_cursor_goes_on_with_its_own_list(crowd: list[Identity], clerk: Desk, query: dict[str, str]) -> None:
+    first = clerk.person.get("/api/admin/users", params=query).json()
+    assert first["next"]
+    cursor = {"cursor": first["next"]}
+    second = clerk.person.get("/api/admin/users", params={**query, **cursor}).json()
+    assert second["users"]
+    assert clerk.person.get("/api/admin/users", params=cursor).json()["users"] == second["users"]
+    empty = {"q": "", "status": "", **cursor}
+    assert clerk.person.get("/api/admin/users", params=empty).json()["users"] == second["users"]
+    for other in ({"status": "blocked"}, {"q": "somebody else"}):
+        answer = clerk.person.get("/api/admin/users", params={**query, **other, **cursor})
+        assert_problem(answer, 400, "invalid_request")
+    assert clerk.person.get("/admin/users", params=cursor).status_code == 400, "it is the API's"
 
 
 def test_search_by_a_common_beginning_finds_all_of_them(crowd: list[Identity], clerk: Desk) -> None:

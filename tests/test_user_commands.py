@@ -1,225 +1,293 @@
-"""`flask --app wsgi users …`: what operators do to users from the command line."""
+"""`flask users …`: what operators see and do, and what programs that run it get."""
 
 import json
 import os
 import pwd
+import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.data.tables import TableServiceClient
-from click.testing import Result
 from flask import Flask
 
 from tests.support.commands import read_json, run_command
-from tests.support.desk import SECTION_5A, assert_signed_out, bearer, call
-from tests.support.identity_rows import find_identity_row, get_identity, list_identity_rows
+from tests.support.desk import SECTION_5A, Desk, assert_signed_out
+from tests.support.identity_rows import change_identity_row, find_identity_row, get_identity
+from tests.support.index_rows import list_mentions
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
-from tests.support.problems import assert_problem
-from tests.support.rows import list_rows
-from tests.support.service import ROOT
-from tests.support.settings import OF_ITS_OWN
+from tests.support.rows import list_rows, list_sessions
 from tests.support.storage_proxy import Fault, StorageProxy
-from trusted_service import user_commands
+from tests.support.user_lists import find
+from trusted_service.app import create_app
+from trusted_service.config import Settings
 
-Run = Callable[..., Result]
+ROOT = Path(__file__).parents[1]
+SECRET_KEY = "only-for-tests-0123456789abcdefgh"
+OWN = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": SECRET_KEY}
 
-NOBODY = "f00d0000-0000-4000-8000-00000000c0de"
+SOMEBODY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+Run = Callable[..., Any]
+Start = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def application(settings: dict[str, str]) -> Iterator[Flask]:
+    """The service inside this process, which trusts the local Azure as a process of its own would."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            patch.setenv(name, settings[name])
+        yield create_app(Settings.from_env(settings | OWN))
 
 
 @pytest.fixture
-def run(application: Flask, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `users …` inside this process, as `flask --app wsgi` does; blocking sweeps at once."""
-    monkeypatch.setattr(user_commands, "SWEEP_SECONDS", 0)
+def run(application: Flask) -> Run:
+    """Run a command on users with --json, which must end with this code; what it prints, or None."""
 
-    def invoke(*arguments: str, typed: str = "") -> Result:
-        return run_command(application, "users", *arguments, typed=typed)
+    def do(*arguments: str, exit_code: int = 0) -> Any:
+        done = run_command(application, "users", *arguments, "--json")
+        assert done.exit_code == exit_code, done.output
+        return read_json(done) if exit_code == 0 else None
 
-    return invoke
-
-
-def test_list_shows_users_newest_first_with_the_members_of_the_contract(run: Run, settled: Person) -> None:
-    users = read_json(run("list", "--json"))
-    assert isinstance(users, list)
-    assert all(list(user) == SECTION_5A for user in users)
-    created = [user["createdAt"] for user in users]
-    assert created == sorted(created, reverse=True)
-    assert [user for user in users if user["objectId"] == settled.account.object_id]
+    return do
 
 
-def test_list_finds_by_user_name_by_identity_and_by_status(
-    run: Run, settled: Person, tables: TableServiceClient
+@pytest.fixture
+def start(settings: dict[str, str]) -> Start:
+    """Run a command on users in a process of its own, as operators do."""
+
+    def do(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **settings, **OWN},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return do
+
+
+def events_about(tables: TableServiceClient, person: Person, action: str) -> list[tuple[str, str]]:
+    """Outcome and actor of each event, the newest first."""
+    rows = list_rows(tables, "audit", "TargetObjectId", person.account.object_id)
+    return [
+        (row["Outcome"], row["ActorKey"])
+        for row in rows
+        if row["Action"] == action and row["PartitionKey"] == "all"
+    ]
+
+
+def test_list_is_an_array_of_users(run: Run, desk: Desk, settled: Person) -> None:
+    listed = run("list")
+    assert {tuple(user) for user in listed} == {tuple(SECTION_5A)}
+    assert desk.get_user(settled) in listed
+    times = [user["createdAt"] for user in listed]
+    assert times == sorted(times, reverse=True)
+    assert [user["objectId"] for user in listed] == find(desk)
+
+
+def test_list_searches_as_the_page_does(
+    run: Run, desk: Desk, tables: TableServiceClient, settled: Person
 ) -> None:
-    mine = settled.account.object_id
-    for text in (settled.account.username.upper(), mine, get_identity(tables, settled)):
-        found = read_json(run("list", "--json", "--q", text))
-        assert isinstance(found, list)
-        assert [user["objectId"] for user in found] == [mine]
-        assert read_json(run("list", "--json", "--q", text, "--status", "blocked")) == []
-    assert mine in run("list", "--q", mine).stdout
+    for q in (settled.account.username.upper(), settled.account.object_id, get_identity(tables, settled)):
+        assert run("list", "--q", q) == [desk.get_user(settled)]
+        assert run("list", "--q", q, "--status", "blocked") == []
+    assert run("list", "--q", f"nobody {uuid.uuid4()}") == []
 
 
-def test_show_prints_the_user_for_programs_and_for_people(run: Run, settled: Person) -> None:
-    user = read_json(run("show", settled.key, "--json"))
-    assert isinstance(user, dict)
-    assert list(user) == SECTION_5A
-    assert user["username"] == settled.account.username
-    assert user["communicationUserId"] == settled.me()["communicationUserId"]
-    # One tenant is allowed here, so that the object id alone will do, in whatever case.
-    assert read_json(run("show", settled.account.object_id.upper(), "--json")) == user
-    for_people = run("show", settled.key)
-    assert for_people.exit_code == 0
-    assert user["communicationUserId"] in for_people.stdout
+def test_list_for_people_is_a_table(application: Flask, tables: TableServiceClient, settled: Person) -> None:
+    done = run_command(application, "users", "list", "--q", settled.account.username)
+    assert done.exit_code == 0
+    header, line = done.stdout.splitlines()
+    assert "Status" in header
+    for part in (settled.account.username, settled.key, get_identity(tables, settled), "active"):
+        assert part in line
+
+
+def test_show_is_one_user(run: Run, desk: Desk, settled: Person, application: Flask) -> None:
+    user = desk.get_user(settled)
+    for name in (settled.key, settled.key.upper(), settled.account.object_id):
+        assert run("show", name) == user
+    shown = run_command(application, "users", "show", settled.key).stdout
+    assert all(member in shown for member in SECTION_5A)
+
+
+def test_block_and_unblock_work_on_the_next_request(
+    start: Start, azure: LocalAzure, tables: TableServiceClient, settled: Person
+) -> None:
+    token = settled.token().json()["token"]
+    done = start("block", settled.key, "--reason", "left", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["blocked"] is True, "there is nothing else on the standard output"
+    assert_signed_out(settled, settled.url)
+    assert azure.check_token(token)["valid"] is False
+    row = find_identity_row(tables, settled)
+    assert row is not None
+    assert row["BlockReason"] == "left"
+    done = start("unblock", settled.key)
+    assert (done.returncode, done.stdout) == (0, "Unblocked.\n")
+    assert settled.sign_in().status_code == 302
+    operator = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+    for action in ("block", "unblock"):
+        assert sorted(events_about(tables, settled, action)) == [("done", operator), ("started", operator)]
+
+
+def test_somebody_who_never_came_is_blocked_and_let_in_again(
+    run: Run, tables: TableServiceClient, person: Person
+) -> None:
+    user = run("block", person.key)
+    assert (user["blocked"], user["communicationUserId"]) == (True, None)
+    assert run("unblock", person.account.object_id)["blocked"] is False
+    assert find_identity_row(tables, person) is None
+    assert list_mentions(tables, person.account.object_id) == []
+
+
+def test_revoke_and_sign_out(run: Run, azure: LocalAzure, settled: Person) -> None:
+    token = settled.token().json()["token"]
+    run("revoke", settled.key)
+    assert azure.check_token(token)["valid"] is False
+    assert settled.get("/api/me").status_code == 200
+    run("sign-out", settled.key)
+    assert_signed_out(settled, settled.url)
+
+
+def test_delete_leaves_nothing(
+    run: Run, azure: LocalAzure, tables: TableServiceClient, settled: Person
+) -> None:
+    identity = get_identity(tables, settled)
+    run("delete", settled.key, "--yes")
+    assert find_identity_row(tables, settled) is None
+    assert list_sessions(tables, settled) == []
+    assert identity not in azure.list_identities()
+    assert list_mentions(tables, settled.account.object_id) == []
+    run("delete", settled.key, "--yes")  # with or without a row
+
+
+def test_delete_asks(application: Flask, tables: TableServiceClient, settled: Person) -> None:
+    refused = run_command(application, "users", "delete", settled.key, typed="n\n")
+    assert refused.exit_code == 1
+    assert find_identity_row(tables, settled) is not None
+    assert run_command(application, "users", "delete", settled.key, typed="").exit_code == 1
+    assert find_identity_row(tables, settled) is not None
+    agreed = run_command(application, "users", "delete", settled.key, typed="y\n")
+    assert agreed.exit_code == 0
+    assert find_identity_row(tables, settled) is None
+
+
+def test_export_is_all_that_is_stored(run: Run, desk: Desk, settled: Person, signed_in: Person) -> None:
+    exported = run("export", settled.key)
+    assert exported["user"] == desk.get_user(settled)
+    assert len(exported["sessions"]) == 1
+    assert [event["action"] for event in exported["audit"]] == ["export", "identity-created"]
+    everybody = run("export")
+    assert settled.key in {f"{one['user']['tenantId']}/{one['user']['objectId']}" for one in everybody}
+
+
+def test_export_of_somebody_without_an_identity_has_their_sessions(run: Run, person: Person) -> None:
+    run("export", person.key, exit_code=1)
+    person.sign_in()
+    exported = run("export", person.key)
+    assert exported["user"]["communicationUserId"] is None
+    assert len(exported["sessions"]) == 1
 
 
 @pytest.mark.parametrize("command", ["show", "unblock", "revoke", "export"])
-def test_command_on_nobody_is_refused(run: Run, command: str) -> None:
-    done = run(command, NOBODY)
-    assert done.exit_code == 1
-    assert done.stdout == ""
+def test_stranger_is_refused(
+    application: Flask, tables: TableServiceClient, person: Person, command: str
+) -> None:
+    done = run_command(application, "users", command, person.key, "--json")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == "Error: There is no such user.\n"
+    assert list_rows(tables, "audit", "TargetObjectId", person.account.object_id) == []
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ("show",),
-        ("show", "nobody"),
-        ("show", f"{NOBODY}/x"),
-        ("show", f"a/{NOBODY}/{NOBODY}"),
-        ("show", "8:acs:x_y"),
-        ("block", "'; drop table users"),
+        ("show", "somebody"),
+        ("show", f"{SOMEBODY}/"),
+        ("show", f"/{SOMEBODY}"),
+        ("show", f"{SOMEBODY}/{SOMEBODY}/{SOMEBODY}"),
+        ("show", f"{SOMEBODY}' or '1' eq '1"),
         ("list", "--status", "gone"),
-        ("list", NOBODY),
-        ("delete", "--sure", NOBODY),
-        ("evaporate", NOBODY),
+        ("list", "more"),
+        ("shout", SOMEBODY),
+        ("block", SOMEBODY, "--yes"),
     ],
+    ids=lambda arguments: " ".join(arguments)[:30],
 )
-def test_wrong_usage_exits_with_2(run: Run, arguments: tuple[str, ...]) -> None:
-    done = run(*arguments)
-    assert done.exit_code == 2
-    assert done.stdout == ""
-    assert "Usage:" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_ends_with_2(application: Flask, arguments: tuple[str, ...]) -> None:
+    done = run_command(application, "users", *arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
 
 
-def test_block_and_unblock_work_at_once_and_are_in_the_trail(
-    run: Run, azure: LocalAzure, tables: TableServiceClient, settled: Person
+def test_tenant_must_be_named_where_there_are_several(settings: Mapping[str, str], settled: Person) -> None:
+    tenants = f"{settings['ENTRA_ALLOWED_TENANTS']},{uuid.uuid4()}"
+    several = create_app(Settings.from_env({**settings, **OWN, "ENTRA_ALLOWED_TENANTS": tenants}))
+    alone = run_command(several, "users", "show", settled.account.object_id)
+    assert alone.exit_code == 2
+    assert "several tenants are allowed" in alone.stderr
+    assert run_command(several, "users", "show", settled.key).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["list", "show", "block", "delete", "export", "repair"])
+def test_storage_that_fails_is_one_line_and_1(
+    application: Flask, storage_proxy: StorageProxy, settled: Person, command: str
 ) -> None:
-    token = settled.token().json()["token"]
-    blocked = read_json(run("block", settled.key, "--reason", "lost phone", "--json"))
-    assert isinstance(blocked, dict)
-    assert (list(blocked), blocked["blocked"]) == (SECTION_5A, True)
-    assert_signed_out(settled, settled.url)
-    assert settled.sign_in().status_code == 403
-    presented = bearer(azure, settled)
-    assert_problem(call("POST", f"{settled.url}/api/token", headers=presented), 403, "blocked")
-    assert azure.check_token(token)["valid"] is False
-    assert run("unblock", settled.key).stdout == "Unblocked.\n"
-    assert settled.sign_in().status_code == 302
-    assert settled.token().status_code == 200
-    operator = pwd.getpwuid(os.getuid()).pw_name
-    rows = list_rows(tables, "audit", "TargetObjectId", settled.account.object_id)
-    trail = {(row["Action"], row["Outcome"], row["ActorKind"], row["ActorName"]) for row in rows}
-    for action in ("block", "unblock"):
-        for outcome in ("started", "done"):
-            assert (action, outcome, "operator", operator) in trail
-
-
-def test_somebody_who_never_came_can_be_blocked(run: Run, tables: TableServiceClient, person: Person) -> None:
-    assert run("block", person.key).exit_code == 0
-    row = find_identity_row(tables, person)
-    assert row is not None
-    assert (row["AcsUserId"], row["Blocked"]) == ("", True)
-    assert person.sign_in().status_code == 403
-    assert run("unblock", person.key).exit_code == 0
-    assert list_identity_rows(tables, person) == []
-
-
-def test_revoke_and_sign_out_do_one_thing_each(run: Run, azure: LocalAzure, settled: Person) -> None:
-    token = settled.token().json()["token"]
-    assert run("revoke", settled.key).exit_code == 0
-    assert azure.check_token(token)["valid"] is False
-    assert settled.get("/api/me").status_code == 200
-    token = settled.token().json()["token"]
-    assert run("sign-out", settled.key).exit_code == 0
-    assert_signed_out(settled, settled.url)
-    assert azure.check_token(token)["valid"] is True
-
-
-def test_delete_asks_first_and_erases_then(
-    run: Run, azure: LocalAzure, tables: TableServiceClient, settled: Person
-) -> None:
-    identity = get_identity(tables, settled)
-    for answer in ("n\n", "\n", ""):
-        assert run("delete", settled.key, typed=answer).exit_code == 1
-        assert get_identity(tables, settled) == identity
-    assert run("delete", settled.key, typed="y\n").exit_code == 0
-    assert list_identity_rows(tables, settled) == []
-    assert identity not in azure.list_identities()
-    assert_signed_out(settled, settled.url)
-    again = run("delete", settled.key, "--yes")
-    assert (again.exit_code, again.stdout) == (0, "There was no such user.\n")
-
-
-def test_export_writes_all_that_is_stored_of_one_and_of_everybody(run: Run, settled: Person) -> None:
-    one = read_json(run("export", settled.key))
-    assert isinstance(one, dict)
-    own = settled.get("/api/me/export").json()
-    assert one["user"] == own["user"]
-    assert len(one["sessions"]) == 1
-    everybody = read_json(run("export", "--json"))
-    assert isinstance(everybody, list)
-    (mine,) = [export for export in everybody if export["user"]["objectId"] == settled.account.object_id]
-    assert (mine["user"], mine["sessions"]) == (one["user"], one["sessions"])
-    secret = settled.http.cookies["session"]
-    assert secret.split(".")[0] not in json.dumps(everybody)
-
-
-def test_command_whose_storage_fails_says_so_and_changes_nothing(
-    run: Run, tables: TableServiceClient, storage_proxy: StorageProxy, settled: Person
-) -> None:
-    storage_proxy.plant(Fault(kind="status", table="audit"))
-    done = run("block", settled.key)
+    arguments = [] if command in ("list", "repair") else [settled.key]
+    storage_proxy.plant(Fault(kind="status"))
+    yes = ["--yes"] if command == "delete" else []
+    done = run_command(application, "users", command, *arguments, *yes)
     assert done.exit_code == 1
-    assert done.stderr == "Error: Table Storage: HTTP 503 PlantedFault\n"
-    row = find_identity_row(tables, settled)
-    assert row is not None
-    assert row["Blocked"] is False
+    assert done.stderr.splitlines()[-1].startswith("Error: Table Storage: HTTP 503")
+    assert "Traceback" not in done.output
 
 
-def test_repair_makes_a_lost_index_anew_and_then_finds_nothing(
-    run: Run, tables: TableServiceClient, settled: Person, storage_proxy: StorageProxy
-) -> None:
-    storage_proxy.wait_until_quiet()
+@pytest.fixture
+def damaged(tables: TableServiceClient, settled: Person, desk: Desk) -> Person:
+    """Somebody whom searches find under another name too, and whose block was cut short."""
+    find(desk)
     index = tables.get_table_client("userindex")
-    for row in index.list_entities():
-        index.delete_entity(row["PartitionKey"], row["RowKey"])
-
-    def findings(*options: str) -> list[str]:
-        found = read_json(run("repair", "--json", *options))
-        return [finding["kind"] for finding in found if finding["user"] == settled.key]
-
-    assert findings("--dry-run") == ["not-indexed"]
-    assert findings("--dry-run") == ["not-indexed"]
-    assert findings() == ["not-indexed"]
-    assert findings() == []
+    row = index.get_entity("text-active", "~")
+    stale = f"twhoever {settled.account.object_id}|{settled.account.tenant_id}|name"
+    index.update_entity(row | {"Lines": f"{row['Lines']}\n{stale}"})
+    change_identity_row(tables, settled, Blocked=True, Blocking=True)
+    return settled
 
 
-def test_commands_work_as_programs_of_their_own(settings: dict[str, str]) -> None:
-    statuses = []
-    for arguments in (("list", "--json", "--q", str(uuid.uuid4())), ("show", NOBODY), ("show", "x")):
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments],
-            cwd=ROOT,
-            env=os.environ | settings | OF_ITS_OWN,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+def test_repair_finds_and_mends_what_a_crash_left(
+    run: Run, start: Start, tables: TableServiceClient, damaged: Person
+) -> None:
+    def findings(*options: str) -> list[tuple[str, str]]:
+        return sorted(
+            (one["kind"], one["detail"]) for one in run("repair", *options) if one["user"] == damaged.key
         )
-        statuses.append((done.returncode, done.stdout))
-    assert statuses == [(0, "[\n]\n"), (1, ""), (2, "")]
+
+    first = findings("--dry-run")
+    assert next(kind for kind, _ in first) == "half-blocked"
+    assert any(kind == "stale-index-row" and "twhoever" in detail for kind, detail in first)
+    assert findings("--dry-run") == first
+    done = start("repair")
+    assert done.returncode == 0, done.stderr
+    assert f"half-blocked  {damaged.key}" in done.stdout
+    assert "found and mended." in done.stdout.splitlines()[-1]
+    assert findings("--dry-run") == []
+    lists = {"acs", "newest-blocked", "text-blocked", "users"}
+    assert set(list_mentions(tables, damaged.account.object_id)) == lists
+    rows = tables.get_table_client("userindex").list_entities()
+    assert "twhoever" not in "".join(str(row.get("Lines")) for row in rows)
+
+
+def test_process_ends_with_the_code_of_the_command(start: Start) -> None:
+    assert start("show", "nobody").returncode == 2
+    done = start("show", str(uuid.uuid4()))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Error: There is no such user.\n")

@@ -251,6 +251,22 @@ def test_list_begun_without_the_index_goes_on_with_it_and_the_other_way_round(
     assert listed == expected
 
 
+def test_lease_of_a_process_that_died_holds_up_nobody_for_long(
+    own: OwnAzure, users: list[Identity], clerk: Desk
+) -> None:
+    wait_until(lambda: find(clerk) == ids(users) and is_built(own))
+    lose_index(own.tables)
+    lease = {"Owner": "dead", "Until": datetime.now(UTC) + timedelta(seconds=4)}
+    own.tables.get_table_client("userindex").create_entity(
+        {"PartitionKey": "upkeep", "RowKey": "2-lease", **lease}
+    )
+    key = write(own, **whole_row("While Leased"))
+    assert find(clerk) == [key[0], *ids(users)]
+    assert not is_built(own)
+    remove(own, key)
+    wait_until(lambda: find(clerk) == ids(users) and is_built(own))
+
+
 def test_row_that_cannot_be_told_apart_is_no_reason_to_fail(own: OwnAzure, clerk: Desk) -> None:
     """A key that is no id in lower case is nobody's: the contract has them in lower case."""
     object_id, tenant_id = str(uuid.uuid4()).upper(), str(uuid.uuid4())
@@ -358,4 +374,5 @@ def test_list_of_too_many_without_an_index_says_so(
     assert_error_page(page, 503)
     assert "is being prepared" in page.text
     assert api.headers["Retry-After"] == page.headers["Retry-After"] == "10"
+    wait_until(lambda: clerk.person.get("/api/admin/users").ok)
     assert find(clerk, q="crowd 02199") != []

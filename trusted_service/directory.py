@@ -37,7 +37,7 @@ PAGE = 50
 MOST_EXAMINED, MOST_PASSED_OVER = 500, 5000
 """Rows read for one page, and keys of other tenants, before it is cut short with a link to the next."""
 READERS = 8
-TOO_MANY_SECONDS = 600.0
+TOO_MANY_SECONDS = 60.0
 """For how long the rows are not read through again, where they were too many for a request."""
 WAIT_SECONDS = 1.0
 """How long a list waits for the index to take in what was written just now."""
@@ -56,24 +56,24 @@ class Directory:
     def page(self, query: UserQuery, place: Place | None = None, *, size: int = PAGE) -> UserPage:
         """Return the users that come after the place, which an earlier page gave as `next`.
 
-        Raises ListNotReady where there is no index yet, and too many rows to do without.
+        Raises ListNotReady where there is no index yet, or most are not in it, and they are too many to do
+        without.
         """
         by_id = self._find_by_id(query.text)
         if by_id is not None:
             return UserPage(users=[user for user in by_id if admits(query, user)], next=None)
         place = place or Place(key="", began=time.time())
-        if self._indexer.bring_up_to_date(WAIT_SECONDS, place.began):
-            return self._indexed_page(query, place, size)
-        built = self._index.upkeep().mark is not None
-        if not built or time.monotonic() > self._scan_at:
+        state = self._indexer.bring_up_to_date(WAIT_SECONDS, place.began)
+        if state != "current" and time.monotonic() > self._scan_at:
             try:
-                return scan_page(self._identities.changed_since(None), query, place, size)
+                return scan_page(self._identities, query, place, size)
             except ListNotReady:
-                if not built:
-                    raise
                 self._scan_at = time.monotonic() + TOO_MANY_SECONDS
-        # So many that what others wrote just now may come later: the next look finds it.
-        log.warning("list_may_be_behind")
+        if state == "missing":
+            raise ListNotReady
+        if state == "behind":
+            # So many that what others wrote just now may come later: the next look finds it.
+            log.warning("list_may_be_behind")
         return self._indexed_page(query, place, size)
 
     def find(self, user_id: UserId) -> Identity | None:
@@ -83,7 +83,7 @@ class Directory:
         """The users of this identity: one, unless other programs wrote something else."""
         if not ACS_USER_ID.fullmatch(acs_user_id):
             return []
-        if self._indexer.bring_up_to_date(WAIT_SECONDS):
+        if self._indexer.bring_up_to_date(WAIT_SECONDS) == "current":
             candidates = self.read(self._index.find_by_acs_user_id(acs_user_id))
         else:
             candidates = list(self._identities.of_acs_user_id(acs_user_id))

@@ -12,15 +12,18 @@ import itertools
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 
 import structlog
 
 from trusted_service.errors import UpstreamError
 from trusted_service.models import Identity, UserId
-from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.identities import PARTS, IdentityTable
 from trusted_service.storage.user_index import Changed, Entry, Key, Upkeep, UserIndex
 
 log = structlog.get_logger(__name__)
@@ -29,7 +32,9 @@ OVERLAP = timedelta(seconds=5)
 """How far apart the clocks of the storage's servers may be, with the time that a write takes."""
 REST = 20
 """How many times as long as a look took we wait before the next one, beyond looks that cost little."""
-LITTLE_SECONDS = 0.5
+LITTLE_SECONDS = 0.025
+LOOKS = 6
+"""The quickest of so many looks tells what one costs: others had to wait for something else."""
 FEW_ROWS = 200
 """A look that found more says little about what one costs that finds nothing."""
 TOGETHER = 5000
@@ -50,18 +55,22 @@ class _NotWritten(Exception):
         self.cause = cause
 
 
-class _Work:
-    """One run, in a thread of its own."""
+State = Literal["current", "behind", "missing"]
+"""What the index knows: everybody; maybe not who was written just now; or not even most of them."""
 
-    def __init__(self, since: float) -> None:
-        self.since = since
-        self.began = time.monotonic()
-        self.over = threading.Event()
-        self.complete = False
-        self.failure: UpstreamError | None = None
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """One run, in a thread of its own, for lists that began at `since`."""
+
+    since: float
+    began: float = field(default_factory=time.monotonic)
+    over: threading.Event = field(default_factory=threading.Event)
+    state: State = "behind"
+    failure: UpstreamError | None = None
 
     def answers(self, asked: float, since: float) -> bool:
-        return self.complete and self.began >= asked and self.since >= since
+        return self.state == "current" and self.began >= asked and self.since >= since
 
 
 class Indexer:
@@ -76,6 +85,7 @@ class Indexer:
         self._helper: threading.Thread | None = None
         self._wanted = 0.0
         self._looked = self._look_at = float("-inf")
+        self._costs: deque[float] = deque(maxlen=LOOKS)
 
     def note_changed(self, user_id: UserId, stale: Iterable[Key] = ()) -> None:
         """Note that the user has changed: comes after the change, and may come again."""
@@ -89,8 +99,8 @@ class Indexer:
                 self._helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
                 self._helper.start()
 
-    def bring_up_to_date(self, seconds: float, since: float | None = None) -> bool:
-        """Return whether the index is known to say all that was written until `since`, or until now.
+    def bring_up_to_date(self, seconds: float, since: float | None = None) -> State:
+        """Return what the index is known to say of all that was written until `since`, or until now.
 
         `since` is a time of the clock, in seconds since 1970, which may be another instance's. Takes
         `seconds` at most, then goes on in the background. Raises UpstreamError where `identities` cannot
@@ -101,28 +111,37 @@ class Indexer:
             work = self._start_or_join(asked, since)
             work.over.wait(max(0.0, asked + seconds - time.monotonic()))
             if not work.over.is_set():
-                return False
+                return work.state
             if work.began >= asked and work.since >= since:
                 if work.failure is not None:
                     raise work.failure
-                if work.complete or time.monotonic() + AGAIN_SECONDS > asked + seconds:
-                    return work.complete
+                if work.state == "current" or time.monotonic() + AGAIN_SECONDS > asked + seconds:
+                    return work.state
                 time.sleep(AGAIN_SECONDS)
 
-    def run(self, since: float | None = None) -> bool:
+    def run(self) -> bool:
         """Bring the index up to date; False where another process is at it, or it could not be written.
 
         Raises UpstreamError where `identities` cannot be read.
         """
+        work = _Work(time.time())
+        self._run(work)
+        return work.state == "current"
+
+    def _run(self, work: _Work) -> None:
         began, upkeep = time.time(), self._index.upkeep()
-        is_due = self._looked < (began if since is None else since) and time.monotonic() >= self._look_at
-        look = upkeep.mark is None or is_due
-        known_behind = upkeep.mark is None or bool(upkeep.changed)
-        behind = known_behind or (look and self._is_behind(upkeep))
-        done = not behind or self._try_to_catch_up(look=look)
-        if look and done:
+        look = upkeep.mark is None or (self._looked < work.since and time.monotonic() >= self._look_at)
+        behind = bool(upkeep.changed)
+        if upkeep.mark is None:
+            work.state, behind = "missing", True
+        elif look and (misses := self._count_missing(upkeep)):
+            # Of the rows that were written, the first ones tell whether these are many.
+            work.state, behind = "missing" if misses == FEW_ROWS else "behind", True
+        if behind and not self._try_to_catch_up(look=look):
+            return
+        work.state = "current"
+        if look:
             self._looked = began
-        return done
 
     def _try_to_catch_up(self, *, look: bool) -> bool:
         try:
@@ -156,7 +175,7 @@ class Indexer:
 
     def _do(self, work: _Work) -> None:
         try:
-            work.complete = self.run(work.since)
+            self._run(work)
         except UpstreamError as error:
             log.warning("index_not_updated", reason=str(error))
             work.failure = error
@@ -165,20 +184,20 @@ class Indexer:
         finally:
             work.over.set()
 
-    def _is_behind(self, upkeep: Upkeep) -> bool:
-        """Whether anybody wrote to `identities` what the index does not say. Only reads."""
+    def _count_missing(self, upkeep: Upkeep) -> int:
+        """Return of how many rows the index does not know, among the first ones that tell. Only reads."""
         begin, rows = time.monotonic(), 0
         for identities in self._chunks(upkeep, FEW_ROWS):
             known = self._index.entries(identity.user_id for identity in identities)
-            if any(known.get(one.user_id) != Entry.of(one) or not one.dated for one in identities):
-                return True
+            if missing := sum(known.get(one.user_id) != Entry.of(one) or not one.dated for one in identities):
+                return missing
             rows += len(identities)
         if rows <= FEW_ROWS:
             self._rest_after(time.monotonic() - begin)
         if rows:
             # So that the same rows are not read again. Nothing else depends on it.
             self._index.move_mark(upkeep.now)
-        return False
+        return 0
 
     def _catch_up(self, *, look: bool) -> None:
         """Raises _LeaseTaken, and _NotWritten."""
@@ -233,8 +252,11 @@ class Indexer:
         return [one for one in known if one not in present and self._identities.find(one) is None]
 
     def _chunks(self, upkeep: Upkeep, size: int) -> Iterator[list[Identity]]:
-        since = None if upkeep.mark is None else upkeep.mark - OVERLAP
-        identities = self._identities.changed_since(since)
+        identities: Iterator[Identity]
+        if upkeep.mark is None:
+            identities = itertools.chain.from_iterable(map(self._identities.part, PARTS))
+        else:
+            identities = self._identities.changed_since(upkeep.mark - OVERLAP)
         while chunk := list(itertools.islice(identities, size)):
             yield chunk
 
@@ -245,7 +267,9 @@ class Indexer:
             raise _LeaseTaken
 
     def _rest_after(self, seconds: float) -> None:
-        self._look_at = time.monotonic() + REST * max(0.0, seconds - LITTLE_SECONDS)
+        self._costs.append(seconds)
+        if len(self._costs) == LOOKS:
+            self._look_at = time.monotonic() + REST * max(0.0, min(self._costs) - LITTLE_SECONDS)
 
 
 @contextmanager

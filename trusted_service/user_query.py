@@ -5,7 +5,14 @@ from typing import Literal
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Identity
-from trusted_service.storage.user_index import Entry, Status, plain_text, status_of
+from trusted_service.storage.user_index import (
+    Status,
+    name_key,
+    newest_key,
+    plain_text,
+    status_of,
+    username_key,
+)
 
 Sort = Literal["newest", "name"]
 
@@ -56,14 +63,13 @@ def find_key(query: UserQuery, identity: Identity) -> str | None:
     """
     if not admits(query, identity):
         return None
-    entry = Entry.of(identity)
     if not query.text:
-        return entry.newest_key if query.sort == "newest" else entry.name_key
+        return newest_key(identity) if query.sort == "newest" else name_key(identity)
     prefix = plain_text(query.text)
     if plain_text(identity.name).startswith(prefix):
-        return entry.name_key
+        return name_key(identity)
     # Found by both, somebody is shown once: where their name stands.
-    return entry.username_key if plain_text(identity.username).startswith(prefix) else None
+    return username_key(identity) if plain_text(identity.username).startswith(prefix) else None
 
 
 def parse_status(value: str) -> Status | None:

@@ -13,6 +13,8 @@ from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, 
 
 log = structlog.get_logger(__name__)
 
+PARTS = "0123456789abcdef"
+"""The digits with which object ids begin."""
 LISTED = ("AcsUserId", "Name", "Username", "CreatedAt", "LastTokenAt", "Blocked")
 """The columns that lists show: those that the contract lets others read."""
 
@@ -159,8 +161,15 @@ class IdentityTable:
         """Every row, in the order of object ids, a page in memory at a time."""
         return _readable(self._table.all())
 
-    def changed_since(self, moment: datetime | None) -> Iterator[Identity]:
-        """The same for rows that were written since then (None: all), with no more than what lists show."""
+    def part(self, digit: str) -> Iterator[Identity]:
+        """Every row whose object id begins with this digit, in order, with no more than what lists show.
+
+        Parts can be read side by side, and a storage that sorts what it finds has less to sort.
+        """
+        return _readable(self._table.partitions(digit, f"{digit}~", ("Timestamp", *LISTED)))
+
+    def changed_since(self, moment: datetime) -> Iterator[Identity]:
+        """The same for all rows that were written since then."""
         return _readable(self._table.changed_since(moment, LISTED))
 
     def of_acs_user_id(self, acs_user_id: str) -> Iterator[Identity]:

@@ -63,7 +63,7 @@ class Entry:
         return cls(
             user_id=identity.user_id,
             status=status_of(identity),
-            newest=f"{LAST_MILLISECOND - int(identity.created_at.timestamp() * 1000):015d}",
+            newest=newest_text(identity),
             name=index_text(identity.name),
             username=index_text(identity.username),
             acs_user_id=acs_user_id if ACS_USER_ID.fullmatch(acs_user_id) else "",
@@ -88,24 +88,12 @@ class Entry:
     def person(self) -> str:
         return _person(self.user_id)
 
-    @property
-    def newest_key(self) -> str:
-        return f"{self.newest} {self.person}"
-
-    @property
-    def name_key(self) -> str:
-        return f"{text_start(self.name)} {self.person}|name"
-
-    @property
-    def username_key(self) -> str:
-        return f"{text_start(self.username)} {self.person}|username"
-
     def places(self) -> set[Key]:
         """All keys that should lead to this user."""
         keys = {
-            (f"newest-{self.status}", self.newest_key),
-            (f"text-{self.status}", self.name_key),
-            (f"text-{self.status}", self.username_key),
+            (f"newest-{self.status}", f"{self.newest} {self.person}"),
+            (f"text-{self.status}", _text_key(self.name, self.user_id, "name")),
+            (f"text-{self.status}", _text_key(self.username, self.user_id, "username")),
         }
         if self.acs_user_id:
             keys.add(("acs", f"{self.acs_user_id} {self.person}"))
@@ -268,6 +256,26 @@ class UserIndex:
             )
 
 
+def newest_key(identity: Identity) -> str:
+    """The key of the user in the lists of the newest."""
+    return f"{newest_text(identity)} {_person(identity.user_id)}"
+
+
+def name_key(identity: Identity) -> str:
+    """The key of the user in the lists of texts, by their name."""
+    return _text_key(index_text(identity.name), identity.user_id, "name")
+
+
+def username_key(identity: Identity) -> str:
+    """The same by their user name."""
+    return _text_key(index_text(identity.username), identity.user_id, "username")
+
+
+def newest_text(identity: Identity) -> str:
+    """A number that is the smaller, the later the user came."""
+    return f"{LAST_MILLISECOND - int(identity.created_at.timestamp() * 1000):015d}"
+
+
 def text_start(text: str) -> str:
     """How the keys of `text` lists begin. With a letter: some stores drop the space of an empty text."""
     return f"t{text}"
@@ -305,6 +313,10 @@ def index_text(text: str) -> str:
         else "_"
         for character in plain_text(text)[:LONGEST_TEXT]
     )
+
+
+def _text_key(text: str, user_id: UserId, kind: Literal["name", "username"]) -> str:
+    return f"{text_start(text)} {_person(user_id)}|{kind}"
 
 
 def _person(user_id: UserId) -> str:
