@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -22,28 +21,17 @@ from tests.support.index_rows import list_mentions
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.rows import list_rows, list_sessions
+from tests.support.service import ROOT
+from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.user_lists import find
 from trusted_service.app import create_app
 from trusted_service.config import Settings
 
-ROOT = Path(__file__).parents[1]
-SECRET_KEY = "only-for-tests-0123456789abcdefgh"
-OWN = {"PUBLIC_URL": "http://localhost:8000", "SECRET_KEY": SECRET_KEY}
-
 SOMEBODY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 Run = Callable[..., Any]
 Start = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def application(settings: dict[str, str]) -> Iterator[Flask]:
-    """The service inside this process, which trusts the local Azure as a process of its own would."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-            patch.setenv(name, settings[name])
-        yield create_app(Settings.from_env(settings | OWN))
 
 
 @pytest.fixture
@@ -66,7 +54,7 @@ def start(settings: dict[str, str]) -> Start:
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments],
             cwd=ROOT,
-            env={**os.environ, **settings, **OWN},
+            env={**os.environ, **settings, **OF_ITS_OWN},
             capture_output=True,
             text=True,
             check=False,
