@@ -220,7 +220,7 @@ def test_wrong_usage_ends_with_2(application: Flask, arguments: tuple[str, ...])
 
 def test_tenant_must_be_named_where_there_are_several(settings: Mapping[str, str], settled: Person) -> None:
     tenants = f"{settings['ENTRA_ALLOWED_TENANTS']},{uuid.uuid4()}"
-    several = create_app(Settings.from_env({**settings, **OWN, "ENTRA_ALLOWED_TENANTS": tenants}))
+    several = create_app(Settings.from_env({**settings, **OF_ITS_OWN, "ENTRA_ALLOWED_TENANTS": tenants}))
     alone = run_command(several, "users", "show", settled.account.object_id)
     assert alone.exit_code == 2
     assert "several tenants are allowed" in alone.stderr
