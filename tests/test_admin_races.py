@@ -235,3 +235,25 @@ def test_block_during_an_unblock_of_the_same_user_is_not_lost(
     partitions = {row["PartitionKey"] for row in rows}
     assert f"name-{status}" in partitions
     assert len(rows) == 5
+
+
+def test_user_who_comes_again_during_their_deletion_keeps_what_is_new(
+    azure: LocalAzure,
+    tables: TableServiceClient,
+    desk: Desk,
+    settled: Person,
+    before_call: Callable[..., Fault],
+) -> None:
+    was, answers = get_identity(tables, settled), list[requests.Response]()
+
+    def come_again() -> None:
+        assert settled.sign_in().status_code == 302
+        answers.append(settled.token())
+
+    before_call("DELETE", "identities", settled.account.object_id, come_again)
+    desk.do("api", settled, "delete")
+    identity = answers[0].json()["user"]["communicationUserId"]
+    assert get_identity(tables, settled) == identity != was
+    assert azure.check_token(answers[0].json()["token"])["valid"] is True
+    assert was not in azure.list_identities()
+    assert settled.token().json()["user"]["communicationUserId"] == identity
