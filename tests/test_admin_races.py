@@ -236,3 +236,25 @@ def test_block_during_an_unblock_of_the_same_user_is_not_lost(
     assert find(desk, q=settled.account.username, status=status) == [settled.account.object_id]
     lists = {"users", "acs", f"newest-{status}", f"text-{status}"}
     wait_until(lambda: set(list_mentions(tables, settled.account.object_id)) == lists)
+
+
+def test_user_who_comes_again_during_their_deletion_keeps_what_is_new(
+    azure: LocalAzure,
+    tables: TableServiceClient,
+    desk: Desk,
+    settled: Person,
+    before_call: Callable[..., Fault],
+) -> None:
+    was, answers = get_identity(tables, settled), list[requests.Response]()
+
+    def come_again() -> None:
+        assert settled.sign_in().status_code == 302
+        answers.append(settled.token())
+
+    before_call("DELETE", "identities", settled.account.object_id, come_again)
+    desk.do("api", settled, "delete")
+    identity = answers[0].json()["user"]["communicationUserId"]
+    assert get_identity(tables, settled) == identity != was
+    assert azure.check_token(answers[0].json()["token"])["valid"] is True
+    assert was not in azure.list_identities()
+    assert settled.token().json()["user"]["communicationUserId"] == identity

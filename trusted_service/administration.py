@@ -128,10 +128,10 @@ class Administration:
 
     def _erase(self, user_id: UserId) -> None:
         """Raises NotFound where there is no row, or somebody else has just erased it."""
-        identity = self._changing(user_id, self._identities.set_deleting)
-        if identity.acs_user_id is not None:
-            self._communication.delete_identity(identity.acs_user_id)
-        identity = self._changing(user_id, self._clear_or_remove)
+        erased = self._changing(user_id, self._identities.set_deleting)
+        if erased.acs_user_id is not None:
+            self._communication.delete_identity(erased.acs_user_id)
+        identity = self._changing(user_id, functools.partial(self._clear_or_remove, erased))
         if identity.blocked:
             self._directory.forget(user_id)
 
@@ -147,7 +147,9 @@ class Administration:
         else:
             self._identities.set_unblocked(identity)
 
-    def _clear_or_remove(self, identity: Identity) -> None:
+    def _clear_or_remove(self, erased: Identity, identity: Identity) -> None:
+        if not identity.deleting or identity.acs_user_id != erased.acs_user_id:
+            return  # somebody else has finished this, and the user has come again since: it is another row
         if identity.blocked:
             self._identities.clear(identity)
         else:
