@@ -53,7 +53,7 @@ BOUNDARIES = [
     Boundary(name="after the insert", method="POST", table="identities", kind="hang-after-commit"),
     Boundary(name="before the last look at the session", method="GET", table="sessions", skip=1),
     Boundary(name="before the session is noted", method="P", table="sessions"),
-    Boundary(name="before the token is noted", method="PATCH", table="identities"),
+    Boundary(name="before the change is noted", method="P", table="userindex"),
     Boundary(name="before the deletion after a lost race", lost_race=True, orphan=True),
     Boundary(name="healing, before the row", method="PATCH", table="identities", healing=True, orphan=True),
     Boundary(
