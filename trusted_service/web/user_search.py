@@ -16,7 +16,9 @@ def read(*names: str) -> tuple[UserQuery, Place | None]:
     A cursor goes on with the query that it comes from, so it needs nothing else. Raises InvalidRequest
     for one that is not ours, and where something else is asked for beside it.
     """
-    asked = {name: value.strip() for name in names if (value := request.args.get(name, "").strip())}
+    given = {name: request.args.get(name, "") for name in names}
+    given["q"] = given["q"].strip()
+    asked = {name: value for name, value in given.items() if value}
     asked |= {"sort": "name"} if parse_sort(asked.pop("sort", "")) == "name" else {}
     place = None
     if begun := cursor.unwrap(request.args.get("cursor", "")):
