@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 import pytest
 import requests
 from flask import Flask
@@ -175,6 +176,25 @@ def test_cookie_of_an_administrator_does_not_help_a_bad_bearer(routes: list[Rout
             timeout=30,
         )
         assert_empty_problem(route, answer, 401, "invalid_token")
+
+
+def test_token_without_scope_that_is_no_applications_is_403(
+    azure: LocalAzure, routes: list[Route], desk: Desk, service: Service
+) -> None:
+    headers = bearer(azure, desk.person, claims={"scp": None})
+    refuses(routes, service.url, headers, 403, "insufficient_scope")
+
+
+def test_application_that_is_blocked_is_403(azure: LocalAzure, service: Service, desk: Desk) -> None:
+    token, _ = azure.mint_tokens(app=True)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    application = f"{claims['tid']}/{claims['oid']}"
+    desk.do("api", application, "block")
+    try:
+        headers = {"Authorization": f"Bearer {token}"}
+        assert_problem(call("GET", f"{service.url}/api/admin/users", headers=headers), 403, "blocked")
+    finally:
+        desk.do("api", application, "unblock")
 
 
 def test_app_only_token_with_the_role_may_do_everything(

@@ -1,5 +1,6 @@
 """Searches, states and cursors that nobody types: a plain answer, and never other people's rows."""
 
+import hashlib
 import json
 import re
 from urllib.parse import unquote
@@ -138,3 +139,15 @@ def test_forged_cursor_is_400(desk: Desk, service: Service, path: str, kind: str
     assert_error_page(desk.person.get(path, params={"cursor": cursor}), 400)
     if path == "/admin/users":
         assert_problem(desk.person.get(f"/api{path}", params={"cursor": cursor}), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("place", ["098204525564434_x", "{}", "[1]", "5"])
+def test_cursor_of_an_older_version_is_400(desk: Desk, service: Service, place: str) -> None:
+    serializer = URLSafeTimedSerializer(
+        service.env["SECRET_KEY"],
+        salt="cursor admin_api.users",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
+    answer = desk.person.get("/api/admin/users", params={"cursor": str(serializer.dumps(place))})
+    assert_problem(answer, 400, "invalid_request")
+    assert "older version" in answer.json()["detail"]

@@ -9,6 +9,7 @@ from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.together import run_together
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.storage.ordered_lists import MOST_LINES, OrderedLists
+from trusted_service.storage.user_index import UserIndex
 
 KEYS = 4 * MOST_LINES
 
@@ -87,3 +88,13 @@ def test_failure_in_between_is_made_good_by_the_next_time(
         lists.change("here", put)
     lists.change("here", put)
     assert keys_of(lists) == sorted(put)
+
+
+def test_lease_is_given_back_by_its_owner_alone(settings: dict[str, str]) -> None:
+    index = UserIndex(new_table(settings))
+    assert index.take_lease("late", -5)
+    assert index.take_lease("next", 60)
+    index.give_lease_back("late")  # it had run out, and somebody else has it
+    assert not index.take_lease("third", 60)
+    index.give_lease_back("next")
+    assert index.take_lease("third", 60)

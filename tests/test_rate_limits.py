@@ -145,6 +145,13 @@ def test_sign_in_limit_counts_by_the_peer_where_a_proxy_says_too_little(
     assert statuses[-1] == 429
 
 
+def test_sign_in_limit_tells_ipv4_clients_apart_behind_a_server_of_both(proxied_service: Service) -> None:
+    statuses = use_up_sign_ins(proxied_service, lambda _number: "::ffff:198.51.100.77")
+    assert statuses[-1] == 429
+    assert start_sign_in(proxied_service, **{"X-Forwarded-For": "198.51.100.77"}).status_code == 429
+    assert start_sign_in(proxied_service, **{"X-Forwarded-For": "::ffff:198.51.100.78"}).status_code == 302
+
+
 def test_sign_in_limit_counts_an_ipv6_network_as_one_client(proxied_service: Service) -> None:
     statuses = use_up_sign_ins(proxied_service, lambda number: f"[2001:db8:1:2::{number + 1:x}]:{number + 1}")
     assert statuses[-1] == 429

@@ -74,6 +74,15 @@ def test_formula_is_made_text(desk: Desk, new_person: Callable[..., Person], nam
     assert row["name"] == f"'{name}"
 
 
+def test_formula_behind_a_semicolon_is_made_text(desk: Desk, new_person: Callable[..., Person]) -> None:
+    """Where the comma is for decimals, a spreadsheet splits there."""
+    person = new_person(name="x;=1+1; @SUM(A1);y")
+    person.sign_in()
+    assert person.token().status_code == 200
+    row = read_users(desk.person.get("/admin/users.csv"))[person.key]
+    assert row["name"] == "x;'=1+1; '@SUM(A1);y"
+
+
 def test_identity_is_not_taken_for_a_formula(desk: Desk, tables: TableServiceClient, regular: Person) -> None:
     row = read_users(desk.person.get("/admin/users.csv"))[regular.key]
     assert row["communicationUserId"] == get_identity(tables, regular)

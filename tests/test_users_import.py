@@ -10,7 +10,7 @@ from azure.data.tables import TableEntity, TableServiceClient
 from flask import Flask
 
 from tests.support.commands import read_json, run_command
-from tests.support.desk import Desk
+from tests.support.desk import Desk, assert_signed_out
 from tests.support.identity_rows import get_identity
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
@@ -147,6 +147,14 @@ def test_block_in_the_file_is_not_passed_over(
         f"{settled.account.object_id},{get_identity(tables, settled)},true", header=f"{HEADER},blocked"
     )
     assert results(application, path, exit_code=1) == [("conflict", "blocked in the file, and not here")]
+
+
+def test_blocked_user_of_the_file_is_out_on_the_next_request(
+    application: Flask, signed_in: Person, write: Write
+) -> None:
+    line = f"{signed_in.account.object_id},{new_id()},true"
+    assert results(application, write(line, header=f"{HEADER},blocked")) == [("imported", "")]
+    assert_signed_out(signed_in, signed_in.url)
 
 
 def test_export_can_be_imported(application: Flask, desk: Desk, settled: Person, tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         telemetry.instrument(app)
     app.wsgi_app = OneHost(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     if settings.trusted_proxy_hops:
-        hops = settings.trusted_proxy_hops
-        # No x_host: App Service does not set X-Forwarded-Host, so a client could.
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0, x_prefix=0)  # type: ignore[method-assign]
+        # The client's address and nothing else: scheme and host are those of PUBLIC_URL.
+        addresses = settings.trusted_proxy_hops
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=addresses, x_proto=0, x_host=0, x_prefix=0)  # type: ignore[method-assign]
     return app
 
 
@@ -143,7 +143,13 @@ def build_services(settings: Settings) -> Services:
         usage=usage,
         usage_history=UsageHistory(usage_table),
         later=later,
-        mapping_import=MappingImport(identities=identities, index=index, indexer=indexer, audit=audit),
+        mapping_import=MappingImport(
+            identities=identities,
+            index=index,
+            indexer=indexer,
+            administration=administration,
+            audit=audit,
+        ),
         upkeep=Upkeep(sessions, indexer),
         jobs=Jobs(job_table, audit),
         job_runner=JobRunner(job_table, JobWork(directory, administration)),

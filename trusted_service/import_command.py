@@ -27,7 +27,7 @@ _UNREADABLE = {
 
 @command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Say what would become of each row, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of each row, and change nobody.")
 def import_mappings(services: Services, file: BinaryIO, *, dry_run: bool, as_json: bool) -> None:
     """Take in users with the identities that they have from another system, or from `users.csv`.
 

@@ -81,6 +81,8 @@ class Indexer:
         self._index = index
         self._owner = secrets.token_hex(8)
         self._lock = threading.Lock()
+        # The lease is the process's: it keeps other processes away, and this its other threads.
+        self._running = threading.Lock()
         self._work: _Work | None = None
         self._helper: threading.Thread | None = None
         self._wanted = 0.0
@@ -96,8 +98,9 @@ class Indexer:
         with self._lock:
             self._wanted = time.monotonic()
             if self._helper is None:
-                self._helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
-                self._helper.start()
+                helper = threading.Thread(target=self._help, name="index-soon", daemon=True)
+                helper.start()
+                self._helper = helper
 
     def bring_up_to_date(self, seconds: float, since: float | None = None) -> State:
         """Return what the index is known to say of all that was written until `since`, or until now.
@@ -129,6 +132,10 @@ class Indexer:
         return work.state == "current"
 
     def _run(self, work: _Work) -> None:
+        with self._running:
+            self._run_alone(work)
+
+    def _run_alone(self, work: _Work) -> None:
         began, upkeep = time.time(), self._index.upkeep()
         look = upkeep.mark is None or (self._looked < work.since and time.monotonic() >= self._look_at)
         behind = bool(upkeep.changed)
@@ -169,8 +176,9 @@ class Indexer:
         with self._lock:
             work = self._work
             if work is None or (work.over.is_set() and not work.answers(asked, since)):
-                work = self._work = _Work(since)
+                work = _Work(since)
                 threading.Thread(target=self._do, args=(work,), name="index", daemon=True).start()
+                self._work = work
             return work
 
     def _do(self, work: _Work) -> None:
@@ -206,12 +214,13 @@ class Indexer:
             upkeep = self._index.upkeep()
             while upkeep.changed:
                 self._apply_changed(upkeep.changed)
+                self._hold_lease()
                 upkeep = self._index.upkeep()
             if look or upkeep.mark is None:
                 self._apply_all(upkeep)
         finally:
             with _writing():
-                self._index.give_lease_back()
+                self._index.give_lease_back(self._owner)
 
     def _apply_changed(self, changed: list[Changed]) -> None:
         """Let the index say what is true of these users, whatever it said, and settle that."""
@@ -237,8 +246,8 @@ class Indexer:
                 last = end
             with _writing():
                 self._index.apply(entries, mend=upkeep.mark is None)
-            for undated in (one for one in identities if not one.dated):
-                self._identities.date(undated)
+                for undated in (one for one in identities if not one.dated):
+                    self._identities.date(undated)
         with _writing():
             if upkeep.mark is None:
                 self._index.apply(dict.fromkeys(self._gone(last, None, ())))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from trusted_service.administration import Administration
 from trusted_service.audit import AuditTrail
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.indexer import Indexer
@@ -38,11 +39,18 @@ class MappingImport:
     """Methods raise UpstreamError where the storage fails; what was written until then stays."""
 
     def __init__(
-        self, *, identities: IdentityTable, index: UserIndex, indexer: Indexer, audit: AuditTrail
+        self,
+        *,
+        identities: IdentityTable,
+        index: UserIndex,
+        indexer: Indexer,
+        administration: Administration,
+        audit: AuditTrail,
     ) -> None:
         self._identities = identities
         self._index = index
         self._indexer = indexer
+        self._administration = administration
         self._audit = audit
 
     def run(self, actor: Actor, rows: Iterable[MappingRow], *, dry_run: bool) -> Iterator[Imported]:
@@ -73,6 +81,9 @@ class MappingImport:
                 if found is not None:
                     return found
                 raise UpstreamUnavailable(SERVICE, "the row that was in the way is gone") from None
+            if identity.blocked:
+                # The row keeps them out already; a session or token from before it is still to be ended.
+                self._administration.block(actor, identity.user_id)
         return Imported(row=row, result="imported")
 
     def _compare(self, row: MappingRow, identity: Identity) -> Imported | None:

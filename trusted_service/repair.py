@@ -64,12 +64,14 @@ class Repair:
                 if not dry_run:
                     self._indexer.note_changed(user_id)
                 yield Finding(kind="not-indexed", user_id=user_id)
+        stale: dict[UserId, list[Key]] = {}
         for key, user_id in self._index.all_keys():
             if hash(key) not in wanted and not self._is_wanted(key, user_id):
-                if not dry_run:
-                    self._indexer.note_changed(user_id, [key])
+                stale.setdefault(user_id, []).append(key)
                 yield Finding(kind="stale-index-row", user_id=user_id, detail=" ".join(key))
         if not dry_run:
+            for user_id, keys_of_user in stale.items():
+                self._indexer.note_changed(user_id, keys_of_user)
             self._indexer.run()
 
     def _is_wanted(self, key: Key, user_id: UserId) -> bool:

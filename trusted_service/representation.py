@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -36,6 +37,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 
 https://owasp.org/www-community/attacks/CSV_Injection
 """
+INNER_FORMULA = re.compile(rf"(;\s*)(?=[{re.escape(''.join(FORMULA_STARTS))}])")
+"""Where the comma is for decimals, spreadsheets split lines at semicolons."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -110,5 +113,5 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
+    text = INNER_FORMULA.sub(r"\1'", str(value))
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text

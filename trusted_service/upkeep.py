@@ -6,6 +6,7 @@ time, so that several instances rarely do it at once. It costs no request anythi
 
 import random
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -35,8 +36,8 @@ class Upkeep:
         """Begin nothing more."""
         self._closing.set()
 
-    def run(self) -> None:
-        """Do all of it once. Raises UpstreamError where the storage fails: the next time does the rest."""
+    def purge(self) -> None:
+        """Delete what is left of ended sessions. Raises UpstreamError: the next time does the rest."""
         pace, deleted = Pace(DELETED_PER_SECOND), 0
         for _ in self._sessions.purge():
             deleted += 1
@@ -44,16 +45,21 @@ class Upkeep:
                 break
         if deleted:
             log.info("sessions_purged", rows=deleted)
-        self._indexer.run()
 
     def _watch(self) -> None:
         chance = random.SystemRandom()
         wait = FIRST_SECONDS
         while not self._closing.wait(wait * chance.uniform(0.5, 1.5)):
             wait = EVERY_SECONDS
-            try:
-                self.run()
-            except UpstreamError as error:
-                log.warning("upkeep_cut_short", reason=str(error))
-            except Exception as error:
-                log.error("upkeep_failed", exc_info=error)
+            for work in (self.purge, self._indexer.run):
+                if not self._closing.is_set():
+                    _do(work)
+
+
+def _do(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except UpstreamError as error:
+        log.warning("upkeep_cut_short", reason=str(error))
+    except Exception as error:
+        log.error("upkeep_failed", exc_info=error)

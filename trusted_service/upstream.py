@@ -149,8 +149,9 @@ class _Watch:
         with self._lock:
             self._calls.add(current)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="upstream-watch", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="upstream-watch", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def remove(self, current: Call) -> None:
         with self._lock:

@@ -65,7 +65,7 @@ class AccessTokens:
         return Bearer(
             user=user,
             scopes=tuple(scopes.split()) if isinstance(scopes, str) else (),
-            application="scp" not in verified,
+            application=application and "scp" not in verified,
         )
 
     def _verify(self, token: str) -> claims.Claims:

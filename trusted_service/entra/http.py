@@ -27,9 +27,6 @@ class EntraHttp:
     def post(self, url: str, **options: Any) -> requests.Response:
         return self._answer("POST", url, options)
 
-    def close(self) -> None:
-        """MSAL's interface has it; the session is not ours to close."""
-
     def _answer(self, method: str, url: str, options: dict[str, Any]) -> requests.Response:
         with _entra_call():
             response = self._session.request(method, url, allow_redirects=False, **options)

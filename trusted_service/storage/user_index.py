@@ -230,10 +230,13 @@ class UserIndex:
             return False
         return True
 
-    def give_lease_back(self) -> None:
+    def give_lease_back(self, owner: str) -> None:
+        """Let others have the lease, unless somebody else has it by now."""
         row, now = self._table.clock(UPKEEP, LEASE)
-        if row is not None:
-            self._table.put({"PartitionKey": UPKEEP, "RowKey": LEASE, "Owner": "", "Until": now})
+        if row is not None and row["Owner"] == owner:
+            free = {"PartitionKey": UPKEEP, "RowKey": LEASE, "Owner": "", "Until": now}
+            with contextlib.suppress(RowChanged):
+                self._table.replace(free, version=str(row.metadata["etag"]))
 
     def all_keys(self) -> Iterator[tuple[Key, UserId]]:
         """Every key of every list, with the user it leads to."""

@@ -33,6 +33,7 @@ def find_caller(*, for_administrators: bool) -> Caller:
     if bearer.application:
         if not for_administrators:
             raise InsufficientScope
+        services().access.admit_bearer(bearer.user)  # an application can be blocked like a user
         return Caller(user=bearer.user, application=True)
     if settings.api_scope not in bearer.scopes:
         raise InsufficientScope

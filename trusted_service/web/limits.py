@@ -30,6 +30,8 @@ def client_address() -> str:
         address = ip_address(host)
     except ValueError:
         return "unknown"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped  # as a server that listens on both sees every IPv4 client
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
     return str(address)

@@ -22,7 +22,10 @@ def read(*names: str) -> tuple[UserQuery, Place | None]:
     asked |= {"sort": "name"} if parse_sort(asked.pop("sort", "")) == "name" else {}
     place = None
     if begun := cursor.unwrap(request.args.get("cursor", "")):
-        earlier, key, began = json.loads(begun)
+        try:
+            earlier, key, began = json.loads(begun)
+        except (ValueError, TypeError) as error:
+            raise InvalidRequest("cursor is one of an older version.") from error
         place = Place(key=key, began=began)
         if any(earlier.get(name) != value for name, value in asked.items()):
             raise InvalidRequest("cursor belongs to a list of something else.")
