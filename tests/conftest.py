@@ -19,6 +19,10 @@ from trusted_service.app import create_app
 from trusted_service.config import Settings
 
 LONGEST_FILES = (
+    "tests/test_fault_matrix.py",
+    "tests/test_crashes.py",
+    "tests/test_races.py",
+    "tests/test_user_index.py",
     "tests/test_jobs_resume.py",
     "tests/test_make_run.py",
     "tests/test_usage.py",

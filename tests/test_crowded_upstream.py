@@ -13,13 +13,15 @@ from tests.support.person import CALL_SECONDS, Person
 from tests.support.problems import assert_problem
 from tests.support.service import Service
 from tests.support.together import timed
+from trusted_service import upstream
 
 Timed = tuple[requests.Response, float]
 
 AT_ONCE = 140
 """More than the 128 threads of a gunicorn as we configure it."""
 LIMIT_SECONDS = 15.0
-SOON_SECONDS = 3.0
+SOON_SECONDS = upstream.CALL_SECONDS - 1
+"""Before any call that hangs has used up its time."""
 
 
 @dataclass(frozen=True)
