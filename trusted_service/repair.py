@@ -13,7 +13,8 @@ from trusted_service.administration import Administration
 from trusted_service.indexer import Indexer
 from trusted_service.models import Actor, UserId
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.user_index import USERS, Entry, Key, UserIndex
+from trusted_service.storage.user_entry import Entry, Key
+from trusted_service.storage.user_index import USERS, UserIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
