@@ -91,7 +91,9 @@ def _walk(clerk: Desk, count: int) -> tuple[str, str, float]:
     begin, seen, cursors = time.monotonic(), set[str](), [""]
     cursor: str | None = ""
     while cursor is not None:
-        document = clerk.person.get("/api/admin/users", params={"cursor": cursor}).json()
+        answer = clerk.person.get("/api/admin/users", params={"cursor": cursor})
+        assert answer.status_code == 200, answer.text
+        document = answer.json()
         seen.update(user["objectId"] for user in document["users"])
         cursor = document["next"]
         cursors += [cursor] if cursor else []

@@ -22,6 +22,7 @@ from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.entra.teams_tokens import TeamsTokens
+from trusted_service.index_catch_up import CatchUp
 from trusted_service.indexer import Indexer
 from trusted_service.job_runner import JobRunner
 from trusted_service.job_work import JobWork
@@ -98,7 +99,7 @@ def build_services(settings: Settings) -> Services:
     audit_table = AuditTable(open_table("audit"))
     audit = AuditTrail(audit_table)
     index = UserIndex(open_table("userindex"))
-    indexer = Indexer(identities, index)
+    indexer = Indexer(index, CatchUp(identities, index))
     directory = Directory(identities, index, indexer, later)
     administration = Administration(
         identities=identities,

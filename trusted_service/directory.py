@@ -20,14 +20,8 @@ from trusted_service.indexer import Indexer
 from trusted_service.later import Later
 from trusted_service.models import Identity, UserId, parse_guid
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.user_index import (
-    ACS_USER_ID,
-    STATUSES,
-    Entry,
-    Key,
-    UserIndex,
-    user_of,
-)
+from trusted_service.storage.user_entry import ACS_USER_ID, STATUSES, Entry, Key, user_of
+from trusted_service.storage.user_index import UserIndex
 from trusted_service.user_query import Place, UserPage, UserQuery, admits, find_key
 from trusted_service.user_scan import scan_page
 

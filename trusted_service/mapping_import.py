@@ -5,7 +5,6 @@ user. Each row that is written stands in the audit trail, like every other actio
 """
 
 import itertools
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from trusted_service.storage.tables import SERVICE, RowExists
 from trusted_service.storage.user_index import UserIndex
 
 AT_ONCE, TOGETHER = 8, 400
-INDEX_SECONDS, AGAIN_SECONDS = 120.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +53,7 @@ class MappingImport:
 
     def run(self, actor: Actor, rows: Iterable[MappingRow], *, dry_run: bool) -> Iterator[Imported]:
         """Yield what became of each row, in the order of the file."""
-        self._bring_index_up_to_date()
+        self._indexer.finish()  # so that an identity which somebody has is found
         left = iter(rows)
         take = partial(self._take, actor, dry_run=dry_run)
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -104,11 +102,3 @@ class MappingImport:
             if owner is not None and owner.acs_user_id == identity.acs_user_id:
                 return Imported(row=row, result="conflict", detail=f"the identity is that of {other}")
         return None
-
-    def _bring_index_up_to_date(self) -> None:
-        """So that an identity which somebody has is found. Raises UpstreamUnavailable."""
-        ends = time.monotonic() + INDEX_SECONDS
-        while not self._indexer.run():
-            if time.monotonic() > ends:
-                raise UpstreamUnavailable(SERVICE, "the index of users could not be brought up to date")
-            time.sleep(AGAIN_SECONDS)

@@ -13,7 +13,8 @@ from trusted_service.administration import Administration
 from trusted_service.indexer import Indexer
 from trusted_service.models import Actor, UserId
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.user_index import USERS, Entry, Key, UserIndex
+from trusted_service.storage.user_entry import Entry, Key
+from trusted_service.storage.user_index import USERS, UserIndex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +73,7 @@ class Repair:
         if not dry_run:
             for user_id, keys_of_user in stale.items():
                 self._indexer.note_changed(user_id, keys_of_user)
-            self._indexer.run()
+            self._indexer.finish()
 
     def _is_wanted(self, key: Key, user_id: UserId) -> bool:
         # The user may have come, or been renamed, since their row was read above.

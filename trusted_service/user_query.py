@@ -5,7 +5,7 @@ from typing import Literal
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Identity
-from trusted_service.storage.user_index import (
+from trusted_service.storage.user_entry import (
     Status,
     name_key,
     newest_key,
