@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.end_to_end.states import STATES, Cast
 from tests.support.chromium import Chromium, Window
@@ -12,6 +12,9 @@ from tests.support.person import Person
 
 OpenWindow = Callable[..., Window]
 ShowPage = Callable[[str, str], Page]
+
+PATIENCE_SECONDS = 30
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)  # the usual five are few for a machine with other work
 
 
 # Not for the session: as long as Playwright runs, no other test could start an event loop.
