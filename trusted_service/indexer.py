@@ -101,9 +101,14 @@ class Indexer:
 
         Raises UpstreamError where `identities` cannot be read.
         """
-        work = _Work(time.time())
-        self._run(work)
-        return work.state == "current"
+        asked, since = time.monotonic(), time.time()
+        while True:
+            work = self._start_or_join(asked, since)
+            work.over.wait()
+            if work.began >= asked:
+                if work.failure is not None:
+                    raise work.failure
+                return work.state == "current"
 
     def _run(self, work: _Work) -> None:
         began, upkeep = time.time(), self._index.upkeep()
@@ -155,7 +160,9 @@ class Indexer:
         with self._lock:
             work = self._work
             if work is None or (work.over.is_set() and not work.answers(asked, since)):
-                work = self._work = _Work(since)
+                # What is known to be missing is so until another run has got through.
+                missing = work is not None and work.state == "missing"
+                work = self._work = _Work(since, state="missing" if missing else "behind")
                 threading.Thread(target=self._do, args=(work,), name="index", daemon=True).start()
             return work
 
