@@ -22,7 +22,7 @@ ODD = [
     *("'", "''", "' or '1' eq '1", "' or PartitionKey ne '", "x' or Blocked eq true or Name eq 'x", '"', "`"),
     *("/", "\\", "#", "?", "%", "%27", "%2527", "a/b", "../..", "/etc/passwd", "*", "_", "--", ";", "(", ")"),
     *("\x00", "\x01\x02", "\x7f", "\u202e", "\ufeff", "\uffff", "\U0010ffff", "%ff", "\ufffd"),
-    *("<script>alert(1)</script>", "${7*7}", "{{7*7}}", "null", "undefined", "true", "0", "//", "x" * 2000),
+    *("<script>alert(1)</script>", "${7*7}", "{{7*7}}", "null", "undefined", "true", "-0", "//", "x" * 2000),
     *("8:acs:", "8:acs:_", "8:acs:'_'", "8:acs:/_/", "8:acs:\x00", f"8:acs:{NOBODY}_{NOBODY}"),
     *(f"{NOBODY}/{NOBODY}", f"{NOBODY}/../x"),
 ]

@@ -33,8 +33,8 @@ MOST_EXAMINED, MOST_PASSED_OVER = 500, 5000
 READERS = 8
 TOO_MANY_SECONDS = 60.0
 """For how long the rows are not read through again, where they were too many for a request."""
-WAIT_SECONDS = 1.0
-"""How long a list waits for the index to take in what was written just now."""
+WAIT_SECONDS, LONGER_SECONDS = 1.0, 2.0
+"""How long a list waits for the index to take in what was written just now, and then, if that is little."""
 
 
 class Directory:
@@ -58,6 +58,8 @@ class Directory:
             return UserPage(users=[user for user in by_id if admits(query, user)], next=None)
         place = place or Place(key="", began=time.time())
         state = self._indexer.bring_up_to_date(WAIT_SECONDS, place.began)
+        if state == "behind":  # by what is not known yet, or by little
+            state = self._indexer.bring_up_to_date(LONGER_SECONDS, place.began)
         if state != "current" and time.monotonic() > self._scan_at:
             try:
                 return scan_page(self._identities, query, place, size)

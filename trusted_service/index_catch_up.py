@@ -18,7 +18,8 @@ from trusted_service.storage.user_index import Changed, Upkeep, UserIndex
 
 OVERLAP = timedelta(seconds=5)
 """How far apart the clocks of the storage's servers may be, with the time that a write takes."""
-FEW_ROWS, TOGETHER = 200, 5000
+MANY = 100
+SEEN_TOGETHER, CHANGED_TOGETHER = 1000, 5000
 LEASE_SECONDS = 30.0
 
 
@@ -36,9 +37,9 @@ class NotWritten(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """How many rows a look has read, and how many of the last FEW_ROWS the index does not say.
+    """How many rows a look has read, and how many of them the index does not say.
 
-    It ends with the first that are missing: they tell whether these are many.
+    It ends where these are many.
     """
 
     rows: int
@@ -46,7 +47,7 @@ class Look:
 
     @property
     def finds_many(self) -> bool:
-        return self.missing == FEW_ROWS
+        return self.missing >= MANY
 
 
 class CatchUp:
@@ -57,16 +58,17 @@ class CatchUp:
 
     def look(self, upkeep: Upkeep) -> Look:
         """See whether anybody wrote what the index does not say. Only reads."""
-        rows = 0
-        for identities in self._chunks(upkeep, FEW_ROWS):
+        rows = missing = 0
+        for identities in self._chunks(upkeep, SEEN_TOGETHER):
             known = self._index.entries(identity.user_id for identity in identities)
-            if missing := sum(known.get(one.user_id) != Entry.of(one) or not one.dated for one in identities):
-                return Look(rows=rows + len(identities), missing=missing)
+            missing += sum(known.get(one.user_id) != Entry.of(one) or not one.dated for one in identities)
             rows += len(identities)
-        if rows:
+            if missing >= MANY:
+                break
+        if rows and not missing:
             # So that the same rows are not read again. Nothing else depends on it.
             self._index.move_mark(upkeep.now)
-        return Look(rows=rows, missing=0)
+        return Look(rows=rows, missing=missing)
 
     def run(self, *, look: bool) -> None:
         """Let the index say what is true of whoever is noted and, with `look`, of whoever was written.
@@ -101,7 +103,7 @@ class CatchUp:
     def _apply_all(self, upkeep: Upkeep) -> None:
         """Let the index say what is true of whoever was written since the mark, or of everybody."""
         last: UserId | None = None
-        for identities in self._chunks(upkeep, TOGETHER):
+        for identities in self._chunks(upkeep, CHANGED_TOGETHER):
             self._hold_lease()
             entries: dict[UserId, Entry | None] = {one.user_id: Entry.of(one) for one in identities}
             if upkeep.mark is None:

@@ -60,8 +60,6 @@ class Indexer:
         self._index = index
         self._catch_up = catch_up
         self._lock = threading.Lock()
-        # The lease is the process's: it keeps other processes away, and this its other threads.
-        self._running = threading.Lock()
         self._work: _Work | None = None
         self._helper: threading.Thread | None = None
         self._wanted = 0.0
@@ -106,9 +104,14 @@ class Indexer:
 
         Raises UpstreamError where `identities` cannot be read.
         """
-        work = _Work(time.time())
-        self._run(work)
-        return work.state == "current"
+        asked, since = time.monotonic(), time.time()
+        while True:
+            work = self._start_or_join(asked, since)
+            work.over.wait()
+            if work.began >= asked:
+                if work.failure is not None:
+                    raise work.failure
+                return work.state == "current"
 
     def finish(self) -> None:
         """The same for who cannot go on without: waits for another process, or for the lease of a dead one.
@@ -122,10 +125,6 @@ class Indexer:
             time.sleep(FINISH_AGAIN_SECONDS)
 
     def _run(self, work: _Work) -> None:
-        with self._running:
-            self._run_alone(work)
-
-    def _run_alone(self, work: _Work) -> None:
         began, upkeep = time.time(), self._index.upkeep()
         look = upkeep.mark is None or (self._looked < work.since and time.monotonic() >= self._look_at)
         behind = bool(upkeep.changed)
@@ -175,7 +174,9 @@ class Indexer:
         with self._lock:
             work = self._work
             if work is None or (work.over.is_set() and not work.answers(asked, since)):
-                work = _Work(since)
+                # What is known to be missing is so until another run has got through.
+                missing = work is not None and work.state == "missing"
+                work = _Work(since, state="missing" if missing else "behind")
                 threading.Thread(target=self._do, args=(work,), name="index", daemon=True).start()
                 self._work = work
             return work

@@ -14,8 +14,8 @@ from trusted_service.models import Identity
 from trusted_service.storage.identities import PARTS, IdentityTable
 from trusted_service.user_query import Place, UserPage, UserQuery, find_key
 
-SECONDS = 8.0
-"""What a scan may take of a request's time, of which a wait for the index has taken a second."""
+SECONDS = 6.5
+"""What a scan may take of a request's time, of which the wait for the index has taken up to three."""
 READERS = 4
 
 Keyed = tuple[str, Identity]
