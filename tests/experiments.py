@@ -102,10 +102,8 @@ def no_bearer(world: OwnAzure) -> str:
 
 def calls_of(world: OwnAzure, answer: requests.Response) -> int:
     """How many upstream calls carried the id of this request, before its answer."""
-    mine = answer.headers["X-Request-ID"]
-    acs = [made for made in world.azure.list_recent_calls() if made["clientRequestId"] == mine]
-    storage = [made for made in world.storage.calls() if made.request_id == mine]
-    return len(acs) + sum((made.method, made.table) != AFTERWARDS for made in storage)
+    before = [made for made in world.storage.calls_for(answer) if (made.method, made.table) != AFTERWARDS]
+    return len(world.azure.calls_for(answer)) + len(before)
 
 
 def warm_calls(world: OwnAzure) -> str:

@@ -71,7 +71,7 @@ def _build(own: OwnAzure, clerk: Desk, user: Identity) -> tuple[float, float]:
         own.storage.clear()
         answer, seconds = timed(lambda: clerk.person.get("/api/admin/users", timeout=60))
         scanned.append(seconds)
-        calls = [call for call in own.storage.calls() if call.request_id == answer.headers["X-Request-ID"]]
+        calls = own.storage.calls_for(answer)
         if answer.status_code != 200 or any(_is_scan(call) for call in calls):
             return False
         found = clerk.person.get("/api/admin/users", params={"q": user.username}).json()["users"]

@@ -38,11 +38,9 @@ def test_me_has_no_roles_and_no_identity_to_begin_with(signed_in: Person) -> Non
 
 
 def test_me_makes_no_identity(azure: LocalAzure, storage_proxy: StorageProxy, signed_in: Person) -> None:
-    azure.reset_calls()
-    storage_proxy.clear()
-    signed_in.me()
-    assert azure.count_calls("acs") == {}
-    assert {call.method for call in storage_proxy.calls()} == {"GET"}
+    answer = signed_in.get("/api/me")
+    assert azure.calls_for(answer) == []
+    assert {call.method for call in storage_proxy.calls_for(answer)} == {"GET"}
 
 
 def test_me_names_the_identity_after_the_first_token(signed_in: Person) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.local_azure import LocalAzure
+from tests.support.local_azure import SWEEPS, LocalAzure
 from tests.support.service import ROOT, free_port
 from tests.support.settings import NAMES, REQUIRED
 
@@ -118,7 +118,7 @@ def test_check_config_connects_line_by_line_and_makes_nothing(
     for part in PARTS:
         assert [line for line in done.stdout.splitlines() if part in line] == [f"{part}: ok"]
     assert azure.list_identities() == before
-    assert azure.count_calls("acs") == {}
+    assert azure.count_calls("acs").keys() <= SWEEPS
 
 
 @pytest.mark.parametrize("broken", PARTS)

@@ -1,5 +1,6 @@
 """The look through all logs at the end of a run: it finds what it should, and fails the run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.log_scan import scan
 from tests.support.service import ROOT
+from tests.support.settings import UNMEASURED
 
 PLANTED = {
     "a-session-id-of-32-characters-00": "session id",
@@ -52,9 +54,17 @@ def test_jwt_is_found_and_three_letters_are_none(tmp_path: Path) -> None:
 def test_secret_in_a_log_fails_the_run(tmp_path: Path, line: str, processes: str) -> None:
     test = tmp_path / "test_planted.py"
     test.write_text(TEST % line, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-n", processes, "--rootdir", str(tmp_path)]
-    command += ["-p", "no:cacheprovider", "-p", "tests.support.log_scan", str(test)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    options = ["-q", "-n", processes, "--rootdir", str(tmp_path)]
+    plugins = ["-p", "no:cacheprovider", "-p", "xdist.plugin", "-p", "tests.support.log_scan"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *plugins, str(test)],
+        cwd=ROOT,
+        env=os.environ | UNMEASURED | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert "1 passed" in ended.stdout
     assert ended.returncode == (0 if line == "harmless" else 1), ended.stdout
     assert ("service.log:2: " in ended.stdout) == (line != "harmless")

@@ -17,6 +17,7 @@ import requests
 from local_azure.examples import Examples
 from local_azure.run import make_environment
 from tests.support.run import START_SECONDS, STOP_SECONDS, Run
+from tests.support.settings import UNMEASURED
 
 Start = Callable[[Path], Run]
 
@@ -180,7 +181,7 @@ def run_to_its_end(port: int | str, data: Path) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "local_azure.run", "--data", str(data)],
         check=False,
-        env=os.environ | {"PORT": str(port)},
+        env=os.environ | UNMEASURED | {"PORT": str(port)},
         capture_output=True,
         text=True,
         timeout=START_SECONDS,

@@ -14,10 +14,6 @@ def test_warm_token_makes_one_storage_read_and_one_acs_call(
     entra_before = azure.count_calls("entra")
     answer = signed_in.token(csrf=csrf)
     assert answer.status_code == 200
-    # What earlier requests left to do afterwards carries their ids.
-    mine = answer.headers["X-Request-ID"]
-    storage = [(call.method, call.table) for call in storage_proxy.calls() if call.request_id == mine]
-    acs = [call["operation"] for call in azure.list_recent_calls() if call["clientRequestId"] == mine]
-    assert storage == [("GET", "sessions")]
-    assert acs == ["issue"]
+    assert [(call.method, call.table) for call in storage_proxy.calls_for(answer)] == [("GET", "sessions")]
+    assert azure.calls_for(answer) == ["issue"]
     assert azure.count_calls("entra") == entra_before

@@ -92,11 +92,8 @@ def test_exchange_makes_no_identity_and_two_calls(
     for exchange, table in ((by_session, "sessions"), (by_bearer, "identities")):
         identities, entra = azure.list_identities(), azure.count_calls("entra")
         answer = exchange(token)
-        mine = answer.headers["X-Request-ID"]
-        read = [(call.method, call.table) for call in storage_proxy.calls() if call.request_id == mine]
-        assert read == [("GET", table)]
-        acs = [call["operation"] for call in azure.list_recent_calls() if call["clientRequestId"] == mine]
-        assert acs == ["exchange"]
+        assert [(call.method, call.table) for call in storage_proxy.calls_for(answer)] == [("GET", table)]
+        assert azure.calls_for(answer) == ["exchange"]
         assert azure.count_calls("entra") == entra
         assert azure.list_identities() == identities
     assert list_identity_rows(tables, owner) == []

@@ -58,7 +58,7 @@ def show(chromium: Chromium, regular: Person, new_person: Callable[..., Person])
     """Shows a page in a state and a language. Each is opened once: tests only look at it."""
     admin = new_person(roles=["TrustedService.Admin"])
     assert admin.sign_in().status_code == 302
-    cast = Cast(user=regular, admin=admin)
+    cast = Cast.gather(regular, admin)
     windows: list[Window] = []
     pages: dict[tuple[str, str], Page] = {}
 

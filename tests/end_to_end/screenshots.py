@@ -22,9 +22,9 @@ def take_screenshots(folder: Path) -> None:
     """Write `<state>-<language>-<width>-<scheme>.png` for each."""
     folder.mkdir(parents=True, exist_ok=True)
     with LocalAzure() as azure, Service(azure.env) as service, Chromium() as chromium:
-        cast = Cast(
-            user=sign_in(azure, service, "zoe", "Zoë Krüger-Lindström"),
-            admin=sign_in(azure, service, "ines", "Inès Dupont", "TrustedService.Admin"),
+        cast = Cast.gather(
+            sign_in(azure, service, "zoe", "Zoë Krüger-Lindström"),
+            sign_in(azure, service, "ines", "Inès Dupont", "TrustedService.Admin"),
         )
         for number in range(1, 8):
             sign_in(azure, service, f"user.{number}", f"User Number {number}").token()

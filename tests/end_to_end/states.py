@@ -1,22 +1,47 @@
 """The pages there are, in every state they can be in."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from playwright.sync_api import Page
 
 from tests.end_to_end.steps import get_token
 from tests.support.chromium import Window
+from tests.support.jobs import Administrator
 from tests.support.person import Person
+
+MORE_THAN_A_PAGE = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
-    """Who looks at the pages: a user with an identity, and an administrator."""
+    """Who looks at the pages: a user with an identity, and an administrator, who has long lists.
+
+    `stranger` is blocked and never came; `done` and `draft` are paths of jobs.
+    """
 
     user: Person
     admin: Person
+    stranger: str
+    done: str
+    draft: str
+
+    @classmethod
+    def gather(cls, user: Person, admin: Person) -> Self:
+        """Block more people than a page shows, so that users, the trail and a job go on after one."""
+        desk = Administrator(admin)
+        strangers = [f"{user.account.tenant_id}/{uuid.uuid4()}" for _ in range(MORE_THAN_A_PAGE)]
+        done = desk.draft(desk.select("block", strangers))
+        desk.start(done)
+        desk.wait_for(done, "done")
+        draft = desk.draft(desk.select("delete", strangers))
+        return cls(user=user, admin=admin, stranger=strangers[0], done=done, draft=draft)
+
+    def paths(self) -> dict[str, str]:
+        """What the paths of states may name."""
+        return {"user": self.user.key, "stranger": self.stranger, "done": self.done, "draft": self.draft}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +61,7 @@ class State:
         if self.trouble:
             window.expect_trouble(self.trouble)
         page = window.new_page()
-        page.goto(person.url + self.path.format(user=cast.user.key))
+        page.goto(person.url + self.path.format(**cast.paths()))
         if self.with_token:
             get_token(page)
         return page
@@ -54,9 +79,12 @@ STATES: Mapping[str, State] = {
     "admin-forbidden": State(path="/admin/users", who="user", trouble="status 403"),
     "admin-users": State(path="/admin/users", who="admin"),
     "admin-user": State(path="/admin/users/{user}", who="admin"),
+    "admin-blocked-user": State(path="/admin/users/{stranger}", who="admin"),
     "admin-confirm": State(path="/admin/users/{user}/confirm/block", who="admin"),
     "admin-audit": State(path="/admin/audit", who="admin"),
     "admin-usage": State(path="/admin/usage", who="admin"),
     "admin-jobs": State(path="/admin/jobs", who="admin"),
     "admin-new-job": State(path="/admin/jobs/new", who="admin"),
+    "admin-draft": State(path="{draft}", who="admin"),
+    "admin-done": State(path="{done}", who="admin"),
 }

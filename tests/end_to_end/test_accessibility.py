@@ -1,5 +1,6 @@
-"""Every page in every state is within WCAG 2.2 AA: light and dark, phone and desktop."""
+"""Every page in every state is within WCAG 2.2 AA: light and dark, phone and desktop, English and French."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,23 @@ from tests.support.axe import find_violations
 
 PHONE, DESKTOP = 320, 1280
 LANGUAGES = ["en", "fr"]
+SAME_IN_BOTH = {"Action", "Code", "Pages", "Sessions"}
+IN_NO_LANGUAGE = re.compile("python-requests|[0-9a-f]{8}-")
+# What a person can read or hear, and what scripts will show; names, ids and code are in no language.
+TEXTS = """() => {
+  const texts = [document.title], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode;
+    const apart = "code, textarea, [dir=auto], #token-scopes, body [lang]";
+    if (!text.parentElement.closest(apart)) texts.push(text.data);
+  }
+  for (const element of document.querySelectorAll("*:not(body [lang] *)")) {
+    for (const { name, value } of element.attributes) {
+      if (/^(aria-label|title|alt|placeholder|data-(?!csrf|bs-|url|state).*)$/.test(name)) texts.push(value);
+    }
+  }
+  return texts.map((text) => text.trim()).filter((text) => /[a-z]{2}/i.test(text));
+}"""
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", PHONE), ("light", DESKTOP)])
@@ -41,6 +59,19 @@ def test_page_has_a_title_and_headings_in_order(state: str, show: ShowPage) -> N
     own, _, site = page.title().partition(" \N{EN DASH} ")
     assert own
     assert site == "Trusted access"
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
+    texts = []
+    for language in ("en", "fr"):
+        page = show(state, language)
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        texts.append(set(page.evaluate(TEXTS)))
+    english, french = texts
+    assert english
+    same = {text for text in english & french if not IN_NO_LANGUAGE.match(text)}
+    assert same <= SAME_IN_BOTH
 
 
 def test_colours_follow_the_person_without_a_reload(show: ShowPage) -> None:

@@ -3,9 +3,9 @@
 import http.client
 import os
 import ssl
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from tests.local_azure.clients import get_response, open_client
 from tests.local_azure.flows import EntraFlow, read_error
 from tests.support.local_azure import CALL_SECONDS, LocalAzure, LocalAzureError
+from tests.support.together import wait_until
 
 SHORT_SECONDS = 0.3
 
@@ -115,12 +116,13 @@ def test_hanging_threads_end_when_clients_leave(local_azure: LocalAzure, browser
 
 
 def test_clearing_ends_a_hang(local_azure: LocalAzure, browser: requests.Session) -> None:
-    local_azure.plant_fault("entra", "keys", "hang", times=None)
-    timer = threading.Timer(0.2, local_azure.clear_faults)
-    timer.start()
-    with pytest.raises(requests.ConnectionError):
-        get_keys(local_azure, browser, timeout=CALL_SECONDS)
-    timer.join()
+    local_azure.plant_fault("entra", "keys", "hang", times=1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(get_keys, local_azure, browser, CALL_SECONDS)
+        wait_until(lambda: local_azure.list_faults() == [])  # it has met the fault
+        local_azure.clear_faults()
+        with pytest.raises(requests.ConnectionError):
+            waiting.result()
 
 
 @pytest.mark.parametrize("secure", [True, False])

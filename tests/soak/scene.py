@@ -15,6 +15,7 @@ from tests.support.local_azure import LocalAzureError
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.person import Person
 from tests.support.service import Service
+from tests.support.settings import UNMEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,10 @@ def _code(answer: requests.Response) -> str:
 @contextlib.contextmanager
 def set_up(users: int, tally: Tally) -> Iterator[Scene]:
     """Start everything; stop everything at the end."""
-    with own_azure() as world, Service(world.settings | {"PUBLIC_URL": world.service.url}) as other:
+    with (
+        own_azure(UNMEASURED) as world,
+        Service(world.settings | {"PUBLIC_URL": world.service.url}) as other,
+    ):
         members = [
             Member(world.new_person(f"soaked.{number:03}@contoso.example", name=f"Soaked {number:03}"))
             for number in range(users)

@@ -19,6 +19,7 @@ import requests
 from bs4 import BeautifulSoup
 
 from tests.support import log_scan
+from tests.support.settings import UNMEASURED
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -26,6 +27,9 @@ STOP_SECONDS = 15
 CALL_SECONDS = 20
 
 Json = dict[str, object]
+
+SWEEPS = {"revoke"}
+"""What may be asked of Communication Services at any time: a block by another test is swept after later."""
 
 
 class LocalAzureError(Exception):
@@ -87,7 +91,9 @@ class LocalAzure:
         folder = Path(tempfile.mkdtemp(prefix="local-azure-env-"))
         env_file = folder / "azure.env"
         command = [sys.executable, "-m", "local_azure", "--env-file", str(env_file), *self._arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | UNMEASURED, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + START_SECONDS
         while not env_file.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -227,6 +233,13 @@ class LocalAzure:
         recent = self._call("GET", "/calls")["recent"]
         assert isinstance(recent, list)
         return recent
+
+    def calls_for(self, answer: requests.Response) -> list[str]:
+        """The operations that were called for this answer of the service, of both services."""
+        mine = answer.headers["X-Request-ID"]
+        return [
+            str(call["operation"]) for call in self.list_recent_calls() if call["clientRequestId"] == mine
+        ]
 
     def reset_calls(self) -> None:
         """Count calls from zero."""

@@ -1,7 +1,7 @@
 """A local Azure where nobody has been yet, for tests that look at everybody or at what comes first."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,11 +50,11 @@ class OwnAzure:
 
 
 @contextmanager
-def own_azure(*, workers: int = 1, **settings: str) -> Iterator[OwnAzure]:
+def own_azure(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[OwnAzure]:
     """Start all of it; `settings` change the service's."""
     with LocalAzure() as azure, StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage:
         leading = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
-        together = azure.env | GENEROUS | leading | settings
+        together = azure.env | GENEROUS | leading | dict(settings or {})
         tables = TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
         with tables, Service(together, workers=workers) as service:
             yield OwnAzure(azure=azure, storage=storage, tables=tables, service=service, settings=together)

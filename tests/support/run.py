@@ -11,6 +11,8 @@ from typing import Self
 
 import psutil
 
+from tests.support.settings import UNMEASURED
+
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -31,7 +33,7 @@ class Run:
         with output_file.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "local_azure.run", "--data", str(data)],
-                env=os.environ | {"PORT": str(port)} | dict(settings or {}),
+                env=os.environ | UNMEASURED | {"PORT": str(port)} | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
+import requests
+
 Kind = Literal[
     "status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit", "signal"
 ]
@@ -138,6 +140,10 @@ class StorageProxy:
         with self._state.lock:
             calls = list(self._state.calls)
         return [call for call in calls if background or not call.table.startswith(BACKGROUND_TABLES)]
+
+    def calls_for(self, answer: requests.Response) -> list[Call]:
+        """Those of them that were made for this answer of the service, also after it left."""
+        return [call for call in self.calls() if call.request_id == answer.headers["X-Request-ID"]]
 
 
 class _Server(ThreadingHTTPServer):

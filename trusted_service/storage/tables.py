@@ -93,22 +93,20 @@ class Table:
 
         Raises RowChanged where it is gone or, given `version`, no longer that one.
         """
+        return self._update(row, UpdateMode.MERGE, version)
+
+    def replace(self, row: Columns, *, version: str) -> None:
+        """Write the whole row over the one of this version. Raises RowChanged where it is gone or another."""
+        self._update(row, UpdateMode.REPLACE, version)
+
+    def _update(self, row: Columns, mode: UpdateMode, version: str | None) -> str:
         try:
             with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceModifiedError)):
-                written = self._client.update_entity(dict(row), mode=UpdateMode.MERGE, **_only_if(version))
-                return str(written["etag"])
+                return str(self._client.update_entity(dict(row), mode=mode, **_only_if(version))["etag"])
         except ResourceNotFoundError as error:
             _require_own_answer(error)
             raise RowChanged from error
         except ResourceModifiedError as error:
-            raise RowChanged from error
-
-    def replace(self, row: Columns, *, version: str) -> None:
-        """Write the whole row over the one of this version. Raises RowChanged where it is gone or another."""
-        try:
-            with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceModifiedError)):
-                self._client.update_entity(dict(row), mode=UpdateMode.REPLACE, **_only_if(version))
-        except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise RowChanged from error
 
     def write_together(self, rows: Sequence[Columns]) -> None:
