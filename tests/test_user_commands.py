@@ -24,6 +24,7 @@ from tests.support.rows import list_rows, list_sessions
 from tests.support.service import ROOT
 from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import Fault, StorageProxy
+from tests.support.together import wait_until
 from tests.support.user_lists import find
 from trusted_service.app import create_app
 from trusted_service.config import Settings
@@ -170,7 +171,10 @@ def test_delete_asks(application: Flask, tables: TableServiceClient, settled: Pe
     assert find_identity_row(tables, settled) is None
 
 
-def test_export_is_all_that_is_stored(run: Run, desk: Desk, settled: Person, signed_in: Person) -> None:
+def test_export_is_all_that_is_stored(
+    run: Run, desk: Desk, tables: TableServiceClient, settled: Person
+) -> None:
+    wait_until(lambda: events_about(tables, settled, "identity-created") != [])
     exported = run("export", settled.key)
     assert exported["user"] == desk.get_user(settled)
     assert len(exported["sessions"]) == 1
@@ -273,6 +277,25 @@ def test_repair_finds_and_mends_what_a_crash_left(
     assert set(list_mentions(tables, damaged.account.object_id)) == lists
     rows = tables.get_table_client("userindex").list_entities()
     assert "twhoever" not in "".join(str(row.get("Lines")) for row in rows)
+
+
+def test_repair_leaves_nothing_in_the_index_of_whom_it_deletes(
+    run: Run, tables: TableServiceClient, settled: Person, desk: Desk
+) -> None:
+    """As after a kill before the index says whose its new keys are, and one in the middle of a deletion."""
+    find(desk)
+    index, object_id = tables.get_table_client("userindex"), settled.account.object_id
+    for row in index.query_entities("PartitionKey eq 'users'"):
+        lines = [line for line in str(row["Lines"]).split("\n") if not line.startswith(object_id)]
+        index.update_entity(row | {"Lines": "\n".join(lines)})
+    change_identity_row(tables, settled, Deleting=True)
+
+    def findings(*options: str) -> list[str]:
+        return [one["kind"] for one in run("repair", *options) if one["user"] == settled.key]
+
+    assert findings("--dry-run") == findings() == ["half-deleted"]
+    assert findings("--dry-run") == []
+    assert list_mentions(tables, object_id) == []
 
 
 def test_process_ends_with_the_code_of_the_command(start: Start) -> None:

@@ -49,15 +49,18 @@ class Repair:
         """
         present = {hash(key) for key, _ in self._index.all_keys()}
         wanted: set[int] = set()
+        deleted: set[UserId] = set()
         for identity in self._identities.all():
             user_id = identity.user_id
-            keys = _keys(Entry.of(identity))
-            wanted.update(map(hash, keys))
             if identity.deleting:
                 if not dry_run:
                     self._administration.delete(actor, user_id)
+                deleted.add(user_id)
                 yield Finding(kind="half-deleted", user_id=user_id)
-            elif identity.blocking:
+                continue
+            keys = _keys(Entry.of(identity))
+            wanted.update(map(hash, keys))
+            if identity.blocking:
                 if not dry_run:
                     self._administration.block(actor, user_id, identity.block_reason)
                 yield Finding(kind="half-blocked", user_id=user_id)
@@ -69,7 +72,8 @@ class Repair:
         for key, user_id in self._index.all_keys():
             if hash(key) not in wanted and not self._is_wanted(key, user_id):
                 stale.setdefault(user_id, []).append(key)
-                yield Finding(kind="stale-index-row", user_id=user_id, detail=" ".join(key))
+                if user_id not in deleted:
+                    yield Finding(kind="stale-index-row", user_id=user_id, detail=" ".join(key))
         if not dry_run:
             for user_id, keys_of_user in stale.items():
                 self._indexer.note_changed(user_id, keys_of_user)
