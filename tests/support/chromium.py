@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
 
 from tests.support.person import Person
+from tools.chromium import PROGRAM
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -53,7 +54,7 @@ class Chromium:
         # A context can be without scripts as well, but it doesn't show what stands in <noscript>.
         without_scripts = [] if scripts else ["--blink-settings=scriptEnabled=false"]
         return self._playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
+            executable_path=shutil.which(PROGRAM),
             args=[*ARGUMENTS, *without_scripts],
             # People's browsers have it, and it decides what the back button shows.
             ignore_default_args=["--disable-back-forward-cache"],
