@@ -54,7 +54,7 @@ ODD: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
     """A local Azure with nobody but those who are put there here."""
-    with own_azure() as running:
+    with own_azure(UNMEASURED) as running:
         yield running
 
 
