@@ -9,7 +9,7 @@ from flask import Flask
 from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.routes import Route, list_routes
-from trusted_service.web.audience import Audience
+from trusted_service.web.audience import Audience, require_one_for_each_route
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 
@@ -61,6 +61,13 @@ def expected_audience(path: str) -> Audience:
 def test_every_route_has_the_audience_that_its_path_promises(routes: list[Route]) -> None:
     wrong = [route for route in routes if route.audience is not expected_audience(route.path)]
     assert wrong == []
+
+
+def test_route_that_does_not_say_who_it_is_for_stops_the_start() -> None:
+    app = Flask("careless")
+    app.add_url_rule("/careless", view_func=lambda: "")
+    with pytest.raises(RuntimeError, match="does not say who it is for"):
+        require_one_for_each_route(app)
 
 
 def test_stranger_is_refused_on_every_route_that_is_not_for_them(
