@@ -12,7 +12,7 @@ from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.rows import list_sessions
 from tests.support.service import Service
-from tests.support.settings import OF_ITS_OWN, UNMEASURED
+from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import StorageProxy
 from tests.support.together import wait_until
 from trusted_service.app import create_app
@@ -64,14 +64,14 @@ def settings(azure: LocalAzure, storage_proxy: StorageProxy) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def service(settings: dict[str, str]) -> Iterator[Service]:
-    with Service(settings) as running:
+    with Service(settings, measured=True) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def other_service(settings: dict[str, str], service: Service) -> Iterator[Service]:
     """A second instance behind the same address: only the port differs."""
-    with Service(settings | UNMEASURED | {"PUBLIC_URL": service.url}) as running:
+    with Service(settings | {"PUBLIC_URL": service.url}) as running:
         yield running
 
 

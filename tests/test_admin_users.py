@@ -22,7 +22,7 @@ BLOCKED = 0.3
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
     """A local Azure with nobody but those who are put there here."""
-    with own_azure() as running:
+    with own_azure(measured=True) as running:
         yield running
 
 

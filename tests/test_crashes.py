@@ -18,7 +18,6 @@ from tests.support.problems import assert_problem
 from tests.support.report import NoteCell
 from tests.support.rows import list_sessions
 from tests.support.service import Service
-from tests.support.settings import UNMEASURED
 
 pytestmark = pytest.mark.timeout(300)  # for all crashes together, which the first test waits for
 
@@ -119,7 +118,7 @@ class Aftermath:
 @pytest.fixture(scope="module")
 def aftermath() -> Iterator[Aftermath]:
     with (
-        own_azure(UNMEASURED | {"TOKEN_LIFETIME_MINUTES": "1440"}) as world,
+        own_azure({"TOKEN_LIFETIME_MINUTES": "1440"}) as world,
         Service(world.settings) as doomed,
     ):
         administrator = world.new_person(roles=[ROLE]).at(doomed.url)

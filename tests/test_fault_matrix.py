@@ -19,7 +19,6 @@ from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
 from tests.support.problems import assert_problem
 from tests.support.report import NoteCell
-from tests.support.settings import UNMEASURED
 from tests.support.together import timed, wait_until
 from tests.support.upstream_calls import (
     CREATE,
@@ -112,7 +111,7 @@ class Matrix:
 @pytest.fixture(scope="module")
 def matrix() -> Iterator[Matrix]:
     """Run all cells, while somebody else goes on as if nothing were."""
-    with own_azure(UNMEASURED | {"TOKEN_LIFETIME_MINUTES": "1440"}, workers=2) as world:
+    with own_azure({"TOKEN_LIFETIME_MINUTES": "1440"}, workers=2) as world:
         bystander, desk = world.new_user(), world.new_desk()
         csrf = bystander.csrf_headers()
         people = People(world, desk, itertools.count(100))

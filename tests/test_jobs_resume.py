@@ -18,7 +18,6 @@ from tests.support.jobs import Administrator, job_path
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
-from tests.support.settings import UNMEASURED
 from trusted_service.models import Identity
 
 USERS = int(os.environ.get("JOBS_USERS", "120"))
@@ -33,7 +32,7 @@ NOT_RATIONED = 500
 @pytest.fixture
 def doomed(settings: dict[str, str], service: Service) -> Iterator[Service]:
     """An instance that the test kills, behind the same address as the others."""
-    running = Service(settings | UNMEASURED | {"PUBLIC_URL": service.url})
+    running = Service(settings | {"PUBLIC_URL": service.url})
     with running:
         yield running
         running.kill()

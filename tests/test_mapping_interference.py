@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 from flask import Flask
 
 from tests.support.identity_rows import FOREIGN_IDENTITY
@@ -17,7 +18,7 @@ from tests.support.storage_proxy import Fault, Kind, StorageProxy
 from trusted_service import connections
 from trusted_service.communication import Communication
 from trusted_service.config import Settings
-from trusted_service.errors import NotSignedIn, UpstreamUnavailable
+from trusted_service.errors import NotSignedIn, UpstreamError, UpstreamUnavailable
 from trusted_service.later import Later
 from trusted_service.mapping import Mapping
 from trusted_service.models import Caller, Identity, IssuedToken, User, UserId
@@ -25,6 +26,13 @@ from trusted_service.services import Services
 from trusted_service.storage.identities import IdentityTable
 
 SCOPES, MINUTES = ("chat",), 60
+
+
+class AtOnce(Later):
+    """Does at once what has time."""
+
+    def do_in(self, seconds: float, action: Callable[[], None]) -> None:
+        action()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +53,7 @@ class Scene:
 
     def write(self, acs_user_id: str) -> None:
         """Let the row name something else, as another writer would."""
-        row = self.row()
-        assert row is not None
-        self.identities.replace_acs_user_id(row, acs_user_id)
+        self.identities.replace_acs_user_id(existing(self), acs_user_id)
 
     def ask(self, row: Identity | None, still_signed_in: Callable[[], bool] = lambda: True) -> IssuedToken:
         return self.mapping.issue_mapped(self.user, row, SCOPES, MINUTES, still_signed_in=still_signed_in)
@@ -64,7 +70,7 @@ def scene(azure: LocalAzure, settings: dict[str, str]) -> Scene:
         azure=azure,
         identities=identities,
         communication=communication,
-        mapping=Mapping(identities, communication, Later()),
+        mapping=Mapping(identities, communication, AtOnce()),
         user=User(id=UserId(TENANT, str(uuid.uuid4())), name="Test Person", username="test@contoso.example"),
     )
 
@@ -78,6 +84,12 @@ def before_each(monkeypatch: pytest.MonkeyPatch, of: object, name: str, action: 
         return method(*arguments, **named)
 
     monkeypatch.setattr(of, name, after_action)
+
+
+def existing(scene: Scene) -> Identity:
+    row = scene.row()
+    assert row is not None
+    return row
 
 
 def foreign_identity() -> str:
@@ -99,8 +111,7 @@ def test_row_that_somebody_has_changed_since_is_not_taken_back(scene: Scene) -> 
 
     with pytest.raises(NotSignedIn):
         scene.ask(None, still_signed_in=block)
-    row = scene.row()
-    assert row is not None
+    row = existing(scene)
     assert row.blocked
     assert row.acs_user_id in scene.azure.list_identities()
 
@@ -113,6 +124,14 @@ def test_deletion_that_somebody_else_goes_on_with_is_left_to_them(scene: Scene) 
         scene.ask(deleting)
     assert scene.row() is not None
     assert scene.azure.list_identities() == before
+
+
+def test_deletion_of_a_row_without_an_identity_is_finished(scene: Scene) -> None:
+    deleting = scene.identities.set_deleting(scene.insert(""))
+    issued = scene.ask(scene.row())
+    after = existing(scene)
+    assert (after.acs_user_id, after.deleting) == (issued.acs_user_id, False)
+    assert after.version != deleting.version
 
 
 def test_row_that_was_in_the_way_and_is_gone_is_503(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +153,37 @@ def test_row_that_changes_at_each_healing_is_503(scene: Scene, monkeypatch: pyte
     before_each(monkeypatch, scene.communication, "create_identity", interfere)
     with pytest.raises(UpstreamUnavailable, match="changed too often"):
         scene.ask(row)
-    after = scene.row()
-    assert after is not None
+    after = existing(scene)
     assert after.acs_user_id == others[-1]
     assert scene.azure.list_identities() == before
+
+
+def test_first_row_that_is_refused_leaves_no_identity(scene: Scene, storage_proxy: StorageProxy) -> None:
+    scene.insert(FOREIGN_IDENTITY)
+    scene.identities.remove(existing(scene))
+    before = scene.azure.list_identities()
+    storage_proxy.plant(Fault(kind="status", method="POST", about=scene.user.id.object_id, status=403))
+    with pytest.raises(UpstreamUnavailable):
+        scene.ask(None)
+    assert scene.azure.list_identities() == before
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(429, False), (500, True)])
+def test_create_that_may_have_happened_is_in_the_log(scene: Scene, status: int, unknown: bool) -> None:
+    scene.azure.plant_fault("acs", "create", "status", status=status)
+    with structlog.testing.capture_logs() as logged, pytest.raises(UpstreamError):
+        scene.ask(None)
+    assert [line["event"] for line in logged] == ["identity_may_be_orphaned"] * unknown
+
+
+def test_identity_that_cannot_be_discarded_is_named_in_the_log(scene: Scene) -> None:
+    scene.azure.plant_fault("acs", "delete", "status", times=None)
+    with structlog.testing.capture_logs() as logged, pytest.raises(NotSignedIn):
+        scene.ask(None, still_signed_in=lambda: False)
+    *postponed, orphaned = logged
+    assert {line["event"] for line in postponed} == {"identity_discard_postponed"}
+    assert orphaned["event"] == "identity_orphaned"
+    assert orphaned["acs_user_id"] in scene.azure.list_identities()
 
 
 @pytest.mark.parametrize(("kind", "status"), [("status", 503), ("status", 400), ("reset", 0)])
@@ -159,8 +205,7 @@ def test_healing_that_is_written_but_not_answered_holds(
     row = scene.insert(FOREIGN_IDENTITY)
     storage_proxy.plant(Fault(kind=kind, method="PATCH", about=scene.user.id.object_id, times=1))
     issued = scene.ask(row)
-    after = scene.row()
-    assert after is not None
+    after = existing(scene)
     assert issued.acs_user_id == after.acs_user_id
     assert issued.acs_user_id in scene.azure.list_identities()
 
@@ -181,3 +226,12 @@ def test_bearer_whose_user_is_deleted_meanwhile_is_not_brought_back(application:
     with pytest.raises(NotSignedIn):
         services.access.issue_token(Caller(user=user, identity=read))
     assert services.directory.find(user.id) is None
+
+
+def test_sign_in_that_cannot_be_noted_does_not_fail(application: Flask, storage_proxy: StorageProxy) -> None:
+    services: Services = application.extensions["trusted_service"]
+    user = User(id=UserId(TENANT, str(uuid.uuid4())), name="", username="")
+    storage_proxy.plant(Fault(kind="status", method="GET", about=user.id.object_id))
+    with structlog.testing.capture_logs() as logged:
+        services.access.note_sign_in(user)
+    assert [line["event"] for line in logged] == ["sign_in_not_noted"]

@@ -20,7 +20,6 @@ from tests.support.person import Person
 from tests.support.report import NoteCell
 from tests.support.rows import list_sessions
 from tests.support.service import Service
-from tests.support.settings import UNMEASURED
 from tests.support.storage_proxy import Fault
 from tests.support.together import run_together, wait_until
 
@@ -192,7 +191,7 @@ class Track:
 @pytest.fixture(scope="module")
 def races() -> Iterator[Races]:
     with (
-        own_azure(UNMEASURED | {"TOKEN_LIFETIME_MINUTES": "1440"}) as world,
+        own_azure({"TOKEN_LIFETIME_MINUTES": "1440"}) as world,
         Service(world.settings | {"PUBLIC_URL": world.service.url}) as other,
     ):
         administrator = world.new_person(roles=[ROLE])

@@ -15,7 +15,6 @@ import pytest
 
 from tests.support.desk import ROLE, bearer
 from tests.support.own_azure import OwnAzure, own_azure
-from tests.support.settings import UNMEASURED
 from tests.support.together import wait_until
 
 CONFIGURATION = Path(__file__).parent / "schemathesis.toml"
@@ -34,7 +33,7 @@ REACHED = {
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
-    with own_azure(UNMEASURED) as running:
+    with own_azure() as running:
         # The index of users is built by the first request that needs it, which may be told to wait.
         desk = running.new_desk()
         wait_until(lambda: desk.person.get("/api/admin/users").status_code == 200)

@@ -67,7 +67,10 @@ def counter(usage_table: UsageTable, clock: Clock) -> Iterator[UsageCounter]:
 
 
 def test_counts_of_two_processes_add_up(world: World) -> None:
-    with Service(world.settings) as one, Service(world.settings | {"PUBLIC_URL": one.url}) as other:
+    with (
+        Service(world.settings, measured=True) as one,
+        Service(world.settings | {"PUBLIC_URL": one.url}) as other,
+    ):
         ada, bob = world.new_user(one), world.new_user(one)
         for person in (ada, ada.at(other.url), bob.at(other.url)):
             assert person.token().status_code == 200
@@ -91,7 +94,7 @@ def test_counts_of_two_processes_add_up(world: World) -> None:
 
 
 def test_refused_sign_in_is_a_refusal_alone(world: World) -> None:
-    with Service(world.settings) as service:
+    with Service(world.settings, measured=True) as service:
         person = world.new_person(service)
         insert_identity_row(world.tables, person, acs_user_id="", blocked=True)
         assert person.sign_in().status_code == 403
@@ -106,7 +109,7 @@ def test_request_too_often_is_a_refusal(world: World) -> None:
 
 
 def test_graceful_stop_writes_the_rest_of_every_worker(world: World) -> None:
-    with Service(world.settings, workers=2) as service:
+    with Service(world.settings, workers=2, measured=True) as service:
         answers = run_together([lambda: requests.get(f"{service.url}/api/me", timeout=10)] * 40)
         assert {answer.status_code for answer in answers} == {401}
     assert world.total() == Numbers(refusals=40)
@@ -114,7 +117,7 @@ def test_graceful_stop_writes_the_rest_of_every_worker(world: World) -> None:
 
 
 def test_storage_that_hangs_delays_nobody_and_loses_nothing(world: World) -> None:
-    with Service(world.settings) as service:
+    with Service(world.settings, measured=True) as service:
         person = world.new_user(service)
         csrf = person.csrf_headers()
         assert person.token(csrf=csrf).status_code == 200
@@ -130,7 +133,7 @@ def test_storage_that_hangs_delays_nobody_and_loses_nothing(world: World) -> Non
 
 
 def test_stop_without_storage_leaves_the_counts_in_the_log(world: World) -> None:
-    with Service(world.settings) as service:
+    with Service(world.settings, measured=True) as service:
         world.storage.plant(Fault(kind="status", method="P", table="usage"))
         assert requests.get(f"{service.url}/api/me", timeout=10).status_code == 401
     assert "usage_lost" in service.log()
@@ -138,7 +141,7 @@ def test_stop_without_storage_leaves_the_counts_in_the_log(world: World) -> None
 
 
 def test_warm_token_still_makes_two_round_trips(world: World) -> None:
-    with Service(world.settings) as service:
+    with Service(world.settings, measured=True) as service:
         person = world.new_user(service)
         csrf = person.csrf_headers()
         assert [person.token(csrf=csrf).status_code for _ in range(2)] == [200, 200]

@@ -18,7 +18,6 @@ from tests.support.index_rows import list_mentions, wait_until_forgotten
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
 from tests.support.problems import assert_problem
-from tests.support.settings import UNMEASURED
 from tests.support.storage_proxy import Fault
 from tests.support.together import run_together, timed, wait_until
 from tests.support.user_lists import PAGE, find, list_users
@@ -54,7 +53,7 @@ ODD: list[dict[str, Any]] = [
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
     """A local Azure with nobody but those who are put there here."""
-    with own_azure(UNMEASURED) as running:
+    with own_azure(measured=True) as running:
         yield running
 
 
@@ -325,7 +324,7 @@ def costs(own: OwnAzure, clerk: Desk, user: Identity) -> list[Cost]:
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[tuple[OwnAzure, Desk, list[Cost], list[Cost]]]:
     """Few users and then many, and what pages cost with each."""
-    with own_azure(UNMEASURED) as own:
+    with own_azure() as own:
         clerk = own.new_desk()
         few = seed_users(own.azure.env, FEW)
         plant_crowd(own.azure.env, PAGE)

@@ -15,7 +15,6 @@ from tests.support.local_azure import LocalAzureError
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.person import Person
 from tests.support.service import Service
-from tests.support.settings import UNMEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ def _code(answer: requests.Response) -> str:
 def set_up(users: int, tally: Tally) -> Iterator[Scene]:
     """Start everything; stop everything at the end."""
     with (
-        own_azure(UNMEASURED) as world,
+        own_azure() as world,
         Service(world.settings | {"PUBLIC_URL": world.service.url}) as other,
     ):
         members = [

@@ -50,11 +50,13 @@ class OwnAzure:
 
 
 @contextmanager
-def own_azure(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[OwnAzure]:
+def own_azure(
+    settings: Mapping[str, str] | None = None, *, workers: int = 1, measured: bool = False
+) -> Iterator[OwnAzure]:
     """Start all of it; `settings` change the service's."""
     with LocalAzure() as azure, StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage:
         leading = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
         together = azure.env | GENEROUS | leading | dict(settings or {})
         tables = TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
-        with tables, Service(together, workers=workers) as service:
+        with tables, Service(together, workers=workers, measured=measured) as service:
             yield OwnAzure(azure=azure, storage=storage, tables=tables, service=service, settings=together)

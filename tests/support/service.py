@@ -15,7 +15,7 @@ from typing import Self
 import requests
 
 from tests.support import log_scan
-from tests.support.settings import OF_ITS_OWN
+from tests.support.settings import OF_ITS_OWN, UNMEASURED
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -27,16 +27,19 @@ class ServiceError(Exception):
 
 
 class Service:
-    """One gunicorn, with as many workers as asked for. Its log is in `log_path`, line for line as JSON."""
+    """One gunicorn, with as many workers as asked for. Its log is in `log_path`, line for line as JSON.
 
-    def __init__(self, settings: Mapping[str, str], *, workers: int = 1) -> None:
+    A run has a hundred of them that do the same. Those that are `measured` tell which lines tests run.
+    """
+
+    def __init__(self, settings: Mapping[str, str], *, workers: int = 1, measured: bool = False) -> None:
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
         self._workers = workers
         defaults = OF_ITS_OWN | {"PUBLIC_URL": self.url}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GUNICORN")}
-        self.env = inherited | defaults | dict(settings)
+        self.env = inherited | defaults | ({} if measured else UNMEASURED) | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None
         log_scan.watch(self.log_path)
         log_scan.remember_settings(self.env)

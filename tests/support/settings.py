@@ -15,10 +15,7 @@ OF_ITS_OWN = {
 """What a service needs beside the settings that lead to the local Azure."""
 
 UNMEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
-"""For programs that are not the service, and for services that are driven by thousands of requests.
-
-Being measured nearly doubles the work of a request. What these do, other tests have measured.
-"""
+"""What keeps coverage out of a program: being measured nearly doubles the work of a request."""
 
 REQUIRED = {
     "PUBLIC_URL": "https://calls.contoso.example",
