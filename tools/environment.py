@@ -60,8 +60,7 @@ def make_venv(log: Log) -> None:
 
 def install_packages(pip: Sequence[str], packages: Sequence[str], log: Log) -> None:
     """Install without questions; raises StepError when a package can't be had."""
-    # What is used is compiled when it is used first; most of it never is.
-    quiet = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off", "--no-compile")
+    quiet = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
     if not log.run(*pip, "install", *quiet, *packages):
         raise StepError(f"The Python packages could not be downloaded ({log.last_error()}): see {log.path}.")
 

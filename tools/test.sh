@@ -8,6 +8,9 @@ rules="$rules,trusted_service/web/audience.py,trusted_service/web/bearer.py,trus
 
 coverage() { .venv/bin/python -m coverage "$@"; }
 
+# The tests start hundreds of processes: what one has compiled the others need not compile again.
+unset PYTHONDONTWRITEBYTECODE
+
 coverage erase
 # Several at a time: tests wait for upstreams most of theirs. Each file stays together, and has its own local Azure.
 coverage run -m pytest -n "${TEST_PROCESSES:-4}" --dist loadfile --no-loadscope-reorder "$@"
