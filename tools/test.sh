@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests and reports how much of the service they run. Arguments go to pytest.
-# The exit code is that of the tests; where all of them ran, they also have to run the rules whole.
+# The exit code is that of the tests; where all of them passed, they also have to run the rules whole.
 
 # Who gets in, who gets a token, and one identity for each: every line, and every way on from it.
 rules='trusted_service/access.py,trusted_service/mapping.py'
@@ -18,8 +18,10 @@ status=$?
 # Each process that the tests started left a file of its own.
 coverage combine --quiet
 coverage report
-if [ $# -eq 0 ] && ! coverage report --include="$rules" --fail-under=100 >/dev/null; then
+if [ $status -eq 0 ] && [ $# -eq 0 ] && ! coverage report --include="$rules" --fail-under=100 >/dev/null; then
     echo "The tests do not run every branch of the rules: $rules" >&2
-    status=1
+    status=2
 fi
+# 1: tests have failed. Nothing else is mended by asking those again, as .ci/run does, so it shall find none.
+[ $status -le 1 ] || rm -f .pytest_cache/v/cache/lastfailed
 exit $status

@@ -49,13 +49,13 @@ class Repair:
         """
         present = {hash(key) for key, _ in self._index.all_keys()}
         wanted: set[int] = set()
-        deleted: set[UserId] = set()
+        half_deleted: set[UserId] = set()
         for identity in self._identities.all():
             user_id = identity.user_id
             if identity.deleting:
                 if not dry_run:
                     self._administration.delete(actor, user_id)
-                deleted.add(user_id)
+                half_deleted.add(user_id)
                 yield Finding(kind="half-deleted", user_id=user_id)
                 continue
             keys = _keys(Entry.of(identity))
@@ -72,7 +72,7 @@ class Repair:
         for key, user_id in self._index.all_keys():
             if hash(key) not in wanted and not self._is_wanted(key, user_id):
                 stale.setdefault(user_id, []).append(key)
-                if user_id not in deleted:
+                if user_id not in half_deleted:
                     yield Finding(kind="stale-index-row", user_id=user_id, detail=" ".join(key))
         if not dry_run:
             for user_id, keys_of_user in stale.items():

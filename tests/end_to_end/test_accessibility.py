@@ -64,7 +64,7 @@ def test_page_has_a_title_and_headings_in_order(state: str, show: ShowPage) -> N
 @pytest.mark.parametrize("state", STATES)
 def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
     texts = []
-    for language in ("en", "fr"):
+    for language in LANGUAGES:
         page = show(state, language)
         expect(page.locator("html")).to_have_attribute("lang", language)
         texts.append(set(page.evaluate(TEXTS)))

@@ -29,7 +29,7 @@ CALL_SECONDS = 20
 Json = dict[str, object]
 
 SWEEPS = {"revoke"}
-"""What may be asked of Communication Services at any time: a block by another test is swept after later."""
+"""What Communication Services may be asked at any time: after a block, tokens are revoked twice more."""
 
 
 class LocalAzureError(Exception):

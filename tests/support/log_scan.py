@@ -27,6 +27,8 @@ SETTINGS = (
 
 Secrets = dict[str, str]
 
+LEAKED = 8
+"""The exit code of a run with a secret in a log: pytest has no such one."""
 LEAKS = "leaks"
 FOUND = pytest.StashKey[list[str]]()
 
@@ -96,7 +98,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput[LEAKS] = found  # a process of pytest-xdist: the first one tells
     session.config.stash.setdefault(FOUND, []).extend(found)
     if session.config.stash[FOUND]:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = LEAKED
 
 
 @pytest.hookimpl(optionalhook=True)
