@@ -9,7 +9,7 @@ from pathlib import Path
 from local_azure.authority import Authority
 from local_azure.azurite import Azurite
 from local_azure.communication.app import create_app as create_communication_app
-from local_azure.communication.service import CommunicationServices
+from local_azure.communication.service import CommunicationServices, Endpoint
 from local_azure.control.app import PREFIX
 from local_azure.control.app import create_app as create_control_app
 from local_azure.control.state import Controlled
@@ -48,17 +48,22 @@ def run_local_azure(
         stack.callback(store.close)
         authority = Authority(folder)
         context = authority.make_server_context()
-        tls, acs = LoopbackServer(context), LoopbackServer(context)
+        tls, acs, other_acs = LoopbackServer(context), LoopbackServer(context), LoopbackServer(context)
         pages, control = LoopbackServer(), LoopbackServer()
         entra = EntraId.load(store, tls_origin=tls.origin, page_origin=pages.origin)
         web = entra.registrations.web
         web.redirect_uris += tuple(redirect_uris)
         web.front_channel_logout_url = front_channel_logout_url
         communication = CommunicationServices.load(store, entra.keys)
+        other = CommunicationServices.load(
+            store, entra.keys, name="-other", access_key=communication.callers.access_key
+        )
+        endpoint = Endpoint(origin=acs.origin, resource=communication)
+        other_endpoint = Endpoint(origin=other_acs.origin, resource=other)
         journal, faults = Journal(), Faults()
         controlled = Controlled(
             entra=entra,
-            communication=communication,
+            endpoints=(endpoint, other_endpoint),
             journal=journal,
             faults=faults,
             client_certificate_path=_write_client_certificate(folder, web),
@@ -67,7 +72,8 @@ def run_local_azure(
         for server, app in (
             (tls, entra_app),
             (pages, entra_app),
-            (acs, create_communication_app(communication, journal, faults)),
+            (acs, create_communication_app(endpoint, journal, faults)),
+            (other_acs, create_communication_app(other_endpoint, journal, faults)),
             (control, create_control_app(controlled)),
         ):
             server.start(app)
@@ -80,9 +86,7 @@ def run_local_azure(
             "ENTRA_CLIENT_ID": web.client_id,
             "ENTRA_CLIENT_SECRET": web.secret,
             "ENTRA_ALLOWED_TENANTS": CONTOSO,
-            "COMMUNICATION_SERVICES_CONNECTION_STRING": (
-                f"endpoint={acs.origin}/;accesskey={communication.callers.access_key}"
-            ),
+            "COMMUNICATION_SERVICES_CONNECTION_STRING": endpoint.connection_string,
             "TABLE_STORAGE_CONNECTION_STRING": azurite.connection_string,
             "REQUESTS_CA_BUNDLE": certificate_path,
             "SSL_CERT_FILE": certificate_path,

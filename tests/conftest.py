@@ -8,6 +8,7 @@ from azure.data.tables import TableServiceClient
 from flask import Flask
 
 from tests.support.desk import ROLE, Desk
+from tests.support.index_rows import wait_until_indexed
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.rows import list_sessions
@@ -35,7 +36,11 @@ LONGEST_FILES = (
     "tests/test_sign_in_faults.py",
     "tests/test_make_run.py",
 )
-GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
+GENEROUS = {
+    "RATE_LIMIT_TOKEN": "100000 per minute",
+    "RATE_LIMIT_SIGN_IN": "100000 per minute",
+    "MISSING_IDENTITY_GRACE_SECONDS": "0",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,6 +126,7 @@ def settled(tables: TableServiceClient, signed_in: Person) -> Person:
     """A new person with an identity that their session knows."""
     assert signed_in.token().status_code == 200
     wait_until(lambda: all(row.get("AcsUserId") for row in list_sessions(tables, signed_in)))
+    wait_until_indexed(tables, signed_in.account.object_id)
     return signed_in
 
 

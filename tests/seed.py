@@ -1,16 +1,19 @@
 """Fills the tables with users, to see and measure pages that have many: `python -m tests.seed --help`.
 
-Rows of `identities` are written as any other program would: only the columns that the contract names.
-The service finds them by itself. Identities at Communication Services are made only where asked for.
+Their rows are written as the service would leave them, with their index rows and their identities in the
+ledger, or as another program would: only the columns of `identities` that the contract names. Identities at
+Communication Services are made only where asked for.
 """
 
 import argparse
+import json
 import os
 import random
 import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from requests.adapters import HTTPAdapter
 
 from tests.support.fast_tables import FastTables, Row
 from tests.support.local_azure import read_env_file
+from trusted_service.index_rows import index_rows
 from trusted_service.models import Identity, UserId
 
 THREADS = 4
@@ -62,26 +66,75 @@ def seed_users(
     acs: bool = False,
     tenant_id: str | None = None,
     blocked: float = 0.0,
+    indexed: bool = True,
+    name: str = "",
 ) -> list[Identity]:
     """Write `count` new users, of whom the share `blocked` is blocked, and return them.
 
-    With `acs`, each has a live identity at Communication Services, else an id that nobody knows there.
+    With `acs`, each has a live identity at Communication Services, else an id that it does not know. Without
+    `indexed`, only the rows of `identities` are written. `name` is everybody's, where it is given.
     """
-    chance = random.Random(count)  # noqa: S311 (names of people who do not exist)
-    now, tenant = datetime.now(UTC), tenant_id or settings["ENTRA_ALLOWED_TENANTS"].split(",")[0]
-    acs_user_ids = _create_identities(settings, count) if acs else [_unknown_identity() for _ in range(count)]
-    users = [
-        _user(acs_user_id, tenant, now - YEARS * chance.random(), chance, blocked=chance.random() < blocked)
-        for acs_user_id in acs_user_ids
-    ]
+    tenant = tenant_id or settings["ENTRA_ALLOWED_TENANTS"].split(",")[0]
+    acs_user_ids = create_identities(settings, count) if acs else None
+    resource_id = "" if acs else find_resource_id(settings)
+    users = make_users(count, tenant, resource_id, acs_user_ids, blocked=blocked)
+    if name:
+        users = [replace(user, name=name) for user in users]
     connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
     with (
         TableServiceClient.from_connection_string(connection_string) as tables,
         FastTables(connection_string) as fast,
     ):
-        tables.create_table_if_not_exists("identities")
-        fast.put("identities", [identity_row(user) for user in users])
+        for table in ("identities", "userindex", "ledger"):
+            tables.create_table_if_not_exists(table)
+        if indexed:
+            _index(fast, users)
+        fast.put("identities", [identity_row(user, indexed=indexed) for user in users])
     return users
+
+
+def make_users(
+    count: int,
+    tenant_id: str,
+    resource_id: str,
+    acs_user_ids: list[str] | None = None,
+    *,
+    blocked: float = 0.0,
+) -> list[Identity]:
+    """Make up so many users of the last two years, with identities of the resource unless some are given."""
+    chance, now = random.Random(count), datetime.now(UTC)  # noqa: S311 (names of people who do not exist)
+    ids = acs_user_ids or [f"8:acs:{resource_id}_{uuid.uuid4()}" for _ in range(count)]
+    return [
+        _user(
+            acs_user_id, tenant_id, now - YEARS * chance.random(), chance, blocked=chance.random() < blocked
+        )
+        for acs_user_id in ids
+    ]
+
+
+def find_resource_id(settings: Mapping[str, str]) -> str:
+    """The GUID of the Communication Services resource to which the settings lead."""
+    document = requests.get(settings["LOCAL_AZURE_CONTROL_URL"] + "/acs", timeout=30).json()
+    return str(document["endpoints"][0]["resourceId"])
+
+
+def _index(fast: FastTables, users: list[Identity]) -> None:
+    for start in range(0, len(users), 10_000):
+        some = users[start : start + 10_000]
+        fast.put("userindex", [row for user in some for row in index_rows(user)])
+        fast.put("ledger", [ledger_row(user) for user in some if user.acs_user_id])
+
+
+def ledger_row(user: Identity) -> Row:
+    return {
+        "PartitionKey": (user.acs_user_id or "").lower(),
+        "RowKey": "identity",
+        "AcsUserId": user.acs_user_id or "",
+        "TenantId": user.user_id.tenant_id,
+        "ObjectId": user.user_id.object_id,
+        "Reason": "",
+        "Since": user.created_at,
+    }
 
 
 def _user(
@@ -100,9 +153,10 @@ def _user(
     )
 
 
-def identity_row(user: Identity) -> Row:
-    """The columns that the contract lets others read."""
-    return {
+def identity_row(user: Identity, *, indexed: bool = False) -> Row:
+    """The columns that the contract lets others read and, where the user is `indexed`, what says so."""
+    keys = [str(row["RowKey"]) for row in index_rows(user)]
+    return ({"IndexKeys": json.dumps(keys), "Indexed": True} if indexed else {}) | {
         "PartitionKey": user.user_id.object_id,
         "RowKey": user.user_id.tenant_id,
         "AcsUserId": user.acs_user_id or "",
@@ -114,7 +168,8 @@ def identity_row(user: Identity) -> Row:
     }
 
 
-def _create_identities(settings: Mapping[str, str], count: int) -> list[str]:
+def create_identities(settings: Mapping[str, str], count: int) -> list[str]:
+    """Create so many identities at Communication Services; return their ids."""
     with requests.Session() as session:
         session.trust_env = False
         session.verify = settings.get("SSL_CERT_FILE", True)
@@ -127,10 +182,6 @@ def _create_identities(settings: Mapping[str, str], count: int) -> list[str]:
         )
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(lambda _: str(client.create_user().properties["id"]), range(count)))
-
-
-def _unknown_identity() -> str:
-    return f"8:acs:{uuid.UUID(int=0)}_{uuid.uuid4()}"
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import structlog
 from flask import Flask
 
 from tests.support.identity_rows import FOREIGN_IDENTITY
+from tests.support.local_azure import LocalAzure
 from tests.support.settings import TENANT
 from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.errors import NotSignedIn
@@ -32,12 +33,14 @@ def events_about(user: User, logged: Iterable[Mapping[str, object]]) -> list[obj
     return [line["event"] for line in logged if line.get("user") == str(user.id)]
 
 
-def test_bearer_whose_user_is_deleted_meanwhile_is_not_brought_back(services: Services, user: User) -> None:
+def test_bearer_whose_user_is_deleted_meanwhile_is_not_brought_back(
+    azure: LocalAzure, services: Services, user: User
+) -> None:
     read = Identity(
         user_id=user.id,
         name="",
         username="",
-        acs_user_id=FOREIGN_IDENTITY,
+        acs_user_id=azure.new_unknown_identity(),
         created_at=datetime.now(UTC),
         last_token_at=None,
         blocked=False,
@@ -45,7 +48,7 @@ def test_bearer_whose_user_is_deleted_meanwhile_is_not_brought_back(services: Se
     )
     with pytest.raises(NotSignedIn):
         services.access.issue_token(Caller(user=user, identity=read))
-    assert services.directory.find(user.id) is None
+    assert services.lookup.find(user.id) is None
 
 
 def test_sign_in_that_cannot_be_noted_does_not_fail(

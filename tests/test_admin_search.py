@@ -9,7 +9,7 @@ from azure.data.tables import TableServiceClient
 
 from tests.support.desk import Desk
 from tests.support.identity_rows import get_identity
-from tests.support.index_rows import is_noted
+from tests.support.index_rows import wait_until_indexed
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.together import wait_until
@@ -31,7 +31,7 @@ def make_user(
             azure.tamper(tamper)
         assert person.sign_in().status_code == 302
         assert person.token().status_code == 200
-        wait_until(lambda: is_noted(tables, person.account.object_id))
+        wait_until_indexed(tables, person.account.object_id)
         return person
 
     return make
@@ -196,7 +196,7 @@ def test_renamed_user_is_found_by_the_new_name_after_the_next_sign_in(
     wait_until(lambda: find(desk, q=new) == [account.object_id])
     assert find(desk, q=old) == []
     assert desk.get_user(person)["name"] == new
-    wait_until(lambda: is_noted(tables, person.account.object_id))
+    wait_until_indexed(tables, person.account.object_id)
 
 
 def test_deleted_user_is_not_found_any_more(
@@ -220,7 +220,7 @@ def test_user_found_by_name_and_user_name_is_shown_once(
     person = Person(azure, new_person().url, account)
     person.sign_in()
     person.token()
-    wait_until(lambda: is_noted(tables, person.account.object_id))
+    wait_until_indexed(tables, person.account.object_id)
     assert find(desk, q=mark) == [account.object_id]
     desk.do("api", person, "block")
     assert find(desk, q=mark) == find(desk, q=mark, status="blocked") == [account.object_id]

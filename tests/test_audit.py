@@ -115,14 +115,17 @@ def test_identity_made_at_the_first_token_is_the_systems_doing(
     assert event["requestId"]
 
 
-def test_identity_that_was_healed_is_the_systems_doing(
+def test_replaced_identity_is_the_systems_doing(
     azure: LocalAzure, desk: Desk, tables: TableServiceClient, settled: Person
 ) -> None:
-    azure.delete_identity(get_identity(tables, settled))
+    was = get_identity(tables, settled)
+    azure.delete_identity(was)
     answer = settled.token()
-    wait_until(lambda: bool(about(desk, settled, action="identity-healed")))
-    (event,) = about(desk, settled, action="identity-healed")
-    assert event["detail"] == get_identity(tables, settled) == answer.json()["user"]["communicationUserId"]
+    wait_until(lambda: bool(about(desk, settled, action="identity-replaced")))
+    (event,) = about(desk, settled, action="identity-replaced")
+    now = answer.json()["user"]["communicationUserId"]
+    assert event["detail"] == f"{was} -> {now}"
+    assert now == get_identity(tables, settled)
     assert event["requestId"] == answer.headers["X-Request-ID"]
 
 

@@ -53,7 +53,7 @@ def test_deletion_in_the_middle_of_a_token_request_wins(
     csrf = signed_in.csrf_headers()
     healing = method == "P"
     if healing:
-        insert_identity_row(tables, signed_in, acs_user_id=FOREIGN_IDENTITY)
+        insert_identity_row(tables, signed_in, acs_user_id=azure.new_unknown_identity())
     before = set(azure.list_identities())
 
     def delete_user() -> None:

@@ -15,6 +15,7 @@ import requests
 
 from tests.support.desk import ROLE, Desk, bearer, call
 from tests.support.identity_rows import list_identity_rows
+from tests.support.ledger_rows import find_orphans
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.person import Person
 from tests.support.report import NoteCell
@@ -285,8 +286,4 @@ def test_administrators_and_user_at_once_leave_one_state(races: Races) -> None:
 
 
 def test_races_leave_no_identity_that_nobody_refers_to(races: Races) -> None:
-    def orphans() -> set[str]:
-        rows = races.world.tables.get_table_client("identities").list_entities(select=["AcsUserId"])
-        return set(races.world.azure.list_identities()) - {row["AcsUserId"] for row in rows}
-
-    wait_until(lambda: not orphans())
+    wait_until(lambda: not find_orphans(races.world.azure, races.world.tables))

@@ -68,7 +68,7 @@ def test_identity_in_vain_goes_even_where_its_first_deletion_fails(
     upstreams.plant(INSERT, "status", status=500, times=1)
     azure.plant_fault("acs", "delete", "status", status=503, times=1)
     assert_problem(signed_in.token(csrf=csrf), 503, "upstream_unavailable")
-    wait_until(lambda: set(azure.list_identities()) == before, seconds=5)
+    wait_until(lambda: set(azure.list_identities()) == before, seconds=15)
 
 
 def test_identities_of_a_lost_race_go_even_where_a_deletion_fails(

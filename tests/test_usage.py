@@ -16,7 +16,7 @@ from tests.support.usage import FLUSH_SECONDS, Numbers, World, open_world
 from trusted_service import connections
 from trusted_service.config import ServiceSettings
 from trusted_service.errors import UpstreamError
-from trusted_service.storage.tables import open_tables
+from trusted_service.storage.tables import Tables
 from trusted_service.storage.usage import UsageTable
 from trusted_service.usage import REFUSAL, SIGN_IN, TOKEN, UsageCounter
 
@@ -55,7 +55,7 @@ def usage_table(world: World) -> Iterator[UsageTable]:
     """The product's own table, through the proxy."""
     session = connections.new_session(4)
     settings = ServiceSettings(connection_string=world.storage.connection_string)
-    yield UsageTable(open_tables(settings, None, session)("usage"))
+    yield UsageTable(Tables.connect(settings, None, session, may_create=True).open("usage"))
     session.close()
 
 

@@ -1,24 +1,34 @@
 """`flask users import`: mappings of another system are taken in once, checked, and overwrite nothing."""
 
+import os
+import subprocess
+import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 from azure.data.tables import TableEntity, TableServiceClient
 from flask import Flask
 
+from tests.seed import create_identities
 from tests.support.commands import read_json, run_command
 from tests.support.desk import Desk, assert_signed_out
 from tests.support.identity_rows import get_identity
+from tests.support.ledger_rows import find_entry
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.rows import list_rows
+from tests.support.service import ROOT
+from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import Fault, StorageProxy
+from tests.support.together import run_together, wait_until
 from tests.support.user_lists import find
 from trusted_service.csv_file import UnreadableList
-from trusted_service.mapping_file import list_resources, read_mappings
+from trusted_service.mapping_file import read_mappings
 
 HEADER = "objectId,communicationUserId"
 RESOURCE = str(uuid.uuid4())
@@ -30,6 +40,12 @@ Write = Callable[..., str]
 
 def new_id(resource: str = RESOURCE) -> str:
     return f"8:acs:{resource}_{uuid.uuid4()}"
+
+
+@pytest.fixture
+def new_own_id(azure: LocalAzure, regular: Person) -> Callable[[], str]:
+    """Make the id of an identity of our resource, which the storage is pinned to."""
+    return azure.new_unknown_identity
 
 
 @pytest.fixture
@@ -56,9 +72,14 @@ def results(application: Flask, path: str, *options: str, exit_code: int = 0) ->
 
 
 def test_users_come_in_with_all_that_is_known(
-    application: Flask, tables: TableServiceClient, desk: Desk, settings: Mapping[str, str], write: Write
+    application: Flask,
+    tables: TableServiceClient,
+    desk: Desk,
+    settings: Mapping[str, str],
+    write: Write,
+    new_own_id: Callable[[], str],
 ) -> None:
-    object_id, acs_user_id, name = str(uuid.uuid4()), new_id(), f"'@Zoë {uuid.uuid4().hex}"
+    object_id, acs_user_id, name = str(uuid.uuid4()), new_own_id(), f"'@Zoë {uuid.uuid4().hex}"
     tenant = settings["ENTRA_ALLOWED_TENANTS"]
     path = write(
         f"{tenant},{object_id.upper()},{name},zoe@contoso.example,{acs_user_id},2020-01-02T03:04:05+01:00,,true",
@@ -85,24 +106,20 @@ def test_users_come_in_with_all_that_is_known(
 
 
 def test_identity_is_used_from_then_on(
-    application: Flask,
-    azure: LocalAzure,
-    tables: TableServiceClient,
-    settled: Person,
-    person: Person,
-    write: Write,
+    application: Flask, azure: LocalAzure, settings: Mapping[str, str], person: Person, write: Write
 ) -> None:
     """Somebody who was mapped elsewhere to an identity of our resource keeps it at their first token."""
-    acs_user_id = get_identity(tables, settled)
-    tables.get_table_client("identities").delete_entity(settled.account.object_id, settled.account.tenant_id)
+    acs_user_id = create_identities(settings, 1)[0]
     assert results(application, write(f"{person.account.object_id},{acs_user_id}")) == [("imported", "")]
     person.sign_in()
     assert person.token().json()["user"] == {"communicationUserId": acs_user_id}
 
 
-def test_dry_run_writes_nothing(application: Flask, tables: TableServiceClient, write: Write) -> None:
+def test_dry_run_writes_nothing(
+    application: Flask, tables: TableServiceClient, write: Write, new_own_id: Callable[[], str]
+) -> None:
     object_id = str(uuid.uuid4())
-    path = write(f"{object_id},{new_id()}", "x,y")
+    path = write(f"{object_id},{new_own_id()}", "x,y")
     audited = len(list_rows(tables, "audit", "PartitionKey", "all"))
     found = results(application, path, "--dry-run", exit_code=1)
     assert found == [("imported", ""), ("invalid", "tenantId and objectId must be GUIDs")]
@@ -110,8 +127,10 @@ def test_dry_run_writes_nothing(application: Flask, tables: TableServiceClient, 
     assert len(list_rows(tables, "audit", "PartitionKey", "all")) == audited
 
 
-def test_second_time_skips_what_is_there(application: Flask, write: Write) -> None:
-    path = write(*(f"{uuid.uuid4()},{new_id()}" for _ in range(5)))
+def test_second_time_skips_what_is_there(
+    application: Flask, write: Write, new_own_id: Callable[[], str]
+) -> None:
+    path = write(*(f"{uuid.uuid4()},{new_own_id()}" for _ in range(5)))
     assert results(application, path) == [("imported", "")] * 5
     assert results(application, path) == [("present", "")] * 5
 
@@ -123,14 +142,15 @@ def test_nothing_that_is_here_is_overwritten(
     desk: Desk,
     new_person: Callable[..., Person],
     write: Write,
+    new_own_id: Callable[[], str],
 ) -> None:
     blocked = new_person()
     desk.do("api", blocked, "block")
     before, mine = rows_of(tables, settled.account.object_id), get_identity(tables, settled)
     path = write(
-        f"{settled.account.object_id},{new_id()}",
+        f"{settled.account.object_id},{new_own_id()}",
         f"{uuid.uuid4()},{mine}",
-        f"{blocked.account.object_id},{new_id()}",
+        f"{blocked.account.object_id},{new_own_id()}",
     )
     assert results(application, path, exit_code=1) == [
         ("conflict", f"the user has {mine}"),
@@ -150,9 +170,9 @@ def test_block_in_the_file_is_not_passed_over(
 
 
 def test_blocked_user_of_the_file_is_out_on_the_next_request(
-    application: Flask, signed_in: Person, write: Write
+    application: Flask, signed_in: Person, write: Write, new_own_id: Callable[[], str]
 ) -> None:
-    line = f"{signed_in.account.object_id},{new_id()},true"
+    line = f"{signed_in.account.object_id},{new_own_id()},true"
     assert results(application, write(line, header=f"{HEADER},blocked")) == [("imported", "")]
     assert_signed_out(signed_in, signed_in.url)
 
@@ -167,10 +187,14 @@ def test_export_can_be_imported(application: Flask, desk: Desk, settled: Person,
 
 
 def test_interrupted_import_goes_on_where_it_ended(
-    application: Flask, tables: TableServiceClient, storage_proxy: StorageProxy, write: Write
+    application: Flask,
+    tables: TableServiceClient,
+    storage_proxy: StorageProxy,
+    write: Write,
+    new_own_id: Callable[[], str],
 ) -> None:
     object_ids = [str(uuid.uuid4()) for _ in range(40)]
-    path = write(*(f"{object_id},{new_id()}" for object_id in object_ids))
+    path = write(*(f"{object_id},{new_own_id()}" for object_id in object_ids))
     storage_proxy.plant(Fault(kind="status", method="POST", table="identities", skip=12))
     done = run_command(application, "users", "import", path)
     assert done.exit_code == 1
@@ -182,18 +206,24 @@ def test_interrupted_import_goes_on_where_it_ended(
 
 
 def test_what_cannot_be_audited_is_not_imported(
-    application: Flask, tables: TableServiceClient, storage_proxy: StorageProxy, write: Write
+    application: Flask,
+    tables: TableServiceClient,
+    storage_proxy: StorageProxy,
+    write: Write,
+    new_own_id: Callable[[], str],
 ) -> None:
     object_id = str(uuid.uuid4())
     storage_proxy.plant(Fault(kind="status", method="P", table="audit"))
-    done = run_command(application, "users", "import", write(f"{object_id},{new_id()}"))
+    done = run_command(application, "users", "import", write(f"{object_id},{new_own_id()}"))
     assert done.exit_code == 1
     assert rows_of(tables, object_id) == []
 
 
-def test_people_get_a_line_for_each_row_and_a_sum(application: Flask, write: Write) -> None:
+def test_people_get_a_line_for_each_row_and_a_sum(
+    application: Flask, write: Write, new_own_id: Callable[[], str]
+) -> None:
     object_id = str(uuid.uuid4())
-    done = run_command(application, "users", "import", write(f"{object_id},{new_id()}", "x,"))
+    done = run_command(application, "users", "import", write(f"{object_id},{new_own_id()}", "x,"))
     assert done.exit_code == 1
     first, second, summary = done.stdout.splitlines()
     assert first.startswith("2  imported  ")
@@ -202,16 +232,99 @@ def test_people_get_a_line_for_each_row_and_a_sum(application: Flask, write: Wri
     assert summary == "1 imported, 0 present, 0 conflict, 1 invalid."
 
 
-def test_identities_of_several_resources_are_warned_of(application: Flask, write: Write) -> None:
-    other = str(uuid.uuid4())
-    path = write(
-        f"{uuid.uuid4()},{new_id()}", f"{uuid.uuid4()},{new_id()}", f"{uuid.uuid4()},{new_id(other)}"
+def test_identity_of_another_resource_is_refused_unless_allowed(
+    application: Flask,
+    azure: LocalAzure,
+    tables: TableServiceClient,
+    write: Write,
+    new_own_id: Callable[[], str],
+) -> None:
+    mine, theirs = str(uuid.uuid4()), str(uuid.uuid4())
+    path = write(f"{theirs},{new_id()}", f"{mine},{new_own_id()}")
+    (refused, detail), taken = results(application, path, exit_code=1)
+    assert (refused, taken) == ("invalid", ("imported", ""))
+    assert "another resource than 8:acs:" in detail
+    assert "--allow-other-resource" in detail
+    assert rows_of(tables, theirs) == []
+    assert results(application, path, "--allow-other-resource") == [("imported", ""), ("present", "")]
+    assert len(rows_of(tables, theirs)) == 1
+
+
+def test_ids_are_compared_regardless_of_letter_case(
+    application: Flask,
+    tables: TableServiceClient,
+    settled: Person,
+    write: Write,
+) -> None:
+    mine = get_identity(tables, settled)
+    shouted = "8:acs:" + mine.removeprefix("8:acs:").upper()
+    wait_until(lambda: find_entry(tables, mine) is not None)
+    found = results(application, write(f"{settled.account.object_id},{shouted}"))
+    assert found == [("present", "")]
+    found = results(application, write(f"{uuid.uuid4()},{shouted}"), exit_code=1)
+    assert found == [("conflict", f"the identity is that of {settled.key}")]
+
+
+def test_two_imports_at_once_give_no_identity_to_two_users(
+    settings: Mapping[str, str],
+    tables: TableServiceClient,
+    tmp_path: Path,
+    new_own_id: Callable[[], str],
+) -> None:
+    identities = [new_own_id() for _ in range(60)]
+    for name in ("one", "other"):
+        lines = [f"{uuid.uuid4()},{identity}" for identity in identities]
+        (tmp_path / name).write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+
+    def take_in(name: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "wsgi", "users", "import", str(tmp_path / name)],
+            cwd=ROOT,
+            env={**os.environ, **settings, **OF_ITS_OWN},
+            capture_output=True,
+            check=False,
+            timeout=120,
+        ).returncode
+
+    assert set(run_together([partial(take_in, "one"), partial(take_in, "other")])) <= {0, 1}
+    rows = tables.get_table_client("identities").list_entities(select=["AcsUserId"])
+    owners = Counter(str(row["AcsUserId"]) for row in rows)
+    assert [owners[identity] for identity in identities] == [1] * len(identities)
+
+
+def test_identity_that_was_erased_here_is_not_taken_in_again(
+    application: Flask, tables: TableServiceClient, desk: Desk, settled: Person, write: Write
+) -> None:
+    mine = get_identity(tables, settled)
+    wait_until(lambda: find_entry(tables, mine) is not None)
+    desk.do("api", settled, "delete")
+    found = results(application, write(f"{uuid.uuid4()},{mine}"), exit_code=1)
+    assert found == [("conflict", "the identity was erased here")]
+
+
+def test_claim_of_a_user_who_signs_in_meanwhile_is_withdrawn(
+    application: Flask,
+    storage_proxy: StorageProxy,
+    tables: TableServiceClient,
+    signed_in: Person,
+    write: Write,
+    new_own_id: Callable[[], str],
+) -> None:
+    identity, csrf = new_own_id(), signed_in.csrf_headers()
+    storage_proxy.plant(
+        Fault(
+            kind="signal",
+            method="POST",
+            table="identities",
+            about=identity,
+            times=1,
+            action=lambda: signed_in.token(csrf=csrf),
+        )
     )
-    done = run_command(application, "users", "import", path, "--dry-run")
-    assert done.exit_code == 0
-    assert f"2 Communication Services resources: {RESOURCE}, {other}" in done.stderr
-    path = write(f"{uuid.uuid4()},{new_id()}")
-    assert "Warning" not in run_command(application, "users", "import", path, "--dry-run").stderr
+    path = write(f"{signed_in.account.object_id},{identity}")
+    mine = results(application, path, exit_code=1)
+    assert mine == [("conflict", f"the user has {get_identity(tables, signed_in)}")]
+    assert find_entry(tables, identity) is None
 
 
 @pytest.mark.parametrize(
@@ -299,7 +412,6 @@ def test_rows_that_cannot_both_be_right_are_not_used() -> None:
         "",
         "the file has this row already",
     ]
-    assert list_resources(rows) == [RESOURCE]
     assert rows[4].identity is not None
     assert rows[4].identity.created_at == NOW
 

@@ -9,19 +9,30 @@ import structlog
 
 from trusted_service.audit import AuditTrail
 from trusted_service.communication import Communication
-from trusted_service.directory import Directory
 from trusted_service.entra.sign_in import SignedIn
 from trusted_service.entra.teams_tokens import TeamsTokens
 from trusted_service.errors import Blocked, InvalidRequest, NotSignedIn, UpstreamError
-from trusted_service.mapping import Mapping
-from trusted_service.models import SYSTEM, AccessToken, Caller, IssuedToken, Session, SessionOrigin, User
+from trusted_service.models import (
+    SYSTEM,
+    AccessToken,
+    Caller,
+    IssuedToken,
+    Session,
+    SessionOrigin,
+    User,
+    UserId,
+)
+from trusted_service.provisioning import Provisioning
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.usage import SIGN_IN, TOKEN, UsageCounter
+from trusted_service.user_index import UserIndex
 
 log = structlog.get_logger(__name__)
 
 TOKEN_NOTED_EVERY = timedelta(minutes=5)
+JUST_NOW = timedelta(seconds=2)
+"""A new row that is not indexed after that was left so by a process that died, or by a failing storage."""
 SHORTEST_TOKEN_MINUTES = 60
 
 
@@ -33,10 +44,10 @@ class AccessService:
         *,
         identities: IdentityTable,
         sessions: SessionTable,
-        mapping: Mapping,
+        provisioning: Provisioning,
         communication: Communication,
         teams_tokens: TeamsTokens,
-        directory: Directory,
+        index: UserIndex,
         audit: AuditTrail,
         usage: UsageCounter,
         token_scopes: tuple[str, ...],
@@ -44,10 +55,10 @@ class AccessService:
     ) -> None:
         self._identities = identities
         self._sessions = sessions
-        self._mapping = mapping
+        self._provisioning = provisioning
         self._communication = communication
         self._teams_tokens = teams_tokens
-        self._directory = directory
+        self._index = index
         self._audit = audit
         self._usage = usage
         self._token_scopes = token_scopes
@@ -79,12 +90,17 @@ class AccessService:
         return session_id
 
     def note_sign_in(self, user: User) -> None:
-        """Write down what the user is called now, for searches too. After the answer; it never fails it."""
+        """Record what the user is called now, for searches too.
+
+        Runs after the response, which it never fails.
+        """
         try:
             identity = self._identities.find(user.id)
             if identity is not None and (identity.name, identity.username) != (user.name, user.username):
                 self._identities.note_names(identity, user)
-                self._directory.note_changed(user.id)
+                identity = self._identities.find(user.id)
+            if identity is not None:
+                self._index.update(user.id, identity)
         except UpstreamError as error:
             log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
 
@@ -130,9 +146,9 @@ class AccessService:
         session = caller.session
         try:
             if session is not None and session.acs_user_id is not None:
-                issued = self._mapping.issue(caller.user, session.acs_user_id, scopes, minutes)
+                issued = self._provisioning.issue_cached(caller.user, session.acs_user_id, scopes, minutes)
             else:
-                issued = self._mapping.issue_mapped(
+                issued = self._provisioning.issue(
                     caller.user,
                     caller.identity if session is None else self._identities.find(caller.user.id),
                     scopes,
@@ -157,32 +173,51 @@ class AccessService:
         return token
 
     def note_use(self, caller: Caller, issued: IssuedToken | None) -> None:
-        """Write down what a request did. Comes after its answer, and never fails it."""
+        """Record what a request did. Runs after its response, which it never fails."""
         try:
             if issued is not None and self._token_note_is_due(caller, issued):
-                self._note_token(caller, issued)
+                try:
+                    self._note_token(caller, issued)
+                finally:
+                    self._audit_change(caller.user.id, issued)
             elif caller.session is not None and self._sessions.seen_is_due(caller.session):
                 self._sessions.note(caller.session)
         except UpstreamError as error:
             log.warning("use_not_noted", user=str(caller.user.id), reason=str(error))
 
     def _token_note_is_due(self, caller: Caller, issued: IssuedToken) -> bool:
-        if caller.session is not None:
-            known, noted_at = caller.session.acs_user_id, caller.session.token_noted_at
-        elif caller.identity is not None:
-            known, noted_at = caller.identity.acs_user_id, caller.identity.last_token_at
-        else:
-            return True
-        overdue = noted_at is None or datetime.now(UTC) - noted_at > TOKEN_NOTED_EVERY
-        return overdue or issued.acs_user_id != known
+        row = issued.row
+        if issued.change is not None or (row is not None and caller.session is not None):
+            return True  # the mapping is new, or the session has not cached the identity
+        idle = _idle_time(caller, issued)
+        return idle > TOKEN_NOTED_EVERY or (row is not None and not row.indexed and idle > JUST_NOW)
 
     def _note_token(self, caller: Caller, issued: IssuedToken) -> None:
-        now, user_id = datetime.now(UTC), caller.user.id
+        now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
         if caller.session is not None:
-            self._sessions.note(caller.session, acs_user_id=issued.acs_user_id, token_noted_at=now)
-        if issued.identity_event is None:
+            cacheable = row is not None and not row.held
+            acs_user_id = issued.acs_user_id if cacheable else None
+            self._sessions.note(caller.session, acs_user_id=acs_user_id, token_noted_at=now)
+        idle = _idle_time(caller, issued)
+        if idle > JUST_NOW:  # a row that was just inserted says so already
             self._identities.note_token(user_id, now)
-        else:
-            # The mapping is new, or another: searches should find it, and the audit trail should say so.
-            self._directory.note_changed(user_id)
-            self._audit.note(SYSTEM, issued.identity_event, user_id, issued.acs_user_id)
+        is_first_today = idle > now - now.replace(hour=0, minute=0, second=0)
+        try:
+            self._index.update(user_id, row if issued.change == "created" else None, force=is_first_today)
+        except UpstreamError:
+            self._sessions.forget_identity(user_id)  # so that the next token reads the row, and comes here
+            raise
+
+    def _audit_change(self, user_id: UserId, issued: IssuedToken) -> None:
+        if issued.change is not None:
+            was = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
+            self._audit.note(SYSTEM, f"identity-{issued.change}", user_id, f"{was}{issued.acs_user_id}")
+
+
+def _idle_time(caller: Caller, issued: IssuedToken) -> timedelta:
+    """How long ago the user's last token was recorded, as far as this request knows."""
+    if issued.row is not None:
+        last = issued.row.last_token_at
+    else:
+        last = caller.session.token_noted_at if caller.session else None
+    return timedelta.max if last is None else datetime.now(UTC) - last

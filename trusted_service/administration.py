@@ -8,7 +8,7 @@ action again finishes it.
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,20 +17,37 @@ import structlog
 from trusted_service import upstream
 from trusted_service.audit import AuditTrail
 from trusted_service.communication import Communication
-from trusted_service.directory import Directory
-from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
+from trusted_service.erasure import Erasure
+from trusted_service.errors import (
+    COMMUNICATION_SERVICES,
+    Done,
+    NotFound,
+    UpstreamError,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from trusted_service.identity_history import IdentityHistory, may_have_tokens
 from trusted_service.later import Later
 from trusted_service.models import Actor, Identity, UserId
-from trusted_service.representation import event_json, session_json, unknown_user_json, user_json
+from trusted_service.representation import (
+    event_json,
+    ledger_json,
+    session_json,
+    unknown_user_json,
+    user_json,
+)
+from trusted_service.resource_pin import ResourcePin
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged
+from trusted_service.user_index import UserIndex
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
 SWEEPS_AFTER = (2.0, upstream.REQUEST_SECONDS + 1)
 """Seconds after a block: nearly all requests that had read the session before are over, then all of them."""
+INDEX_RETRY_SECONDS = 30.0
 SWEEPS, SWEEP_RETRY_SECONDS = 4, 30.0
 
 
@@ -43,14 +60,20 @@ class Administration:
         identities: IdentityTable,
         sessions: SessionTable,
         communication: Communication,
-        directory: Directory,
+        history: IdentityHistory,
+        index: UserIndex,
+        pin: ResourcePin,
+        erasure: Erasure,
         audit: AuditTrail,
         later: Later,
     ) -> None:
         self._identities = identities
         self._sessions = sessions
         self._communication = communication
-        self._directory = directory
+        self._history = history
+        self._index = index
+        self._pin = pin
+        self._erasure = erasure
         self._audit = audit
         self._later = later
 
@@ -60,13 +83,15 @@ class Administration:
             # Before the block too: were it the last thing that we do, no session would outlive it. And after
             # it, for one that begins in between: a sign-in looks for the block when its session is there.
             self._sessions.end_all(user_id)
+            self._index.begin()
             identity = self._identities.set_blocked(user_id, reason, datetime.now(UTC))
-            self._sessions.end_all(user_id)
-            if identity.acs_user_id is not None:
-                self._sweep_later(user_id)
-                self._communication.revoke_tokens(identity.acs_user_id)
-            self._directory.note_changed(user_id)
-            self._identities.note_block_done(user_id)
+            with _done("block"):
+                self._sessions.end_all(user_id)
+                self._show(user_id, identity)
+                if identity.acs_user_id is not None:
+                    self._sweep_later(user_id)
+                self._revoke(identity)
+                self._identities.note_block_done(user_id)
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
         """Let the user in again. A row that only held the block goes. Raises NotFound without a row."""
@@ -74,14 +99,13 @@ class Administration:
         with self._audit.action(actor, "unblock", user_id):
             identity = self._changing(user_id, self._lift_block)
             if identity.acs_user_id is not None:
-                self._directory.note_changed(user_id)
+                self._show(user_id)
 
     def revoke(self, actor: Actor, user_id: UserId) -> None:
         """End every ACS token of the user. Raises NotFound without a row."""
         identity = self._get(user_id)
         with self._audit.action(actor, "revoke", user_id):
-            if identity.acs_user_id is not None:
-                self._communication.revoke_tokens(identity.acs_user_id)
+            self._revoke(identity)
 
     def revoke_own(self, actor: Actor, user_id: UserId) -> None:
         """The same for users themselves, who may have no identity yet."""
@@ -105,9 +129,12 @@ class Administration:
             # opposite order, so one of the two sees the other.
             self._sessions.end_all(user_id)
             try:
-                self._erase(user_id)
+                unreachable = self._erase(user_id)
             except NotFound:
                 return False
+            if unreachable:
+                with _done("delete"):
+                    raise _unreachable(unreachable)
             return True
 
     def export(self, user_id: UserId) -> dict[str, Any]:
@@ -116,24 +143,63 @@ class Administration:
         return {
             "user": unknown_user_json(user_id) if identity is None else user_json(identity),
             "blockReason": "" if identity is None else identity.block_reason,
+            "identities": []
+            if identity is None
+            else [ledger_json(entry) for entry in self._history.all_of(identity)],
             "sessions": [session_json(session) for session in self._sessions.of_user(user_id)],
             "audit": [event_json(event) for event in self._audit.about(user_id)],
         }
 
     def sweep(self, user_id: UserId) -> None:
-        """Revoke a blocked user's tokens once more, for requests that were under way during the block."""
+        """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
         identity = self._identities.find(user_id)
-        if identity is not None and identity.blocked and identity.acs_user_id is not None:
-            self._communication.revoke_tokens(identity.acs_user_id)
+        if identity is not None and identity.blocked:
+            self._revoke(identity)
 
-    def _erase(self, user_id: UserId) -> None:
-        """Raises NotFound where there is no row, or somebody else has just erased it."""
-        erased = self._changing(user_id, self._identities.set_deleting)
-        if erased.acs_user_id is not None:
-            self._communication.delete_identity(erased.acs_user_id)
-        identity = self._changing(user_id, functools.partial(self._clear_or_remove, erased))
-        if identity.blocked:
-            self._directory.forget(user_id)
+    def _show(self, user_id: UserId, identity: Identity | None = None) -> None:
+        """Let lists show the user as they are now: soon, where the index cannot be written."""
+        try:
+            self._index.update(user_id, identity)
+        except UpstreamError as error:
+            log.error("index_not_updated", user=str(user_id), reason=error.reason)
+            self._later.do_in(INDEX_RETRY_SECONDS, functools.partial(self._index.update, user_id))
+
+    def _revoke(self, identity: Identity) -> None:
+        """Revoke the tokens of every identity of the user of which some may still be good.
+
+        One that fails keeps none of the others from being revoked; then the first failure is raised.
+        """
+        failures: list[UpstreamError] = []
+        for entry in self._history.all_of(identity):
+            is_current = entry.acs_user_id == identity.acs_user_id
+            # A current identity of a former resource has had no token since the move.
+            if may_have_tokens(identity, entry) or (
+                is_current and self._pin.standing(entry.acs_user_id) != "moved"
+            ):
+                try:
+                    self._communication.revoke_tokens(entry.acs_user_id)
+                except UpstreamError as error:
+                    failures.append(error)
+        if failures:
+            raise next((one for one in failures if isinstance(one, UpstreamThrottled)), failures[0])
+
+    def _erase(self, user_id: UserId) -> list[str]:
+        """Return what `Erasure.delete_identities` does.
+
+        Raises NotFound where there is no row, or it was just erased.
+        """
+        marked = self._changing(user_id, self._identities.set_deleting)
+        unreachable: set[str] = set()
+
+        def finish(identity: Identity) -> None:
+            if identity.deleting and identity.acs_user_id == marked.acs_user_id:
+                unreachable.update(self._erasure.delete_identities(identity))
+                self._erasure.forget(identity)
+            # Else another process has finished this, and the user has come back since: it is another row.
+
+        with _done("delete-row"), contextlib.suppress(NotFound):
+            self._changing(user_id, finish)
+        return sorted(unreachable)
 
     def _get(self, user_id: UserId) -> Identity:
         identity = self._identities.find(user_id)
@@ -142,24 +208,10 @@ class Administration:
         return identity
 
     def _lift_block(self, identity: Identity) -> None:
+        unblocked = self._identities.set_unblocked(identity)
         if identity.acs_user_id is None:
-            self._remove(identity)
-        else:
-            self._identities.set_unblocked(identity)
-
-    def _clear_or_remove(self, erased: Identity, identity: Identity) -> None:
-        if not identity.deleting or identity.acs_user_id != erased.acs_user_id:
-            return  # somebody else has finished this, and the user has come again since: it is another row
-        if identity.blocked:
-            self._identities.clear(identity)
-        else:
-            self._remove(identity)
-
-    def _remove(self, identity: Identity) -> None:
-        # Before, in case this is the last that we do, and after, in case it was looked at in between.
-        self._directory.note_changed(identity.user_id)
-        self._identities.remove(identity)
-        self._directory.forget(identity.user_id)
+            self._index.forget(identity)
+            self._identities.remove(unblocked)
 
     def _changing(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Change the row as it is, again if somebody else writes it meanwhile; return what was changed.
@@ -186,3 +238,18 @@ class Administration:
             log.error("sweep_failed", user=str(user_id), reason=error.reason, tries_left=tries - 1)
             if tries > 1:
                 self._later.do_in(SWEEP_RETRY_SECONDS, functools.partial(self._sweep, user_id, tries - 1))
+
+
+@contextlib.contextmanager
+def _done(what: Done) -> Iterator[None]:
+    """Let a failure inside say what is in force all the same."""
+    try:
+        yield
+    except UpstreamError as error:
+        error.done = what
+        raise
+
+
+def _unreachable(identities: list[str]) -> UpstreamUnavailable:
+    reason = f"tokens of {', '.join(identities)} may be good, and belong to another resource"
+    return UpstreamUnavailable(COMMUNICATION_SERVICES, reason)

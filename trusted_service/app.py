@@ -22,27 +22,35 @@ from trusted_service.entra.http import EntraHttp
 from trusted_service.entra.metadata import Metadata
 from trusted_service.entra.sign_in import EntraSignIn
 from trusted_service.entra.teams_tokens import TeamsTokens
-from trusted_service.index_catch_up import CatchUp
-from trusted_service.indexer import Indexer
+from trusted_service.erasure import Erasure
+from trusted_service.identity_history import IdentityHistory
+from trusted_service.identity_switch import IdentitySwitch
 from trusted_service.job_runner import JobRunner
 from trusted_service.job_work import JobWork
 from trusted_service.jobs import Jobs
 from trusted_service.later import Later
-from trusted_service.mapping import Mapping
 from trusted_service.mapping_import import MappingImport
+from trusted_service.new_identities import NewIdentities
+from trusted_service.provisioning import Provisioning
 from trusted_service.readiness import Readiness
+from trusted_service.reindex import Reindex
 from trusted_service.repair import Repair
+from trusted_service.resource_pin import ResourcePin
+from trusted_service.restoration import Restoration
 from trusted_service.services import Services
 from trusted_service.storage.audit import AuditTable
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.jobs import JobTable
+from trusted_service.storage.ledger import LedgerTable
 from trusted_service.storage.sessions import SessionLimits, SessionTable
-from trusted_service.storage.tables import open_tables
+from trusted_service.storage.tables import Tables
 from trusted_service.storage.usage import UsageTable
-from trusted_service.storage.user_index import UserIndex
+from trusted_service.storage.user_index import UserIndexTable
 from trusted_service.upkeep import Upkeep
 from trusted_service.usage import UsageCounter
 from trusted_service.usage_history import UsageHistory
+from trusted_service.user_index import UserIndex
+from trusted_service.user_lookup import UserLookup
 from trusted_service.web.host import OneHost
 
 CONNECTIONS = 64
@@ -88,42 +96,64 @@ def build_services(settings: Settings) -> Services:
         metadata=metadata,
         http=http,
     )
-    open_table = open_tables(settings.table_storage, credential, session)
-    identities = IdentityTable(open_table("identities"))
+    tables = Tables.connect(
+        settings.table_storage, credential, session, may_create=settings.table_storage_create_tables
+    )
+    identities = IdentityTable(tables.open("identities"))
     sessions = SessionTable(
-        open_table("sessions"),
+        tables.open("sessions"),
         SessionLimits.of_minutes(settings.session_idle_minutes, settings.session_absolute_minutes),
     )
     communication = Communication.connect(settings.communication_services, credential, session)
     later = Later()
-    audit_table = AuditTable(open_table("audit"))
+    audit_table = AuditTable(tables.open("audit"))
     audit = AuditTrail(audit_table)
-    index = UserIndex(open_table("userindex"))
-    indexer = Indexer(index, CatchUp(identities, index))
-    directory = Directory(identities, index, indexer, later)
+    ledger = LedgerTable(tables.open("ledger"))
+    index_table = UserIndexTable(tables.open("userindex"))
+    history = IdentityHistory(ledger)
+    index = UserIndex(identities, index_table, history)
+    pin = ResourcePin(ledger, identities, communication)
+    erasure = Erasure(
+        identities=identities, communication=communication, history=history, index=index, pin=pin
+    )
+    switch = IdentitySwitch(identities, sessions, history)
+    lookup = UserLookup(identities, history)
     administration = Administration(
         identities=identities,
         sessions=sessions,
         communication=communication,
-        directory=directory,
+        history=history,
+        index=index,
+        pin=pin,
+        erasure=erasure,
         audit=audit,
         later=later,
     )
-    usage_table = UsageTable(open_table("usage"))
+    usage_table = UsageTable(tables.open("usage"))
     usage = UsageCounter(usage_table)
-    job_table = JobTable(open_table("jobs"))
+    job_table = JobTable(tables.open("jobs"))
     return Services(
         settings=settings,
         entra=sign_in,
         access=AccessService(
             identities=identities,
             sessions=sessions,
-            mapping=Mapping(identities, communication, later),
+            provisioning=Provisioning(
+                identities=identities,
+                sessions=sessions,
+                communication=communication,
+                new_identities=NewIdentities(identities, communication, pin, later),
+                switch=switch,
+                index=index,
+                pin=pin,
+                erasure=erasure,
+                grace_seconds=settings.missing_identity_grace_seconds,
+            ),
             communication=communication,
             teams_tokens=TeamsTokens(
                 client_id=settings.entra.client_id, allowed_clients=settings.api_clients, metadata=metadata
             ),
-            directory=directory,
+            index=index,
             audit=audit,
             usage=usage,
             token_scopes=settings.token_scopes,
@@ -136,8 +166,29 @@ def build_services(settings: Settings) -> Services:
             metadata=metadata,
         ),
         administration=administration,
-        directory=directory,
-        repair=Repair(identities=identities, index=index, indexer=indexer, administration=administration),
+        directory=Directory(index_table, index, lookup, settings.entra.allowed_tenants),
+        lookup=lookup,
+        history=history,
+        repair=Repair(
+            identities=identities,
+            index=index,
+            history=history,
+            administration=administration,
+            audit=audit_table,
+        ),
+        reindex=Reindex(identities, index_table, index, history),
+        restoration=Restoration(
+            identities=identities,
+            sessions=sessions,
+            communication=communication,
+            history=history,
+            switch=switch,
+            index=index,
+            pin=pin,
+            audit=audit,
+        ),
+        pin=pin,
+        communication=communication,
         audit=audit_table,
         trail=audit,
         sessions=sessions,
@@ -146,19 +197,20 @@ def build_services(settings: Settings) -> Services:
         later=later,
         mapping_import=MappingImport(
             identities=identities,
+            history=history,
             index=index,
-            indexer=indexer,
+            pin=pin,
             administration=administration,
             audit=audit,
         ),
-        upkeep=Upkeep(sessions, indexer),
+        upkeep=Upkeep(sessions, index, pin),
         jobs=Jobs(job_table, audit),
-        job_runner=JobRunner(job_table, JobWork(directory, administration)),
+        job_runner=JobRunner(job_table, JobWork(lookup, administration)),
         readiness=Readiness(
             {
                 "entraId": sign_in.check,
-                "tableStorage": identities.check,
-                "communicationServices": communication.check,
+                "tableStorage": tables.check,
+                "communicationServices": pin.check,
             }
         ),
     )

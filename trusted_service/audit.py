@@ -26,7 +26,9 @@ EVENTS = {
     "delete": "user_deleted",
     "export": "sensitive_read",
     "identity-created": "user_created",
-    "identity-healed": "user_updated",
+    "identity-replaced": "user_updated",
+    "identity-moved": "user_updated",
+    "restore": "user_updated",
 }
 """What the log calls an action in OWASP's words (see `logs`); the others are `authz_admin`."""
 

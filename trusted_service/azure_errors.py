@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import requests
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from trusted_service import upstream
@@ -25,9 +26,12 @@ def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ())
         raise _refusal(service, error) from error
     except ServiceRequestError as error:
         raise UpstreamUnavailable(service, "not reachable") from error
-    except (AzureError, ValueError, TypeError, AttributeError, KeyError) as error:
-        # No answer, or one that the SDK cannot read: it then fails in whatever way its parsing does.
-        raise UpstreamUnavailable(service, type(error).__name__, outcome_unknown=True) from error
+    except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
+        # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and
+        # where a transaction's response breaks off, with an exception of its transport.
+        raise UpstreamUnavailable(
+            service, type(error).__name__, outcome_unknown=True, responded=False
+        ) from error
 
 
 def error_code(error: HttpResponseError) -> str:
@@ -36,9 +40,12 @@ def error_code(error: HttpResponseError) -> str:
     https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2
     """
     code = _headers(error).get("x-ms-error-code")
-    if code:
-        return code
-    return str(getattr(error.error, "code", None) or getattr(error, "error_code", None) or "")
+    return code or body_code(error) or str(getattr(error, "error_code", None) or "")
+
+
+def body_code(error: HttpResponseError) -> str:
+    """The code of `{"error": {"code": …}}` in the response's body, or an empty string."""
+    return str(getattr(error.error, "code", None) or "")
 
 
 def _headers(error: HttpResponseError) -> Mapping[str, str]:

@@ -63,6 +63,8 @@ class Settings:
     token_lifetime_minutes: int
     session_idle_minutes: int
     session_absolute_minutes: int
+    table_storage_create_tables: bool
+    missing_identity_grace_seconds: int
     cors_origins: tuple[str, ...]
     rate_limit_token: str
     rate_limit_sign_in: str
@@ -103,6 +105,10 @@ class Settings:
             token_lifetime_minutes=env.number("TOKEN_LIFETIME_MINUTES", 60, lowest=60, highest=1440),
             session_idle_minutes=env.number("SESSION_IDLE_MINUTES", 60, lowest=1, highest=525_600),
             session_absolute_minutes=env.number("SESSION_ABSOLUTE_MINUTES", 480, lowest=1, highest=525_600),
+            table_storage_create_tables=env.flag("TABLE_STORAGE_CREATE_TABLES", default=True),
+            missing_identity_grace_seconds=env.number(
+                "MISSING_IDENTITY_GRACE_SECONDS", 30, lowest=0, highest=86_400
+            ),
             cors_origins=_cors_origins(env),
             rate_limit_token=_rate_limit(env, "RATE_LIMIT_TOKEN", "30 per minute"),
             rate_limit_sign_in=_rate_limit(env, "RATE_LIMIT_SIGN_IN", "60 per minute"),

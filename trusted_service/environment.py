@@ -81,6 +81,12 @@ class Environment:
         self.complain(name, f"must be a whole number from {lowest} to {highest}")
         return default
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self.text(name, str(default)).lower()
+        if value not in ("true", "false"):
+            self.complain(name, "must be true or false")
+        return value == "true"
+
     def check(self, name: str, value: str, parse: Callable[[str], T], expected: str) -> T | None:
         """Return `parse(value)`, or None and a complaint where it raises ValueError."""
         try:

@@ -21,15 +21,22 @@ Only `trusted_service.web.errors` turns these into statuses. The tree::
     ├── UpstreamError           Entra ID, Table Storage or Communication Services failed us
     │   ├── UpstreamThrottled   … and asks us to slow down
     │   └── UpstreamUnavailable … by an error, by silence, or by refusing us
-    │       └── ListNotReady    … so far: the index of users is being built, and they are many
-    └── IdentityGone            Communication Services no longer knows an identity
+    │       ├── IdentityMissing Communication Services says that it has no such identity, so far
+    │       ├── IdentityNotOwned  … that the identity belongs to another resource
+    │       ├── ForeignIdentity a mapping names an identity of another resource
+    │       ├── WrongResource   … and answers for another resource than the identities belong to
+    │       └── IndexMissing    the index of users was never built
+    ├── IdentityNotFound        Communication Services itself says that there is no such identity
+    └── Conflict                what was asked does not fit what is stored
 
 `detail` is a sentence for a person and never holds a secret; the reason that only
 operators may see goes to the log.
 """
 
-from typing import Literal
+import math
+from typing import Final, Literal
 
+COMMUNICATION_SERVICES: Final = "Communication Services"
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
 
 
@@ -117,11 +124,16 @@ class TenantNotAllowed(Refused):
     """The user signed in, but belongs to a tenant that is not allowed here."""
 
 
+Done = Literal["", "block", "delete", "delete-row"]
+"""What an action had done before an upstream failed: nothing that lasts, the block, the whole deletion but
+for tokens that only another resource can revoke, or the sessions and the mark of a deletion."""
+
+
 class UpstreamError(TrustedServiceError):
     """A service that we depend on did not do its part.
 
-    `retry_after` is what the upstream asked for, as it stood in its `Retry-After` header
-    (seconds or an HTTP date, RFC 9110 section 10.2.3), or None.
+    `retry_after` is the value of the upstream's own `Retry-After` header (seconds or an HTTP date, RFC 9110
+    section 10.2.3), or None. `done` says which part of an action is in force all the same.
     """
 
     def __init__(self, upstream: Upstream, reason: str, retry_after: str | None = None) -> None:
@@ -129,6 +141,19 @@ class UpstreamError(TrustedServiceError):
         self.upstream = upstream
         self.reason = reason
         self.retry_after = retry_after
+        self.done: Done = ""
+
+    def __str__(self) -> str:
+        return f"{PARTLY_DONE[self.done]}{self.upstream}: {self.reason}"
+
+
+PARTLY_DONE: dict[Done, str] = {
+    "": "",
+    "block": "blocked, but tokens are not revoked: ",
+    "delete": "deleted, but tokens are not revoked: ",
+    "delete-row": "not deleted, though signed out: ",
+}
+"""How the text of the error begins, which is what the audit trail records."""
 
 
 class UpstreamThrottled(UpstreamError):
@@ -136,9 +161,10 @@ class UpstreamThrottled(UpstreamError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """The upstream failed, refused us, or did not answer in time.
+    """The upstream failed, refused us, or did not respond in time.
 
-    `outcome_unknown` is true where the upstream may have done what was asked.
+    `outcome_unknown` is true where the upstream may have done what was asked; without a response
+    (`responded`) it may even do so in a moment.
     """
 
     def __init__(
@@ -148,17 +174,54 @@ class UpstreamUnavailable(UpstreamError):
         retry_after: str | None = None,
         *,
         outcome_unknown: bool = False,
+        responded: bool = True,
     ) -> None:
         super().__init__(upstream, reason, retry_after)
         self.outcome_unknown = outcome_unknown
+        self.responded = responded
 
 
-class ListNotReady(UpstreamUnavailable):
-    """There is no index of the users yet, and they are too many to do without."""
+class IdentityMissing(UpstreamUnavailable):
+    """Communication Services says that it has no such identity, but has not said so for long enough."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            COMMUNICATION_SERVICES, "the identity does not exist", str(max(1, math.ceil(seconds)))
+        )
+
+
+class IdentityNotOwned(UpstreamUnavailable):
+    """Communication Services says that the identity belongs to another resource."""
 
     def __init__(self) -> None:
-        super().__init__("Table Storage", "the index of users is being built", "10")
+        super().__init__(COMMUNICATION_SERVICES, "HTTP 401 IdentityNotOwned")
 
 
-class IdentityGone(TrustedServiceError):
-    """Communication Services does not know the identity (deleted there, or of another resource)."""
+class WrongResource(UpstreamUnavailable):
+    """Communication Services answers for another resource than the one the identities here belong to."""
+
+    def __init__(self, expected: str, found: str = "another one") -> None:
+        reason = f"the identities here belong to the resource {expected}, and it answers for {found}"
+        super().__init__(COMMUNICATION_SERVICES, reason)
+
+
+class ForeignIdentity(UpstreamUnavailable):
+    """A mapping names an identity of a resource that this storage was never moved away from."""
+
+    def __init__(self, acs_user_id: str) -> None:
+        super().__init__(COMMUNICATION_SERVICES, f"{acs_user_id} belongs to another resource")
+
+
+class IndexMissing(UpstreamUnavailable):
+    """The index of users was never built, or is of an older version."""
+
+    def __init__(self) -> None:
+        super().__init__("Table Storage", "there is no index of users: run `flask --app wsgi users reindex`")
+
+
+class IdentityNotFound(TrustedServiceError):
+    """Communication Services itself, by its own error code, says that it has no such identity."""
+
+
+class Conflict(TrustedServiceError):
+    """An operator's command does not fit what is stored; `detail` says why."""

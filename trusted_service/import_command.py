@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trusted_service.csv_file import UnreadableList
-from trusted_service.mapping_file import list_resources, read_mappings
+from trusted_service.mapping_file import read_mappings
 from trusted_service.mapping_import import Imported
 from trusted_service.services import Services
 from trusted_service.user_commands import command, operator, print_array
@@ -28,7 +28,14 @@ _UNREADABLE = {
 @command("import")
 @click.argument("file", type=click.File("rb"))
 @click.option("--dry-run", is_flag=True, help="Say what would become of each row, and change nobody.")
-def import_mappings(services: Services, file: BinaryIO, *, dry_run: bool, as_json: bool) -> None:
+@click.option(
+    "--allow-other-resource",
+    is_flag=True,
+    help="Take identities of another Communication Services resource too (see move-resource).",
+)
+def import_mappings(
+    services: Services, file: BinaryIO, *, dry_run: bool, allow_other_resource: bool, as_json: bool
+) -> None:
     """Take in users with the identities that they have from another system, or from `users.csv`.
 
     CSV with a header: objectId and communicationUserId, tenantId where several tenants are allowed, and
@@ -39,16 +46,11 @@ def import_mappings(services: Services, file: BinaryIO, *, dry_run: bool, as_jso
         rows = read_mappings(file.read(), services.settings.entra.allowed_tenants, datetime.now(UTC))
     except UnreadableList as error:
         raise click.UsageError(f"{file.name}: {_UNREADABLE[error.problem].format(line=error.line)}") from None
-    resources = list_resources(rows)
-    if len(resources) > 1:
-        click.echo(
-            f"Warning: the identities are of {len(resources)} Communication Services resources:"
-            f" {', '.join(resources)}. Those of another resource than this service's are replaced at the"
-            " user's first token.",
-            err=True,
-        )
     counts: Counter[str] = Counter()
-    imported = _counted(services.mapping_import.run(operator(), rows, dry_run=dry_run), counts, len(rows))
+    results = services.mapping_import.run(
+        operator(), rows, dry_run=dry_run, allow_other_resource=allow_other_resource
+    )
+    imported = _counted(results, counts, len(rows))
     if as_json:
         print_array(_import_json(one) for one in imported)
     else:

@@ -15,10 +15,10 @@ import structlog
 
 from trusted_service import upstream
 from trusted_service.administration import Administration
-from trusted_service.directory import Directory
 from trusted_service.errors import TrustedServiceError, UpstreamThrottled, UpstreamUnavailable
 from trusted_service.job import Item, Job
 from trusted_service.pace import Pace
+from trusted_service.user_lookup import UserLookup
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +32,8 @@ DEFAULT_REST, SHORTEST_REST, LONGEST_REST = 5.0, 1.0, 120.0
 class JobWork:
     """One for each process: all jobs together keep the pace."""
 
-    def __init__(self, directory: Directory, administration: Administration) -> None:
-        self._directory = directory
+    def __init__(self, lookup: UserLookup, administration: Administration) -> None:
+        self._lookup = lookup
         self._administration = administration
         self._paces = {name: Pace(per_second) for name, per_second in PER_SECOND.items()}
 
@@ -69,7 +69,7 @@ class JobWork:
         return item
 
     def _check(self, item: Item) -> Item:
-        identity = None if item.user_id is None else self._directory.find(item.user_id)
+        identity = None if item.user_id is None else self._lookup.find(item.user_id)
         if identity is None:
             return item.found("not-found")
         return item.found("blocked" if identity.blocked else "found")
@@ -87,7 +87,7 @@ class JobWork:
         return replace(item, state="done", detail="")
 
     def _is_blocked(self, item: Item) -> bool:
-        identity = None if item.user_id is None else self._directory.find(item.user_id)
+        identity = None if item.user_id is None else self._lookup.find(item.user_id)
         return identity is not None and identity.blocked
 
 

@@ -5,7 +5,6 @@ the other members of a user (`users.csv`) if they are known. Every row is checke
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -67,16 +66,6 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
     if not read:
         raise UnreadableList("empty")
     return _without_repeats(read)
-
-
-def list_resources(rows: Sequence[MappingRow]) -> list[str]:
-    """The Communication Services resources of the usable rows' identities, the commonest first."""
-    resources = [
-        match[1].lower()
-        for row in rows
-        if row.identity is not None and (match := RAW_ID.fullmatch(row.acs_user_id))
-    ]
-    return [resource for resource, _ in Counter(resources).most_common()]
 
 
 def _row(line: int, cells: dict[str, str], tenants: Sequence[str], now: datetime) -> MappingRow:
@@ -157,7 +146,7 @@ def _without_repeats(rows: list[MappingRow]) -> list[MappingRow]:
     owners: dict[str, set[UserId]] = {}
     for row in rows:
         if row.identity is not None:
-            users.setdefault(row.identity.user_id, set()).add(row.acs_user_id)
+            users.setdefault(row.identity.user_id, set()).add(row.acs_user_id.lower())
             if row.acs_user_id:
                 owners.setdefault(row.acs_user_id.lower(), set()).add(row.identity.user_id)
     seen: set[UserId] = set()

@@ -1,5 +1,6 @@
 """The things this service speaks about: plain frozen values without behaviour of their own."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, Self
@@ -40,6 +41,20 @@ def parse_guid(value: object) -> str:
     raise ValueError("not a GUID")
 
 
+_RAW_ID = re.compile(r"(8:(?:gcch-|dod-)?acs:[a-z0-9.-]+)_[a-z0-9.-]+", re.IGNORECASE)
+LONGEST_ACS_USER_ID = 256
+
+
+def find_resource(acs_user_id: str) -> str | None:
+    """The part of an ACS user id that names its resource (`8:acs:<GUID>`), in lower case; None for anything
+    else.
+
+    https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation
+    """
+    match = _RAW_ID.fullmatch(acs_user_id) if len(acs_user_id) <= LONGEST_ACS_USER_ID else None
+    return match[1].lower() if match else None
+
+
 def display_text(value: object) -> str:
     """A name as it may be shown: one short line, without invisible or direction-changing characters."""
     text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
@@ -60,10 +75,13 @@ class User:
 class Identity:
     """The mapping of one user: a row of the table `identities`, which is the truth.
 
-    `acs_user_id` is None only for a blocked user who has no identity (never came, or was deleted).
-    `blocking` and `deleting` are true while that is under way, or was cut short and is to be finished.
-    `dated` is false where the row does not say since when the user is known. `version` is the row's
-    ETag, for writes that must not overtake another; where only a list was read it may be empty.
+    `acs_user_id` is None only for a blocked user who has no identity (never signed in, or was deleted).
+    `blocking` and `deleting` are true while that is in progress, or was interrupted and has to be finished.
+    `switched_at` is when the row came to name its identity, where it named another one before.
+    `missing_since` is when Communication Services first said that the identity does not exist; `switching` is
+    true while the row is about to name another one. `index_keys` are the rows of the user index that lead to
+    the user; `indexed` is false where they do not show the row as it is. `version` is the row's ETag, for
+    writes that must not overtake another; it is empty where only a copy was read.
     """
 
     user_id: UserId
@@ -73,11 +91,45 @@ class Identity:
     created_at: datetime
     last_token_at: datetime | None
     blocked: bool
+    switched_at: datetime | None = None
     block_reason: str = ""
     blocking: bool = False
     deleting: bool = False
-    dated: bool = True
-    version: str
+    missing_since: datetime | None = None
+    switching: bool = False
+    index_keys: tuple[str, ...] = ()
+    indexed: bool = False
+    version: str = ""
+
+    @property
+    def acs_user_since(self) -> datetime:
+        """Since when the row names its ACS identity."""
+        return self.switched_at or self.created_at
+
+    @property
+    def held(self) -> bool:
+        """Whether the identity may be another one soon, so that no session may cache it."""
+        return self.switching or self.missing_since is not None
+
+
+Reason = Literal["replaced", "deleted", "moved"]
+"""Why an identity is no longer its user's current one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEntry:
+    """An ACS identity that a mapping names or has named.
+
+    `owner` is None after an erasure; then nothing but the id is known. `until` and `reason` are None for an
+    identity that has never been a former one.
+    """
+
+    acs_user_id: str
+    owner: UserId | None
+    since: datetime | None
+    until: datetime | None = None
+    reason: Reason | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +144,9 @@ class SessionOrigin:
 class Session:
     """A signed-in browser. `key` names its row; the browser holds what the key is the hash of.
 
-    `acs_user_id` saves the token route a read of the mapping, once it is known;
+    `acs_user_id` caches the user's identity, which saves the token route a read of the mapping;
     `token_noted_at` is when the user's `last_token_at` was last written on behalf of this session.
+    `version` is the row's ETag.
     """
 
     key: str
@@ -104,6 +157,7 @@ class Session:
     origin: "SessionOrigin"
     acs_user_id: str | None = None
     token_noted_at: datetime | None = None
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,13 +172,17 @@ class AccessToken:
 class IssuedToken:
     """A token with what it is for: the caller's own identity, and the scopes it carries.
 
-    `identity_event` says what happened to the mapping on the way, if anything did.
+    `row` is the mapping as it then was, where it was read; without it the session's cached id was used.
+    `change` says what happened to the mapping on the way, and `former_acs_user_id` which identity it named
+    before.
     """
 
     access_token: AccessToken
     acs_user_id: str
     scopes: tuple[str, ...]
-    identity_event: Literal["identity-created", "identity-healed"] | None = None
+    row: Identity | None = None
+    change: Literal["created", "replaced", "moved"] | None = None
+    former_acs_user_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

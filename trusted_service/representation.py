@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from trusted_service.models import AuditEvent, Identity, Session, UserId
+from trusted_service.models import AuditEvent, Identity, LedgerEntry, Session, UserId
 
 USER_MEMBERS = (
     "tenantId",
@@ -75,6 +75,15 @@ def session_json(session: Session) -> dict[str, Any]:
         "address": session.origin.address,
         "userAgent": session.origin.user_agent,
         "roles": list(session.user.roles),
+    }
+
+
+def ledger_json(entry: LedgerEntry) -> dict[str, Any]:
+    return {
+        "communicationUserId": entry.acs_user_id,
+        "since": None if entry.since is None else rfc3339(entry.since),
+        "until": None if entry.until is None else rfc3339(entry.until),
+        "reason": entry.reason,
     }
 
 

@@ -1,32 +1,36 @@
-"""What is done now and then without anybody asking: rows that nobody needs go, the index is kept up.
+"""Periodic work of each worker process: refreshes the resource pin, and purges the rows of ended sessions.
 
-Each worker process does it, a while after its start and about every hour from then on, at no set
-time, so that several instances rarely do it at once. It costs no request anything.
+The first purge is a few minutes after the start, then about every hour at no set time, so that several
+instances rarely do it at once.
 """
 
 import random
 import threading
+import time
 from collections.abc import Callable
 
 import structlog
 
 from trusted_service.errors import UpstreamError
-from trusted_service.indexer import Indexer
 from trusted_service.pace import Pace
+from trusted_service.resource_pin import ResourcePin
 from trusted_service.storage.sessions import SessionTable
+from trusted_service.user_index import UserIndex
 
 log = structlog.get_logger(__name__)
 
 FIRST_SECONDS, EVERY_SECONDS = 300.0, 3600.0
+REFRESH_SECONDS = 15.0
 DELETED_PER_SECOND = 20.0
 
 
 class Upkeep:
     """One for each process. Its thread starts by `start`, so never before a fork."""
 
-    def __init__(self, sessions: SessionTable, indexer: Indexer) -> None:
+    def __init__(self, sessions: SessionTable, index: UserIndex, pin: ResourcePin) -> None:
         self._sessions = sessions
-        self._indexer = indexer
+        self._index = index
+        self._pin = pin
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -48,12 +52,15 @@ class Upkeep:
 
     def _watch(self) -> None:
         chance = random.SystemRandom()
-        wait = FIRST_SECONDS
-        while not self._closing.wait(wait * chance.uniform(0.5, 1.5)):
-            wait = EVERY_SECONDS
-            for work in (self.purge, self._indexer.run):
-                if not self._closing.is_set():
-                    _do(work)
+        _do(self._index.require)
+        purge_at = time.monotonic() + FIRST_SECONDS * chance.uniform(0.5, 1.5)
+        while True:
+            _do(self._pin.refresh)
+            if time.monotonic() > purge_at:
+                _do(self.purge)
+                purge_at = time.monotonic() + EVERY_SECONDS * chance.uniform(0.5, 1.5)
+            if self._closing.wait(REFRESH_SECONDS):
+                return
 
 
 def _do(work: Callable[[], object]) -> None:

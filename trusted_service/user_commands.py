@@ -5,10 +5,9 @@ import json
 import os
 import pwd
 import socket
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, cast
 
 import click
@@ -17,17 +16,17 @@ from flask.cli import AppGroup
 from rich.console import Console
 from rich.table import Table
 
+from trusted_service.directory import Status, UserQuery
 from trusted_service.errors import NotFound, TrustedServiceError
 from trusted_service.models import Actor, Identity, UserId
+from trusted_service.repair import Finding
 from trusted_service.representation import unknown_user_json, user_json
 from trusted_service.services import Services
-from trusted_service.user_query import UserQuery, parse_status
 
 Arguments = ParamSpec("Arguments")
 
 PAGE = 500
 SWEEP_SECONDS = 3
-LATE_SECONDS = 2
 
 users = AppGroup("users", help="See, cut off and erase users.")
 
@@ -75,11 +74,13 @@ def command(
 
 
 @command("list")
-@click.option("--q", "text", default="", help="Beginning of a name or user name, object id, or ACS user id.")
+@click.option(
+    "--q", "text", default="", help="Beginning of a word of the name or of the user name, or an id."
+)
 @click.option("--status", type=click.Choice(["active", "blocked"]), default=None)
-def list_users(services: Services, text: str, status: str | None, *, as_json: bool) -> None:
+def list_users(services: Services, text: str, status: Status | None, *, as_json: bool) -> None:
     """List the users, the newest first."""
-    query = UserQuery(text=text.strip(), status=parse_status(status or ""))
+    query = UserQuery(text=text.strip(), status=status)
     found = _all_pages(services, query)
     if as_json:
         print_array(user_json(user) for user in found)
@@ -102,7 +103,7 @@ def list_users(services: Services, text: str, status: str | None, *, as_json: bo
 @click.argument("user", type=USER)
 def show(services: Services, user: UserId, *, as_json: bool) -> None:
     """Show one user."""
-    identity = services.directory.find(user)
+    identity = services.lookup.find(user)
     if identity is None:
         raise NotFound
     _print_user(user_json(identity), as_json=as_json)
@@ -113,10 +114,12 @@ def show(services: Services, user: UserId, *, as_json: bool) -> None:
 @click.option("--reason", default="", help="For administrators to read.")
 def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> None:
     """Keep a user out: sessions end, tokens are revoked, no sign-in. They need not have come yet."""
-    services.administration.block(operator(), user, reason)
-    _print_result(services, user, "Blocked.", as_json=as_json)
-    time.sleep(SWEEP_SECONDS)  # this process ends before a sweep that comes later
-    services.administration.sweep(user)
+    try:
+        services.administration.block(operator(), user, reason)
+        _print_result(services, user, "Blocked.", as_json=as_json)
+    finally:
+        time.sleep(SWEEP_SECONDS)  # this process ends before a sweep that comes later
+        services.administration.sweep(user)
 
 
 @command("unblock")
@@ -124,7 +127,6 @@ def block(services: Services, user: UserId, reason: str, *, as_json: bool) -> No
 def unblock(services: Services, user: UserId, *, as_json: bool) -> None:
     """Let a blocked user in again."""
     services.administration.unblock(operator(), user)
-    services.directory.catch_up()
     _print_result(services, user, "Unblocked.", as_json=as_json)
 
 
@@ -152,7 +154,6 @@ def delete(services: Services, user: UserId, *, yes: bool, as_json: bool) -> Non
     if not yes:
         click.confirm(f"Erase {user} for good?", abort=True, err=True)
     existed = services.administration.delete(operator(), user)
-    services.directory.catch_up()  # this process ends before what comes later
     _print_result(services, user, "Deleted." if existed else "There was no such user.", as_json=as_json)
 
 
@@ -167,24 +168,39 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
             print_json(services.administration.export(user))
         else:
             print_array(
-                services.administration.export(identity.user_id) for identity in services.directory.all()
+                services.administration.export(identity.user_id) for identity in services.lookup.all()
             )
 
 
 @command("repair")
 @click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
 def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
-    """Find and mend what a crash left behind: missing or stale search rows, deletions cut short."""
-    findings = services.repair.run(operator(), dry_run=dry_run)
+    """Find and mend what a crash or a restored older copy left behind.
+
+    Blocks and deletions that were interrupted, users whom lists do not show as they are, and, by the audit
+    trail, blocks that are lifted and erased users who are back although nobody did that.
+    """
+    counts: Counter[bool] = Counter()
+
+    def counted() -> Iterator[Finding]:
+        for finding in services.repair.run(operator(), dry_run=dry_run):
+            counts[bool(finding.failure)] += 1
+            yield finding
+
     if as_json:
-        print_array(
-            {"kind": finding.kind, "user": str(finding.user_id), "detail": finding.detail}
-            for finding in findings
-        )
-        return
-    lines = (f"{finding.kind}  {finding.user_id}  {finding.detail}".rstrip() for finding in findings)
-    found = sum(1 for _ in map(click.echo, lines))
-    click.echo(f"{found} found{'' if dry_run else ' and mended'}.")
+        print_array(_finding_json(finding) for finding in counted())
+    else:
+        for finding in counted():
+            failure = f"not mended: {finding.failure}" if finding.failure else ""
+            click.echo("  ".join(filter(None, (finding.kind, str(finding.user_id), finding.detail, failure))))
+        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} mended'}.")
+    if counts[True]:
+        raise click.exceptions.Exit(1)
+
+
+def _finding_json(finding: Finding) -> dict[str, str]:
+    found = {"kind": finding.kind, "user": str(finding.user_id), "detail": finding.detail}
+    return found | ({"failure": finding.failure} if finding.failure else {})
 
 
 def _services() -> Services:
@@ -206,8 +222,6 @@ def _os_user() -> str:
 
 
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
-    with _said_when_late("The index of users is brought up to date first…"):
-        services.directory.catch_up()
     page = services.directory.page(query, size=PAGE)
     yield from page.users
     while page.next is not None:
@@ -215,22 +229,10 @@ def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
         yield from page.users
 
 
-@contextmanager
-def _said_when_late(text: str) -> Iterator[None]:
-    """Say it where what is done inside takes longer than people wait without a word."""
-    late = threading.Timer(LATE_SECONDS, functools.partial(click.echo, text, err=True))
-    late.daemon = True
-    late.start()
-    try:
-        yield
-    finally:
-        late.cancel()
-
-
 def _is_known(services: Services, user: UserId) -> bool:
     """Whether anything is stored about the user: they may have come without getting a token."""
     return (
-        services.directory.find(user) is not None
+        services.lookup.find(user) is not None
         or bool(services.sessions.of_user(user))
         or next(services.trail.about(user), None) is not None
     )
@@ -238,7 +240,7 @@ def _is_known(services: Services, user: UserId) -> bool:
 
 def _print_result(services: Services, user: UserId, done: str, *, as_json: bool) -> None:
     if as_json:
-        identity = services.directory.find(user)
+        identity = services.lookup.find(user)
         print_json(unknown_user_json(user) if identity is None else user_json(identity))
     else:
         click.echo(done)

@@ -15,7 +15,7 @@ from local_azure.communication.errors import (
     make_fault_body,
     refuse_value,
 )
-from local_azure.communication.service import CommunicationServices, get_communication
+from local_azure.communication.service import Endpoint, get_communication
 from local_azure.communication.teams import check_exchange
 from local_azure.communication.tokens import check_minutes, check_scopes
 from local_azure.faults import Faults
@@ -27,10 +27,10 @@ API_VERSIONS = ("2021-03-07", "2022-06-01", "2022-10-01", "2023-10-01", "2025-06
 bp = Blueprint("communication", __name__)
 
 
-def create_app(communication: CommunicationServices, journal: Journal, faults: Faults) -> Flask:
-    """Return the app that serves `communication`."""
+def create_app(endpoint: Endpoint, journal: Journal, faults: Faults) -> Flask:
+    """Return the app that serves the resource of `endpoint`."""
     app = Flask("local_azure", static_folder=None)
-    app.extensions["communication"] = communication
+    app.extensions["communication"] = endpoint
     app.json.sort_keys = False  # type: ignore[attr-defined]  # only the default provider has it
     Watch("acs", journal, faults, make_fault_body).install(app)
     app.register_blueprint(bp)

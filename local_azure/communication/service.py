@@ -1,4 +1,8 @@
-"""The parts of the Communication Services stand-in, wired once."""
+"""The parts of the Communication Services stand-in, wired once.
+
+There are two resources, each behind an endpoint of its own, so that settings can name the wrong one. A
+control route can also let the endpoints exchange their resources, as a slot swap would.
+"""
 
 import base64
 import secrets
@@ -28,16 +32,18 @@ class CommunicationServices:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def load(cls, store: Store, entra_keys: KeyRing) -> "CommunicationServices":
+    def load(
+        cls, store: Store, entra_keys: KeyRing, *, name: str = "", access_key: str | None = None
+    ) -> "CommunicationServices":
         """Make the parts from what `store` kept; `entra_keys` verify the tokens of Entra ID."""
-        shelf = store.shelf("resource")
+        shelf = store.shelf(f"resource{name}")
         kept = shelf.find("resource")
         if kept is None:
-            access_key = base64.b64encode(secrets.token_bytes(64)).decode("ascii")
+            access_key = access_key or base64.b64encode(secrets.token_bytes(64)).decode("ascii")
             kept = {"id": str(uuid.uuid4()), "accessKey": access_key}
             shelf.write("resource", kept)
         members = Members(kept)
-        identities = Identities(store.shelf("identities"), members.text("id"))
+        identities = Identities(store.shelf(f"identities{name}"), members.text("id"))
         return cls(
             callers=Callers(members.text("accessKey"), entra_keys, IDENTITY_PRINCIPAL_ID),
             entra_keys=entra_keys,
@@ -46,7 +52,28 @@ class CommunicationServices:
         )
 
 
+@dataclass(kw_only=True)
+class Endpoint:
+    """An address and the resource that it serves at the moment."""
+
+    origin: str
+    resource: CommunicationServices
+
+    @property
+    def connection_string(self) -> str:
+        """What leads the SDK here; both resources have the same access key."""
+        return f"endpoint={self.origin}/;accesskey={self.resource.callers.access_key}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return the endpoint as the control routes show it."""
+        return {
+            "endpoint": self.origin,
+            "connectionString": self.connection_string,
+            "resourceId": self.resource.identities.resource_id,
+        }
+
+
 def get_communication() -> CommunicationServices:
     """Return the resource that the running app serves."""
-    communication: CommunicationServices = current_app.extensions["communication"]
-    return communication
+    endpoint: Endpoint = current_app.extensions["communication"]
+    return endpoint.resource

@@ -6,22 +6,48 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from local_azure.communication.errors import CommunicationError
+from local_azure.communication.service import CommunicationServices
 from local_azure.control.state import get_controlled, read_members
 
 bp = Blueprint("control-communication", __name__)
 
 
+@bp.get("/acs")
+def show_resources() -> ResponseReturnValue:
+    """Show the endpoints, and which resource each one serves."""
+    controlled = get_controlled()
+    return {
+        "limits": controlled.communication.limits.enabled,
+        "endpoints": [endpoint.to_json() for endpoint in controlled.endpoints],
+    }
+
+
+@bp.patch("/acs")
+def change_settings() -> ResponseReturnValue:
+    """Turn the request limits on or off; let the two endpoints exchange their resources."""
+    controlled = get_controlled()
+    members = read_members()
+    if "limits" in members:
+        controlled.communication.limits.turn(members.flag("limits", False))
+    if members.flag("swap", False):
+        first, second = controlled.endpoints
+        first.resource, second.resource = second.resource, first.resource
+    return show_resources()
+
+
 @bp.get("/acs/identities")
 def list_identities() -> ResponseReturnValue:
-    """List the live identities, oldest first: what the real service tells nobody."""
-    return jsonify([identity.to_json() for identity in get_controlled().communication.identities.list()])
+    """List the live identities of both resources, oldest first: what the real service tells nobody."""
+    return jsonify(
+        [identity.to_json() for resource in _resources() for identity in resource.identities.list()]
+    )
 
 
 @bp.delete("/acs/identities/<raw_id>")
 def delete_identity(raw_id: str) -> ResponseReturnValue:
     """Delete an identity behind the back of the service that uses it."""
     try:
-        get_controlled().communication.identities.delete(raw_id)
+        _owner_of(raw_id).identities.delete(raw_id)
     except CommunicationError as error:
         return {"error": str(error)}, HTTPStatus.NOT_FOUND
     return "", HTTPStatus.NO_CONTENT
@@ -30,12 +56,20 @@ def delete_identity(raw_id: str) -> ResponseReturnValue:
 @bp.post("/acs/tokens/check")
 def check_token() -> ResponseReturnValue:
     """Tell whether a token is good right now."""
-    return get_controlled().communication.tokens.check(read_members().text("token")).to_json()
+    token = read_members().text("token")
+    verdict = _resources()[0].tokens.check(token)
+    if verdict.identity is not None:
+        verdict = _owner_of(verdict.identity).tokens.check(token)
+    return verdict.to_json()
 
 
-@bp.patch("/acs")
-def change_settings() -> ResponseReturnValue:
-    """Turn the service's request limits on or off."""
-    limits = get_controlled().communication.limits
-    limits.turn(read_members().flag("limits", limits.enabled))
-    return {"limits": limits.enabled}
+def _resources() -> list[CommunicationServices]:
+    """Both resources, whichever endpoint serves them."""
+    return [endpoint.resource for endpoint in get_controlled().endpoints]
+
+
+def _owner_of(raw_id: str) -> CommunicationServices:
+    """The resource of the identity; the first one for what belongs to neither."""
+    resources = _resources()
+    prefixes = {f"8:acs:{resource.identities.resource_id}_": resource for resource in resources}
+    return next((found for prefix, found in prefixes.items() if raw_id.startswith(prefix)), resources[0])

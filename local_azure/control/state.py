@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flask import current_app, request
 
-from local_azure.communication.service import CommunicationServices
+from local_azure.communication.service import CommunicationServices, Endpoint
 from local_azure.documents import Members
 from local_azure.entra.service import EntraId
 from local_azure.faults import Faults
@@ -17,10 +17,16 @@ class Controlled:
     """The running stand-ins."""
 
     entra: EntraId
-    communication: CommunicationServices
+    endpoints: tuple[Endpoint, Endpoint]
+    """Of Communication Services; the settings lead to the first one."""
     journal: Journal
     faults: Faults
     client_certificate_path: Path
+
+    @property
+    def communication(self) -> CommunicationServices:
+        """The resource behind the first endpoint."""
+        return self.endpoints[0].resource
 
 
 def get_controlled() -> Controlled:

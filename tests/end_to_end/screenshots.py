@@ -16,12 +16,13 @@ from tests.support.service import Service
 WIDTHS = {"desktop": 1280, "phone": 390}
 SCHEMES = ("light", "dark")
 LANGUAGES = ("en", "fr")
+SETTINGS = {"MISSING_IDENTITY_GRACE_SECONDS": "0"}
 
 
 def take_screenshots(folder: Path) -> None:
     """Write `<state>-<language>-<width>-<scheme>.png` for each."""
     folder.mkdir(parents=True, exist_ok=True)
-    with LocalAzure() as azure, Service(azure.env) as service, Chromium() as chromium:
+    with LocalAzure() as azure, Service(azure.env | SETTINGS) as service, Chromium() as chromium:
         cast = Cast.gather(
             sign_in(azure, service, "zoe", "Zoë Krüger-Lindström"),
             sign_in(azure, service, "ines", "Inès Dupont", "TrustedService.Admin"),

@@ -19,12 +19,15 @@ MORE_THAN_A_PAGE = 60
 class Cast:
     """Who looks at the pages: a user with an identity, and an administrator, who has long lists.
 
-    `stranger` is blocked and never came; `done` and `draft` are paths of jobs.
+    `stranger` is blocked and never signed in; `replaced` has had another identity, which is `former`; `done`
+    and `draft` are paths of jobs.
     """
 
     user: Person
     admin: Person
     stranger: str
+    replaced: str
+    former: str
     done: str
     draft: str
 
@@ -37,11 +40,40 @@ class Cast:
         desk.start(done)
         desk.wait_for(done, "done")
         draft = desk.draft(desk.select("delete", strangers))
-        return cls(user=user, admin=admin, stranger=strangers[0], done=done, draft=draft)
+        replaced, former = _replace_identity(user)
+        return cls(
+            user=user,
+            admin=admin,
+            stranger=strangers[0],
+            replaced=replaced,
+            former=former,
+            done=done,
+            draft=draft,
+        )
 
     def paths(self) -> dict[str, str]:
         """What the paths of states may name."""
-        return {"user": self.user.key, "stranger": self.stranger, "done": self.done, "draft": self.draft}
+        return {
+            "user": self.user.key,
+            "stranger": self.stranger,
+            "replaced": self.replaced,
+            "former": self.former,
+            "done": self.done,
+            "draft": self.draft,
+        }
+
+
+def _replace_identity(beside: Person) -> tuple[str, str]:
+    """Let somebody new lose their identity; return them and it. There must be no grace period."""
+    azure = beside.azure
+    members = {"name": "Renée Placée", "tenantId": beside.account.tenant_id}
+    account = azure.put_account(f"{uuid.uuid4().hex[:12]}@contoso.example", **members)
+    person = Person(azure, beside.url, account)
+    assert person.sign_in().status_code == 302
+    former = str(person.token().json()["user"]["communicationUserId"])
+    azure.delete_identity(former)
+    assert person.token().status_code == 200
+    return person.key, former
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +112,8 @@ STATES: Mapping[str, State] = {
     "admin-users": State(path="/admin/users", who="admin"),
     "admin-user": State(path="/admin/users/{user}", who="admin"),
     "admin-blocked-user": State(path="/admin/users/{stranger}", who="admin"),
+    "admin-user-with-former": State(path="/admin/users/{replaced}", who="admin"),
+    "admin-users-by-former": State(path="/admin/users?q={former}", who="admin"),
     "admin-confirm": State(path="/admin/users/{user}/confirm/block", who="admin"),
     "admin-audit": State(path="/admin/audit", who="admin"),
     "admin-usage": State(path="/admin/usage", who="admin"),

@@ -64,6 +64,7 @@ def _print(tally: Tally, verdict: Verdict) -> None:
     click.echo(f"repair     {_list(verdict.repaired) or 'found nothing'}; then nothing more")
     click.echo(f"lost       = {len(verdict.lost)}")
     click.echo(f"duplicate identities = {len(verdict.duplicates)}")
+    click.echo(f"replaced, and in the ledger = {verdict.replaced}")
     click.echo(f"orphans    = {len(verdict.orphans)}")
     for reason, count in Counter(verdict.orphans.values()).most_common():
         click.echo(f"             {count}: {reason}")

@@ -114,7 +114,7 @@ def _code(answer: requests.Response) -> str:
 def set_up(users: int, tally: Tally) -> Iterator[Scene]:
     """Start everything; stop everything at the end."""
     with (
-        own_azure() as world,
+        own_azure({"MISSING_IDENTITY_GRACE_SECONDS": "10"}) as world,
         Service(world.settings | {"PUBLIC_URL": world.service.url}) as other,
     ):
         members = [

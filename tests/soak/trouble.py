@@ -16,11 +16,12 @@ FAULTS_KEPT = 12
 """Older ones that nobody has met are taken back."""
 
 STATUSES, STATUSES_AFTER_COMMIT = (400, 401, 403, 429, 500, 503), (500, 503)
-"""None by which an upstream would say what is not so: that something is gone or changed, or was not done."""
+"""None by which the storage would say what is not so: that something is gone or changed, or was not done."""
 STORAGE_CALLS = (
-    *(("GET", table) for table in ("sessions", "identities", "userindex", "audit")),
+    *(("GET", table) for table in ("sessions", "identities", "userindex", "audit", "ledger")),
     *(("POST", "sessions"), ("POST", "identities"), ("PATCH", "identities"), ("PATCH", "sessions")),
-    *(("PUT", "audit"), ("PUT", "userindex"), ("DELETE", "sessions"), ("DELETE", "identities")),
+    *(("PUT", "audit"), ("PUT", "ledger"), ("POST", "ledger"), ("POST", "$batch")),
+    *(("DELETE", "sessions"), ("DELETE", "identities")),
 )
 STORAGE_KINDS = ("status", "reset", "half", "drip", "hang", "delay", "fail-after-commit", "hang-after-commit")
 KINDS = ("status", "status", "hang", "reset", "delay", "half", "drip", "fail-after-commit")
@@ -120,11 +121,36 @@ class Breaker:
 
     def work(self) -> None:
         while not self._scene.stop.wait(self._chance.expovariate(1 / FAULT_PAUSE)):
-            upstream = self._chance.choice(["storage", "storage", "acs", "entra"])
-            if upstream == "storage":
-                self._break_storage()
-            else:
-                self._break_other(upstream)
+            upstream = self._chance.choice(["storage", "storage", "acs", "entra", "identities", "resource"])
+            match upstream:
+                case "storage":
+                    self._break_storage()
+                case "identities":
+                    self._hide_identities()
+                case "resource":
+                    self._swap_resources()
+                case _:
+                    self._break_other(upstream)
+
+    def _hide_identities(self) -> None:
+        """Communication Services says of a few identities that they do not exist, with its own code or
+        without."""
+        self._scene.world.azure.plant_fault(
+            "acs",
+            "issue",
+            "status",
+            times=self._chance.choice([1, 3, 9]),
+            status=404,
+            code=self._chance.choice(["IdentityNotFound", None]),
+        )
+        self._scene.tally.broke("acs 404")
+
+    def _swap_resources(self) -> None:
+        """Another resource answers for a moment."""
+        self._scene.world.azure.swap_resources()
+        self._scene.stop.wait(self._chance.uniform(0.1, 1.0))
+        self._scene.world.azure.swap_resources()
+        self._scene.tally.broke("acs other resource")
 
     def _break_storage(self) -> None:
         method, table = self._chance.choice(STORAGE_CALLS)

@@ -14,6 +14,7 @@ from tests.soak.scene import Member, Scene
 from tests.soak.trouble import direct_settings
 from tests.support.commands import repair
 from tests.support.desk import bearer, call
+from tests.support.ledger_rows import find_orphans
 from tests.support.together import run_together
 
 SETTLE_SECONDS = 45.0
@@ -23,13 +24,17 @@ SWEEP_SECONDS = 13.0
 
 @dataclass
 class Verdict:
-    """What was found. `orphans` are live identities that no row names, each with its reason."""
+    """What was found. `orphans` are live identities that nothing refers to, each with its reason.
+
+    `replaced` counts former identities that live on, as the ledger tells.
+    """
 
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     orphans: dict[str, str] = field(default_factory=dict)
     repaired: Counter[str] = field(default_factory=Counter)
     late_tokens: int = 0
+    replaced: int = 0
 
 
 def reach(scene: Scene) -> Verdict:
@@ -82,14 +87,26 @@ def _check_rows(scene: Scene, verdict: Verdict) -> None:
         if row.get("Deleting") or row.get("Blocking"):
             scene.tally.violate(f"{row['PartitionKey']} is still being blocked or deleted")
     named = {row["PartitionKey"]: row["AcsUserId"] for row in rows}
+    former = _former_identities(scene)
     for member in scene.members:
         mine = {grant.identity for grant in member.grants} & live
-        if len(mine) > 1:
+        verdict.replaced += len(mine & former.get(member.key, set()))
+        if len(mine - former.get(member.key, set())) > 1:
             verdict.duplicates.append(f"{member.key} was given tokens for {len(mine)} identities that live")
         # What was given, and that nobody has deleted, is still theirs.
         kept = member.identity and not member.half_deleted and member.deleted_at < member.seen_at
-        if kept and named.get(member.person.account.object_id) != member.identity:
+        theirs = {named.get(member.person.account.object_id), *former.get(member.key, ())}
+        if kept and member.identity not in theirs:
             verdict.lost.append(f"{member.key}: {member.identity}")
+
+
+def _former_identities(scene: Scene) -> dict[str, set[str]]:
+    """The identities that the ledger has of each user."""
+    former: dict[str, set[str]] = {}
+    for row in scene.world.tables.get_table_client("ledger").list_entities():
+        if row["RowKey"] == "identity" and row["ObjectId"]:
+            former.setdefault(f"{row['TenantId']}/{row['ObjectId']}", set()).add(str(row["AcsUserId"]))
+    return former
 
 
 def _check_cookies(scene: Scene) -> None:
@@ -142,12 +159,12 @@ def _check_member(scene: Scene, verdict: Verdict, member: Member) -> None:
 
 
 def _orphans(scene: Scene) -> dict[str, str]:
-    """Live identities that no row names, with what the logs say about the request that made them."""
-    named = {row["AcsUserId"] for row in _rows(scene)}
+    """Live identities that nothing refers to, with what the logs say about the request that made them."""
+    nobodys = find_orphans(scene.world.azure, scene.world.tables)
     orphans = {
         identity: request_id
         for identity, request_id in scene.world.azure.list_origins().items()
-        if identity not in named
+        if identity in nobodys
     }
     if not orphans:
         return {}
@@ -162,6 +179,8 @@ def _reason(identity: str, request_id: str, log: str) -> str:
         return "deletions failed again and again (identity_orphaned)"
     if "identity_discard_postponed" in events:
         return "its deletion failed and was postponed, and the process was killed before (…_postponed)"
+    if "identity_unclaimed" in events:
+        return "its row was perhaps written, and the process was killed before that was known (…_unclaimed)"
     if "identity_may_be_orphaned" in events:
         return "the answer to its create never came (identity_may_be_orphaned)"
     if not any(event["event"] == "request" and event.get("request_id") == request_id for event in about):

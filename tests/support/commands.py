@@ -31,11 +31,11 @@ def read_json(result: click.testing.Result) -> Any:
     return json.loads(result.stdout)
 
 
-def run_users(env: Mapping[str, str], *arguments: str) -> str:
+def run_users(env: Mapping[str, str], *arguments: str, seconds: float = SECONDS) -> str:
     """Run `flask --app wsgi users …`; return what it prints. Raises CommandFailed."""
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=SECONDS, check=False
+        command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=seconds, check=False
     )
     if done.returncode:
         raise CommandFailed(done.stderr)

@@ -3,25 +3,30 @@
 At each boundary stand two: one makes a request after the crash, the other is left to `users repair`.
 """
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import requests
 
 from tests.support.commands import repair
 from tests.support.desk import Desk, bearer, call
-from tests.support.identity_rows import get_identity, list_identity_rows
+from tests.support.former_resource import give_former_identity
+from tests.support.identity_rows import get_identity
 from tests.support.own_azure import OwnAzure
 from tests.support.person import Person
 from tests.support.rows import list_sessions
-from tests.support.service import Service
+from tests.support.service import ROOT, Service
 from tests.support.storage_proxy import Fault
 from tests.support.together import run_together, wait_until
 
-Action = Literal["first token", "healing", "block", "unblock", "delete", "erase"]
+Action = Literal["first token", "move", "block", "unblock", "delete", "erase"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class Boundary:
 
     `cut` tells that the action has begun to take effect by then. `orphan` says that the contract allows
     the loss of an identity here. `answered`: the answer has left before. `lost_race`: at the deletion
-    after one.
+    after one. `of_session`: the call is about the user's sessions.
     """
 
     action: Action
@@ -45,6 +50,7 @@ class Boundary:
     orphan: bool = False
     answered: bool = False
     lost_race: bool = False
+    of_session: bool = False
 
     def __str__(self) -> str:
         """As it stands in the table."""
@@ -106,10 +112,8 @@ class Site:
         with ThreadPoolExecutor(len(arrivals)) as pool:
             held = [self._hold(victim) for victim in arrivals]
             acting = [pool.submit(victim.try_to_act) for victim in arrivals]
-            wait_until(lambda: all(fault.times == 0 for fault in held) and not self.world.azure.list_faults())
-            for victim in arrivals:
-                if victim.boundary.after and victim.boundary.table:
-                    wait_until(partial(self._is_written, victim))
+            wait_until(lambda: not [fault for fault in held if fault.times] + self.world.azure.list_faults())
+            wait_until(lambda: all(fault.committed for fault in held if fault.kind == "hang-after-commit"))
             self.doomed.kill()
             during = [future.result() for future in acting]
         self.world.azure.clear_faults()
@@ -145,14 +149,14 @@ class Site:
             self.world.storage.wait_until_quiet()
             identity = get_identity(self.world.tables, person)
         match boundary.action:
-            case "healing":
-                self.world.azure.delete_identity(identity)
+            case "move":
+                identity = give_former_identity(self.world.tables, person)
             case "unblock":
                 self.desk.do("api", person, "block")
                 assert person.sign_in().status_code == 403
         acts: dict[Action, Callable[[], requests.Response]] = {
             "first token": partial(person.token, {"expiresInMinutes": minutes}, csrf=csrf),
-            "healing": partial(person.token, csrf=csrf),
+            "move": partial(ask_by_bearer, person, headers, {"expiresInMinutes": minutes}),
             "erase": partial(person.http.delete, f"{person.url}/api/me", headers=csrf, timeout=30),
         }
         act = acts.get(boundary.action) or partial(self.desk.act, "api", person, boundary.action)
@@ -170,11 +174,13 @@ class Site:
         boundary = victim.boundary
         if boundary.acs:
             kind = "fail-after-commit" if boundary.after else "hang"
-            about = victim.identity or f'"expiresInMinutes": {victim.minutes}'
+            about = f'"expiresInMinutes": {victim.minutes}' if boundary.acs == "create" else victim.identity
             self.world.azure.plant_fault("acs", boundary.acs, kind, then="hang", about=about)
             return Fault(kind="hang", times=0)
         about = victim.person.account.object_id
-        if boundary.table == "sessions":
+        if boundary.table == "ledger" and victim.identity:
+            about = victim.identity.partition("_")[2]
+        if boundary.table == "sessions" or boundary.of_session:
             about = list_sessions(self.world.tables, victim.person)[0]["PartitionKey"]
         fault = Fault(
             kind="hang-after-commit" if boundary.after else "hang",
@@ -193,19 +199,38 @@ class Site:
         self.world.storage.plant(fault)
         return fault
 
-    def _is_written(self, victim: Victim) -> bool:
-        rows: list[Any] = list_identity_rows(self.world.tables, victim.person)
-        match victim.boundary.action:
-            case "first token":
-                return bool(rows)
-            case "healing":
-                return str(rows[0]["AcsUserId"]) != victim.identity
-            case "block" | "unblock":
-                return bool(rows[0]["Blocked"]) is (victim.boundary.action == "block")
-            case _:
-                return not rows or (victim.boundary.method == "PATCH" and bool(rows[0].get("Deleting")))
-
 
 def ask_for_token(victim: Victim) -> requests.Response:
     """The user's next request, with a bearer token: it does not depend on what became of the session."""
-    return call("POST", f"{victim.person.url}/api/token", headers=victim.bearer)
+    return ask_by_bearer(victim.person, victim.bearer)
+
+
+def ask_by_bearer(
+    person: Person, headers: Mapping[str, str], body: Mapping[str, object] | None = None
+) -> requests.Response:
+    return call("POST", f"{person.url}/api/token", headers=headers, json=body)
+
+
+def kill_command(own: OwnAzure, fault: Fault, arguments: Sequence[str]) -> bool:
+    """Kill a command on users when it meets the fault, which hangs; False where it ends by itself."""
+    own.storage.plant(fault)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments],
+        cwd=ROOT,
+        env=os.environ | own.service.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def is_held() -> bool:
+        return fault.committed or (fault.kind == "hang" and not fault.times)
+
+    try:
+        wait_until(lambda: process.poll() is not None or is_held())
+        if process.poll() is not None:
+            return False
+        process.send_signal(signal.SIGKILL)
+        return True
+    finally:
+        process.wait(30)
+        own.storage.clear()

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-Value = str | bool | datetime
+Value = object
 Row = Mapping[str, Value]
 
 BATCH = 100
@@ -127,8 +127,10 @@ class FastTables:
 
 
 def _path(table: str, row: Row) -> str:
-    """For keys of letters, digits and dashes, which need no escaping."""
-    return f"/{table}(PartitionKey='{row['PartitionKey']}',RowKey='{row['RowKey']}')"
+    partition, key = (
+        quote(str(row[name]).replace("'", "''"), safe="") for name in ("PartitionKey", "RowKey")
+    )
+    return f"/{table}(PartitionKey='{partition}',RowKey='{key}')"
 
 
 def _json(row: Row) -> str:

@@ -36,6 +36,7 @@ class Column:
     retry_after: str | None = None
     seconds: float = 0.2
     silent: bool = False
+    code: str | None = None
 
     @property
     def throttles(self) -> bool:
@@ -44,6 +45,7 @@ class Column:
 
 COLUMNS = (
     *(Column(name=str(status), status=status) for status in (400, 401, 403, 404, 409, 412, 429)),
+    Column(name="404 own", status=404, code="IdentityNotFound"),
     Column(name="429 RA", status=429, retry_after="7"),
     Column(name="500", status=500),
     Column(name="503"),
@@ -102,6 +104,8 @@ class Row:
             without = AFTER_COMMIT
         elif self.call.method not in ("", "POST") or self.call.acs in ("revoke", "delete"):
             without = ("half",)  # a good answer has no body
+        if not self.call.acs:
+            without = (*without, "404 own")
         return [column for column in COLUMNS if column.name not in without]
 
     def status_of(self, column: Column) -> int:
@@ -133,12 +137,13 @@ def run_cells(people: "People", rows: Sequence[Row]) -> dict[tuple[str, str], Fu
         fault = upstreams.plant(
             row.call,
             # Gone is gone: an identity that is not there to be deleted is so because it has been.
-            "fail-after-commit" if row.call.acs == "delete" and column.name == "404" else column.kind,
+            "fail-after-commit" if row.call.acs == "delete" and column.code else column.kind,
             times=1 if row.call.acs else None,
             status=column.status,
             retry_after=column.retry_after,
             seconds=column.seconds,
             about=case.about,
+            code=column.code,
         )
         answer, seconds = timed(case.ask)
         if fault is not None:

@@ -9,6 +9,7 @@ import requests
 
 from tests.support.desk import Desk, bearer, call
 from tests.support.fault_matrix import Case
+from tests.support.former_resource import give_former_identity
 from tests.support.identity_rows import get_identity, list_identity_rows
 from tests.support.own_azure import OwnAzure
 from tests.support.person import Person
@@ -44,11 +45,15 @@ class People:
         case = self._token(person, get_identity(self.world.tables, person), 60, browser=True)
         return self._about_session(case) if about_session else case
 
-    def token_that_heals(self) -> Case:
+    def token_that_moves(self, *, about_session: bool = False, about_identity: bool = False) -> Case:
+        """The user is still at a resource from which users were moved away."""
         person = self.user()
-        gone = get_identity(self.world.tables, person)
-        self.world.azure.delete_identity(gone)
-        return replace(self._token(person, person.account.object_id, 60, browser=False), gone=gone)
+        if about_session:
+            assert person.sign_in().status_code == 302
+        gone = give_former_identity(self.world.tables, person)
+        about = gone.partition("_")[2] if about_identity else person.account.object_id
+        case = replace(self._token(person, about, 60, browser=False), gone=gone)
+        return self._about_session(case) if about_session else case
 
     def _about_session(self, case: Case) -> Case:
         partition = get_session(self.world.tables, case.person)["PartitionKey"]

@@ -1,4 +1,4 @@
-"""What the table `userindex` says of a user, read past the service."""
+"""The rows of the table `userindex` that lead to a user, read past the service."""
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableServiceClient
@@ -6,20 +6,34 @@ from azure.data.tables import TableServiceClient
 from tests.support.together import wait_until
 
 
-def list_mentions(tables: TableServiceClient, object_id: str) -> list[str]:
-    """The partitions in which the user stands: lists, and what is noted for them."""
+def list_index_keys(tables: TableServiceClient, object_id: str) -> list[str]:
+    """The row keys of the user's rows, without the object id, in their order."""
     try:
-        rows = list(tables.get_table_client("userindex").list_entities())
+        rows = list(tables.get_table_client("userindex").list_entities(select=["PartitionKey", "RowKey"]))
     except ResourceNotFoundError:
         return []
-    return [row["PartitionKey"] for row in rows if object_id in f"{row['RowKey']} {row.get('Lines')}"]
+    keys = (str(row["RowKey"]) for row in rows)
+    return sorted(key.removesuffix(f" {object_id}") for key in keys if key.endswith(f" {object_id}"))
 
 
-def is_noted(tables: TableServiceClient, object_id: str) -> bool:
-    """Whether lists will show the user from the next time on."""
-    return bool(list_mentions(tables, object_id))
+def is_indexed(tables: TableServiceClient, object_id: str) -> bool:
+    """Whether the mapping row says that the index shows it."""
+    rows = tables.get_table_client("identities").query_entities(
+        "PartitionKey eq @object_id", parameters={"object_id": object_id}
+    )
+    return any(row.get("Indexed") for row in rows)
+
+
+def wait_until_indexed(tables: TableServiceClient, object_id: str) -> None:
+    """Wait for the rows of a new user, which are written after the response to their first token."""
+    wait_until(lambda: is_indexed(tables, object_id))
+
+
+def list_kinds(tables: TableServiceClient, object_id: str) -> set[str]:
+    """Which lists the user is in: `n`, `t`, and for a blocked user `bn` and `bt`."""
+    return {key.partition("|")[0] for key in list_index_keys(tables, object_id)}
 
 
 def wait_until_forgotten(tables: TableServiceClient, object_id: str) -> None:
-    """Wait until nothing leads to the user, which comes right after what makes it so."""
-    wait_until(lambda: list_mentions(tables, object_id) == [])
+    """Wait until no row leads to the user."""
+    wait_until(lambda: list_index_keys(tables, object_id) == [])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,6 +262,25 @@ class LocalAzure:
     def check_token(self, token: str) -> Json:
         """Return whether an ACS token is good: `valid`, `reason`, `identity`, `scopes`."""
         return self._call("POST", "/acs/tokens/check", {"token": token})
+
+    def list_endpoints(self) -> list[Json]:
+        """The two endpoints of Communication Services: `endpoint`, `connectionString`, `resourceId`."""
+        endpoints = self._call("GET", "/acs")["endpoints"]
+        assert isinstance(endpoints, list)
+        return endpoints
+
+    @property
+    def other_connection_string(self) -> str:
+        """What leads to another Communication Services resource than the settings do."""
+        return _text(self.list_endpoints()[1], "connectionString")
+
+    def new_unknown_identity(self) -> str:
+        """The id of an identity that the resource does not have."""
+        return f"8:acs:{self.list_endpoints()[0]['resourceId']}_{uuid.uuid4()}"
+
+    def swap_resources(self) -> None:
+        """Let the two endpoints exchange their resources."""
+        self._call("PATCH", "/acs", {"swap": True})
 
     def turn_limits(self, on: bool) -> None:
         """Turn the request limits of ACS on or off."""

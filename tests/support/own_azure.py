@@ -4,16 +4,22 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from azure.data.tables import TableServiceClient
 
 from tests.support.desk import ROLE, Desk
+from tests.support.index_rows import wait_until_indexed
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
 
-GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
+GENEROUS = {
+    "RATE_LIMIT_TOKEN": "100000 per minute",
+    "RATE_LIMIT_SIGN_IN": "100000 per minute",
+    "MISSING_IDENTITY_GRACE_SECONDS": "0",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,7 @@ class OwnAzure:
         person = self.new_person(username, **account)
         assert person.sign_in().status_code == 302
         assert person.token().status_code == 200
+        wait_until_indexed(self.tables, person.account.object_id)
         return person
 
     def new_desk(self) -> Desk:
@@ -51,10 +58,17 @@ class OwnAzure:
 
 @contextmanager
 def own_azure(
-    settings: Mapping[str, str] | None = None, *, workers: int = 1, measured: bool = False
+    settings: Mapping[str, str] | None = None,
+    *,
+    workers: int = 1,
+    measured: bool = False,
+    data: Path | None = None,
 ) -> Iterator[OwnAzure]:
-    """Start all of it; `settings` change the service's."""
-    with LocalAzure() as azure, StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage:
+    """Start all of it; `settings` change the service's, `data` holds what is there already."""
+    with (
+        LocalAzure(data=data) as azure,
+        StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage,
+    ):
         leading = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
         together = azure.env | GENEROUS | leading | dict(settings or {})
         tables = TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])

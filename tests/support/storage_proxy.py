@@ -29,7 +29,8 @@ class Fault:
     """What becomes of calls that match: the next `times`, or all until cleared.
 
     A call matches by its method, its table, and where they are given by holding `about` and `also` in key or
-    body, so that people whose calls misbehave in different ways can be served side by side.
+    body, so that people whose calls misbehave in different ways can be served side by side. `committed` tells
+    that a call that hangs after it was done is done.
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class Fault:
     retry_after: str | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
+    committed: bool = False
 
     def strikes(self, call: "Call") -> bool:
         if not (call.method.startswith(self.method) and call.table.startswith(self.table)) or self.times == 0:
@@ -237,6 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._hang()
             case "hang-after-commit":
                 self._forward(body)
+                fault.committed = True
                 self._hang()
             case "half":
                 self._answer(*self._forward(body), part=0.5)

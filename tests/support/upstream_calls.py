@@ -11,12 +11,16 @@ Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-c
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamCall:
-    """An operation of Communication Services, or a method on a table; `skip` calls of its kind come first."""
+    """An operation of Communication Services, or a method on a table; `skip` calls of its kind come first.
+
+    `also` is what a call to the storage has in its body.
+    """
 
     name: str
     acs: str = ""
     method: str = ""
     table: str = ""
+    also: str = ""
     skip: int = 0
 
     def __str__(self) -> str:
@@ -81,6 +85,7 @@ class Upstreams:
             retry_after=retry_after,
             seconds=seconds,
             about=about,
+            also=call.also,
         )
         self.storage.plant(fault)
         return fault

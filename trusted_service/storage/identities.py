@@ -1,9 +1,10 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
 import contextlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
@@ -12,11 +13,6 @@ from trusted_service.models import Identity, User, UserId
 from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, Table, find_utc, utc
 
 log = structlog.get_logger(__name__)
-
-PARTS = "0123456789abcdef"
-"""The digits with which object ids begin."""
-LISTED = ("AcsUserId", "Name", "Username", "CreatedAt", "LastTokenAt", "Blocked")
-"""The columns that lists show: those that the contract lets others read."""
 
 
 class IdentityTable:
@@ -68,12 +64,47 @@ class IdentityTable:
             }
         )
 
+    def hold(self, identity: Identity) -> Identity:
+        """Mark that the row is about to name another ACS identity: from then on no session caches the old
+        one.
+
+        Raises RowChanged where the row is not as `identity` was read.
+        """
+        version = self._table.merge({**_key(identity.user_id), "Switching": True}, version=identity.version)
+        return replace(identity, switching=True, version=version)
+
+    def set_missing_since(self, identity: Identity, now: datetime) -> Identity:
+        """Record that Communication Services says that the identity does not exist. Raises RowChanged."""
+        version = self._table.merge({**_key(identity.user_id), "MissingSince": now}, version=identity.version)
+        return replace(identity, missing_since=now, version=version)
+
+    def release(self, identity: Identity) -> Identity:
+        """Undo both: the identity works. Raises RowChanged."""
+        version = self._table.merge({**_key(identity.user_id), **_RELEASED}, version=identity.version)
+        return replace(identity, switching=False, missing_since=None, version=version)
+
     def replace_acs_user_id(self, identity: Identity, acs_user_id: str) -> Identity:
         """Point the row at another ACS identity. Raises RowChanged where it is not as `identity` was read."""
-        version = self._table.merge(
-            {**_key(identity.user_id), "AcsUserId": acs_user_id}, version=identity.version
+        now = datetime.now(UTC)
+        columns = {"AcsUserId": acs_user_id, "SwitchedAt": now, "Indexed": False, **_RELEASED}
+        version = self._table.merge({**_key(identity.user_id), **columns}, version=identity.version)
+        return replace(
+            identity,
+            acs_user_id=acs_user_id,
+            switched_at=now,
+            switching=False,
+            missing_since=None,
+            indexed=False,
+            version=version,
         )
-        return replace(identity, acs_user_id=acs_user_id, version=version)
+
+    def set_indexed(self, identity: Identity, keys: tuple[str, ...]) -> None:
+        """Record that these rows of the user index show the row as it is. Raises RowChanged.
+
+        A row of another program may have no `CreatedAt`; it gets the one that the index now has.
+        """
+        columns = {"IndexKeys": json.dumps(keys), "Indexed": True, "CreatedAt": identity.created_at}
+        self._table.merge({**_key(identity.user_id), **columns}, version=identity.version)
 
     def note_token(self, user_id: UserId, now: datetime) -> None:
         """Set `LastTokenAt`; a user who has just been deleted stays deleted."""
@@ -84,13 +115,13 @@ class IdentityTable:
 
     def note_names(self, identity: Identity, user: User) -> None:
         """Set what the user is called now, unless the row has changed: then a later sign-in will."""
-        names = {"Name": user.name, "Username": user.username}
+        names = {"Name": user.name, "Username": user.username, "Indexed": False}
         with contextlib.suppress(RowChanged):
             self._table.merge({**_key(user.id), **names}, version=identity.version)
 
     def set_blocked(self, user_id: UserId, reason: str, now: datetime) -> Identity:
         """Block the user, whether or not they ever came, and return the row as it is then."""
-        columns = {"Blocked": True, "BlockReason": reason, "Blocking": True}
+        columns = {"Blocked": True, "BlockReason": reason, "Blocking": True, "Indexed": False}
         for _ in range(2):
             try:
                 self._table.merge({**_key(user_id), **columns})
@@ -118,11 +149,20 @@ class IdentityTable:
         with contextlib.suppress(RowChanged):
             self._table.merge({**_key(user_id), "Blocking": False})
 
-    def set_unblocked(self, identity: Identity) -> None:
+    def set_unblocked(self, identity: Identity) -> Identity:
         """Let the user in again. Raises RowChanged where the row is not as `identity` was read."""
-        self._table.merge(
-            {**_key(identity.user_id), "Blocked": False, "BlockReason": "", "Blocking": False},
+        version = self._table.merge(
+            {
+                **_key(identity.user_id),
+                "Blocked": False,
+                "BlockReason": "",
+                "Blocking": False,
+                "Indexed": False,
+            },
             version=identity.version,
+        )
+        return replace(
+            identity, blocked=False, block_reason="", blocking=False, indexed=False, version=version
         )
 
     def set_deleting(self, identity: Identity) -> Identity:
@@ -145,14 +185,6 @@ class IdentityTable:
             version=identity.version,
         )
 
-    def date(self, identity: Identity) -> None:
-        """Write down since when the user is known, where another program left that out of the row.
-
-        Until then that is when the row was last written, so a user would move in lists with each token.
-        """
-        with contextlib.suppress(RowChanged):
-            self._table.merge({**_key(identity.user_id), "CreatedAt": identity.created_at})
-
     def find_in_all_tenants(self, object_id: str) -> list[Identity]:
         """The rows of this object id: one for each tenant in which it is known."""
         return list(_readable(self._table.partition(object_id)))
@@ -161,28 +193,21 @@ class IdentityTable:
         """Every row, in the order of object ids, a page in memory at a time."""
         return _readable(self._table.all())
 
-    def part(self, digit: str) -> Iterator[Identity]:
-        """Every row whose object id begins with this digit, in order, with no more than what lists show.
+    def find_first_mapped(self) -> Identity | None:
+        """The first row, in the order of its keys, that names an ACS identity."""
+        row = self._table.first("AcsUserId gt @empty", {"empty": ""})
+        return None if row is None else next(_readable([row]), None)
 
-        Parts can be read side by side, and a storage that sorts what it finds has less to sort.
-        """
-        return _readable(self._table.partitions(digit, f"{digit}~", ("Timestamp", *LISTED)))
-
-    def changed_since(self, moment: datetime) -> Iterator[Identity]:
-        """The same for all rows that were written since then."""
-        return _readable(self._table.changed_since(moment, LISTED))
-
-    def of_acs_user_id(self, acs_user_id: str) -> Iterator[Identity]:
-        """The same for rows that name this identity. The storage looks at every row for that."""
-        return _readable(self._table.where("AcsUserId", acs_user_id, LISTED))
+    def is_empty(self) -> bool:
+        return self._table.first("", {}) is None
 
     def remove(self, identity: Identity) -> None:
         """Raises RowChanged where the row is not as `identity` was read."""
         self._table.delete(identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version)
 
-    def check(self) -> None:
-        """Raises UpstreamUnavailable unless the storage answers a read."""
-        self._table.find("00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000")
+
+_RELEASED = {"Switching": False, "MissingSince": datetime.fromtimestamp(0, UTC)}
+"""A merge cannot remove a column, so the epoch stands for no time."""
 
 
 def _key(user_id: UserId) -> dict[str, str]:
@@ -202,19 +227,23 @@ def _identity(row: Row) -> Identity:
     user_id = UserId.parse(row["RowKey"], row["PartitionKey"])
     if (user_id.tenant_id, user_id.object_id) != (row["RowKey"], row["PartitionKey"]):
         raise ValueError("not in lower case")
-    created_at = _find_time(row, "CreatedAt")
+    missing_since = _find_time(row, "MissingSince")
     return Identity(
         user_id=user_id,
         name=_text(row, "Name"),
         username=_text(row, "Username"),
         acs_user_id=_text(row, "AcsUserId") or None,
-        created_at=created_at or utc(_written_at(row)),
-        dated=created_at is not None,
+        created_at=_find_time(row, "CreatedAt") or utc(_written_at(row)),
         last_token_at=_find_time(row, "LastTokenAt"),
         blocked=_flag(row, "Blocked"),
         block_reason=_text(row, "BlockReason"),
         blocking=_flag(row, "Blocking"),
         deleting=_flag(row, "Deleting"),
+        missing_since=missing_since if missing_since and missing_since.timestamp() > 0 else None,
+        switched_at=_find_time(row, "SwitchedAt"),
+        switching=_flag(row, "Switching"),
+        index_keys=_keys(row),
+        indexed=_flag(row, "Indexed"),
         version=str(row.metadata.get("etag") or ""),
     )
 
@@ -227,6 +256,14 @@ def _text(row: Row, column: str) -> str:
 def _flag(row: Row, column: str) -> bool:
     value = row.get(column)
     return value.strip().lower() in ("true", "1") if isinstance(value, str) else bool(value)
+
+
+def _keys(row: Row) -> tuple[str, ...]:
+    try:
+        keys = json.loads(_text(row, "IndexKeys") or "[]")
+    except ValueError:
+        return ()
+    return tuple(str(key) for key in keys) if isinstance(keys, list) else ()
 
 
 def _find_time(row: Row, column: str) -> datetime | None:

@@ -14,29 +14,23 @@ cannot write any more.
 import contextlib
 import json
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from trusted_service.job import Item, Job
 from trusted_service.models import Actor, UserId
-from trusted_service.storage.tables import Columns, Row, RowChanged, Table, find_utc, utc
+from trusted_service.parallel import map_parallel
+from trusted_service.storage.tables import Columns, Row, RowChanged, Table, find_utc, put_operation, utc
 
 HEADER = "job"
 LAST_MILLISECOND = 10**14
 PAGE = 50
 MOST_PAGES_SAVED = 50
 """In one transaction, which takes 100 rows and 4 MiB."""
-AT_ONCE = 8
 LONGEST_DETAIL = 300
 
 Page = Sequence[Item]
-
-Given = TypeVar("Given")
-Got = TypeVar("Got")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +52,7 @@ class JobTable:
         """Write a new job. The header comes last: without it there is no job, only rows that nobody finds."""
         rows = [_page_row(job.id, items[start : start + PAGE]) for start in range(0, len(items), PAGE)]
         for start in range(0, len(rows), MOST_PAGES_SAVED):
-            self._table.write_together(rows[start : start + MOST_PAGES_SAVED])
+            self._table.transact([put_operation(row) for row in rows[start : start + MOST_PAGES_SAVED]])
         self.note_open(job.id)
         self._table.put({"PartitionKey": "list", "RowKey": job.id})
         self._table.insert(_header_row(job))
@@ -70,7 +64,7 @@ class JobTable:
     def newest(self, *, after: str, limit: int) -> list[Job]:
         """Up to `limit` jobs, the newest first, that come after the one of the id `after`."""
         ids = [str(row["RowKey"]) for row in self._table.range("list", after=after, limit=limit)]
-        return [job for job in _at_once(self.find, ids) if job is not None]
+        return [job for job in map_parallel(self.find, ids) if job is not None]
 
     def page(self, job_id: str, number: int) -> list[Item]:
         """Items of the job, 50 a page, in their order; none behind the last page."""
@@ -97,8 +91,8 @@ class JobTable:
         Raises RowChanged where somebody else wrote the header since `job` was read.
         """
         rows = [_page_row(job.id, page) for page in pages]
-        version = self._table.replace_together(_header_row(job), rows, version=job.version)
-        return replace(job, version=version)
+        operations = [put_operation(_header_row(job), version=job.version), *map(put_operation, rows)]
+        return replace(job, version=self._table.transact(operations)[0])
 
     def note_open(self, job_id: str) -> None:
         """Let processes look whether the job has work for them."""
@@ -120,13 +114,6 @@ class JobTable:
 def new_job_id(now: datetime) -> str:
     """An id that nobody can guess and that comes before those of older jobs."""
     return f"{LAST_MILLISECOND - int(now.timestamp() * 1000):015d}-{secrets.token_hex(8)}"
-
-
-def _at_once(action: Callable[[Given], Got], values: Sequence[Given]) -> list[Got]:
-    """Do it for each value, a few side by side: one after the other, a request would run out of time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [pool.submit(copy_context().run, action, value) for value in values]
-        return [future.result() for future in futures]
 
 
 def page_of(item: Item) -> int:

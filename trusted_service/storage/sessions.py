@@ -6,6 +6,7 @@ is there. All sessions of one user share a partition: they are found and ended b
 second row that could disagree. Rows under `sid-…` lead from an Entra ID session to ours.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,6 +20,7 @@ from typing import Self
 from trusted_service.errors import InvalidRequest, UpstreamUnavailable
 from trusted_service.models import Session, SessionOrigin, User, UserId
 from trusted_service.storage.tables import (
+    MAX_OPERATIONS,
     SERVICE,
     Columns,
     Row,
@@ -26,6 +28,7 @@ from trusted_service.storage.tables import (
     RowExists,
     Table,
     find_utc,
+    merge_operation,
     utc,
 )
 
@@ -131,16 +134,38 @@ class SessionTable:
         acs_user_id: str | None = None,
         token_noted_at: datetime | None = None,
     ) -> None:
-        """Write that the session was used just now, and what became known; one that has ended stays ended."""
+        """Record that the session was used just now; one that has ended stays ended.
+
+        `acs_user_id` is cached only where the row is still as `session` was read: after `forget_identity` it
+        is another one.
+        """
         columns: dict[str, object] = {"SeenAt": datetime.now(UTC)}
-        if acs_user_id:
-            columns["AcsUserId"] = acs_user_id
         if token_noted_at:
             columns["TokenNotedAt"] = token_noted_at
-        try:
+        if acs_user_id:
+            with contextlib.suppress(RowChanged):
+                self._table.merge(
+                    {**_row_key(session.key), **columns, "AcsUserId": acs_user_id}, version=session.version
+                )
+                return
+        with contextlib.suppress(RowChanged):
             self._table.merge({**_row_key(session.key), **columns})
-        except RowChanged:
-            return
+
+    def forget_identity(self, user_id: UserId) -> None:
+        """Drop the cached identity of every session of the user, and of what is about to be cached."""
+        partition = _partition(user_id)
+        rows = [
+            {"PartitionKey": partition, "RowKey": row["RowKey"], "AcsUserId": ""}
+            for row in self._table.partition(partition)
+        ]
+        for start in range(0, len(rows), MAX_OPERATIONS):
+            some = rows[start : start + MAX_OPERATIONS]
+            try:
+                self._table.transact([merge_operation(row) for row in some])
+            except RowChanged:  # one of them has just ended
+                for row in some:
+                    with contextlib.suppress(RowChanged):
+                        self._table.merge(row)
 
     def end_one(self, user_id: UserId, row_key: str) -> None:
         """End one session of the user, named by the second part of its key; another user's is not touched.
@@ -184,14 +209,16 @@ class SessionTable:
         now = datetime.now(UTC) - grace
         # The SDK takes `@old)` for the name of a parameter, hence the space.
         unused, old = now - self._limits.idle, now - self._limits.absolute
-        over = self._table.matching(
+        over = self._table.filtered(
             "PartitionKey lt @first and (SeenAt lt @unused or CreatedAt lt @old )",
             {"first": INDEX, "unused": unused, "old": old},
+            (),
         )
         # These rows are as old as the session that they lead to, and are not written again.
-        leads = self._table.matching(
+        leads = self._table.filtered(
             "PartitionKey ge @first and PartitionKey lt @end and Timestamp lt @old",
             {"first": INDEX, "end": f"{INDEX}~", "old": old},
+            (),
         )
         for row in itertools.chain(over, leads):
             self._table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
@@ -246,4 +273,5 @@ def _session(row: Row) -> Session:
         origin=SessionOrigin(address=row.get("Address", ""), user_agent=row.get("UserAgent", "")),
         acs_user_id=row.get("AcsUserId") or None,
         token_noted_at=find_utc(row.get("TokenNotedAt")),
+        version=str(row.metadata["etag"]),
     )

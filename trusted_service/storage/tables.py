@@ -6,7 +6,6 @@ https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import requests
@@ -33,15 +32,20 @@ from trusted_service.config import ServiceSettings
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 
 SERVICE: Final = "Table Storage"
-NOT_FOUND_CODES = ("ResourceNotFound", "TableNotFound", "EntityNotFound")
+TABLE_NOT_FOUND: Final = "TableNotFound"
+NOT_FOUND_CODES: Final = ("ResourceNotFound", TABLE_NOT_FOUND, "EntityNotFound")
 
-MOST_TOGETHER: Final = 100
+MAX_OPERATIONS: Final = 100
+"""How many operations one transaction may hold."""
 
 Columns = Mapping[str, Any]
 """A row to write: `PartitionKey`, `RowKey` and columns."""
 
 Row = TableEntity
 """A row as the SDK gives it: a dict of `PartitionKey`, `RowKey` and columns, with `metadata`."""
+
+Operation = tuple[str, dict[str, Any], dict[str, Any]]
+"""One step of `Table.transact`; made by `put_operation`, `merge_operation` and `delete_operation`."""
 
 
 class RowExists(TrustedServiceError):
@@ -57,13 +61,17 @@ class _TableMissing(Exception):
 
 
 class Table:
-    """One table. Created by the first row that is written to it, so that starting needs no storage.
+    """One table.
 
-    Every method raises UpstreamThrottled or UpstreamUnavailable where the storage says no or nothing.
+    Where `may_create` is true, the first row that is written creates the table, and a missing table reads as
+    an empty one. Where it is false, a missing table is a failure of the storage: it may be another account,
+    or one that was restored without it. Every method raises UpstreamThrottled or UpstreamUnavailable where
+    the storage refuses or does not respond.
     """
 
-    def __init__(self, client: TableClient) -> None:
+    def __init__(self, client: TableClient, *, may_create: bool) -> None:
         self._client = client
+        self._may_create = may_create
 
     def find(self, partition: str, row: str) -> Row | None:
         """Return the row, or None if there is none."""
@@ -71,7 +79,7 @@ class Table:
             with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
                 return self._client.get_entity(partition, row)
         except ResourceNotFoundError as error:
-            _require_own_answer(error)
+            self._require_row_missing(error)
             return None
 
     def insert(self, row: Columns) -> str:
@@ -104,69 +112,37 @@ class Table:
             with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceModifiedError)):
                 return str(self._client.update_entity(dict(row), mode=mode, **_only_if(version))["etag"])
         except ResourceNotFoundError as error:
-            _require_own_answer(error)
+            self._require_row_missing(error)
             raise RowChanged from error
         except ResourceModifiedError as error:
             raise RowChanged from error
 
-    def write_together(self, rows: Sequence[Columns]) -> None:
-        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing."""
-        operations = [("upsert", dict(row), {"mode": UpdateMode.REPLACE}) for row in rows]
-        try:
-            self._submit(operations)
-        except _TableMissing:
-            self._create()
-            self._submit(operations)
+    def transact(self, operations: Sequence[Operation]) -> list[str]:
+        """Apply up to MAX_OPERATIONS operations on rows of one partition, all or none; return the new
+        versions.
 
-    def replace_together(self, first: Columns, others: Sequence[Columns], *, version: str) -> str:
-        """Write whole rows of one partition, at most MOST_TOGETHER, all or nothing.
-
-        Returns the new version of `first`. Raises RowChanged where that is gone, or not `version` any more.
-        """
-        replacing = {"mode": UpdateMode.REPLACE}
-        operations = [("update", dict(first), replacing | _only_if(version))]
-        operations += [("upsert", dict(row), replacing) for row in others]
-        return self._submit(operations)[0]
-
-    def change_together(
-        self,
-        inserted: Sequence[Columns],
-        replaced: Sequence[tuple[Columns, str]] = (),
-        deleted: Sequence[tuple[str, str, str]] = (),
-    ) -> None:
-        """Change rows of one partition, at most MOST_TOGETHER, all or nothing.
-
-        `replaced` are rows with the version that each must still have; `deleted` are partition, row and
-        version. Raises RowChanged where a row is another by now, or one to insert is there.
-        """
-        operations: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
-        operations += [("create", dict(row), {}) for row in inserted]
-        operations += [
-            ("update", dict(row), {"mode": UpdateMode.REPLACE} | _only_if(version))
-            for row, version in replaced
-        ]
-        operations += [
-            ("delete", {"PartitionKey": partition, "RowKey": row}, _only_if(version))
-            for partition, row, version in deleted
-        ]
-        try:
-            self._submit(operations)
-        except _TableMissing:
-            self._create()
-            self._submit(operations)
-
-    def _submit(self, operations: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[str]:
-        """Return the new versions. Raises RowChanged, or _TableMissing.
-
+        Raises RowChanged where a row to update or delete is gone or has another version than the one given,
+        or a row to insert is already there.
         https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
         """
+        if not operations:
+            return []
+        try:
+            return self._submit(operations)
+        except _TableMissing:
+            self._create()
+            return self._submit(operations)
+
+    def _submit(self, operations: Sequence[Operation]) -> list[str]:
+        """Raises RowChanged, or _TableMissing where the table may be created."""
         try:
             with azure_call(SERVICE, expected=(TableTransactionError,)):
                 written = self._client.submit_transaction(operations)
-                return [str(row.get("etag")) for row in written]  # what is deleted has none
+                return [str(row.get("etag")) for row in written]  # a deleted row has none
         except TableTransactionError as error:
             match error_code(error):
-                case "TableNotFound":
+                case code if code == TABLE_NOT_FOUND:
+                    self._require_may_create(error)
                     raise _TableMissing from error
                 case (
                     "UpdateConditionNotSatisfied"
@@ -185,7 +161,7 @@ class Table:
             with azure_call(SERVICE, expected=(ResourceModifiedError,)):
                 # The SDK takes every 404 for a row that is gone.
                 self._client.delete_entity(
-                    entity, raw_response_hook=_require_own_response, **_only_if(version)
+                    entity, raw_response_hook=self._require_own_response, **_only_if(version)
                 )
         except ResourceModifiedError as error:
             if version is None:
@@ -217,14 +193,12 @@ class Table:
     ) -> list[Row]:
         """Return up to `limit` rows of a partition, in the order of their keys.
 
-        Their row keys are at least `start` or greater than `after` and, if given, less than `below`; the
-        columns in `equal` have these values, which the storage checks row by row: only for what is rare
-        to miss.
+        Their row keys are at least `start`, greater than `after` and, if given, less than `below`; the
+        columns in `equal` have these values, which the storage checks row by row, so for rare misses only.
         """
-        conditions = ["PartitionKey eq @partition", "RowKey ge @start" if start else "RowKey gt @after"]
-        values: dict[str, Any] = {"partition": partition, "start": start} if start else {
-            "partition": partition, "after": after,
-        }  # fmt: skip
+        values: dict[str, Any] = {"partition": partition, "begin": max(start, after)}
+        begin = "RowKey gt @begin" if after >= start else "RowKey ge @begin"
+        conditions = ["PartitionKey eq @partition", begin]
         if below:
             conditions.append("RowKey lt @below")
             values["below"] = below
@@ -237,39 +211,21 @@ class Table:
         """All rows, a page in memory at a time, in the order of their keys."""
         return self._query("", {}, None)
 
-    def changed_since(self, moment: datetime, columns: Sequence[str]) -> Iterator[Row]:
-        """All rows that were written since then, with their keys, the time, and these columns.
+    def filtered(
+        self, condition: str, values: Mapping[str, Any], columns: Sequence[str] | None = None
+    ) -> Iterator[Row]:
+        """All rows for which the condition holds, with their keys and these columns or, for None, all
+        columns.
 
-        The storage looks at every row for that, though it sends none but these. A column that a row does
-        not have is None at Azure, and missing at Azurite.
+        The storage looks at every row for that. No filter holds for a column that a row does not have, at
+        Azure; at Azurite some do.
         """
-        select = ["PartitionKey", "RowKey", "Timestamp", *columns]
-        return self._query("Timestamp ge @moment", {"moment": moment}, None, select)
+        select = None if columns is None else ["PartitionKey", "RowKey", *columns]
+        return self._query(condition, dict(values), None, select)
 
-    def where(self, column: str, value: str, columns: Sequence[str]) -> Iterator[Row]:
-        """All rows in which the column has this value; here too the storage looks at every row."""
-        select = ["PartitionKey", "RowKey", "Timestamp", *columns]
-        return self._query(f"{column} eq @value", {"value": value}, None, select)
-
-    def matching(self, condition: str, values: Mapping[str, Any]) -> Iterator[Row]:
-        """The keys of all rows for which this holds; the storage looks at every row for that.
-
-        No filter holds for a column that a row does not have, at Azure; at Azurite some do.
-        """
-        return self._query(condition, dict(values), None, ["PartitionKey", "RowKey"])
-
-    def clock(self, partition: str, row: str) -> tuple[Row | None, datetime]:
-        """The row, or None, and what time it is by the storage's own clock, rounded down to the second."""
-        dates: list[str] = []
-        try:
-            with azure_call(SERVICE, expected=(ResourceNotFoundError,)):
-                found = self._client.get_entity(
-                    partition, row, raw_response_hook=lambda answer: dates.extend(_dates(answer))
-                )
-        except ResourceNotFoundError as error:
-            _require_own_answer(error)
-            found = None
-        return found, parsedate_to_datetime(dates[-1]) if dates else datetime.now(UTC)
+    def first(self, condition: str, values: Mapping[str, Any]) -> Row | None:
+        """The first row for which the condition holds, or None."""
+        return next(self._query(condition, dict(values), 1), None)
 
     def _query(
         self,
@@ -289,7 +245,7 @@ class Table:
                     page = next(pages, None)
                     rows = None if page is None else list(page)
             except ResourceNotFoundError as error:
-                _require_own_answer(error)
+                self._require_row_missing(error)
                 return
             if rows is None:
                 return
@@ -299,7 +255,10 @@ class Table:
         try:
             with azure_call(SERVICE, expected=(ResourceNotFoundError, ResourceExistsError)):
                 return str(write()["etag"])
-        except ResourceNotFoundError:
+        except ResourceNotFoundError as error:
+            if error_code(error) != TABLE_NOT_FOUND:
+                raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code") from error
+            self._require_may_create(error)
             self._create()
         with azure_call(SERVICE, expected=(ResourceExistsError,)):
             return str(write()["etag"])
@@ -311,38 +270,91 @@ class Table:
         except ResourceExistsError:
             return  # another thread or instance was first
 
+    def _require_row_missing(self, error: HttpResponseError) -> None:
+        """Raises UpstreamUnavailable unless Table Storage itself says that a row is missing.
+
+        A proxy or a wrong address may say 404 too.
+        """
+        if error_code(error) not in NOT_FOUND_CODES:
+            raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code") from error
+        self._require_may_create(error)
+
+    def _require_may_create(self, error: HttpResponseError) -> None:
+        if error_code(error) == TABLE_NOT_FOUND and not self._may_create:
+            raise UpstreamUnavailable(SERVICE, self._missing_table) from error
+
+    def _require_own_response(self, response: PipelineResponse[Any, Any]) -> None:
+        http_response = response.http_response
+        if http_response.status_code != 404:
+            return
+        code = http_response.headers.get("x-ms-error-code")
+        if code not in NOT_FOUND_CODES:
+            raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code")
+        if code == TABLE_NOT_FOUND and not self._may_create:
+            raise UpstreamUnavailable(SERVICE, self._missing_table)
+
+    @property
+    def _missing_table(self) -> str:
+        return f"the table {self._client.table_name} does not exist"
+
 
 def _only_if(version: str | None) -> dict[str, Any]:
     return {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}
 
 
-def _dates(answer: PipelineResponse[Any, Any]) -> list[str]:
-    date = answer.http_response.headers.get("Date")
-    return [date] if date else []
+def put_operation(row: Columns, *, version: str | None = None) -> Operation:
+    """Write the whole row: over the one of this version or, without one, over whatever is there."""
+    kind = "update" if version else "upsert"
+    return (kind, dict(row), {"mode": UpdateMode.REPLACE} | _only_if(version))
 
 
-def _require_own_response(response: PipelineResponse[Any, Any]) -> None:
-    answer = response.http_response
-    if answer.status_code == 404 and answer.headers.get("x-ms-error-code") not in NOT_FOUND_CODES:
-        raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code")
+def merge_operation(row: Columns) -> Operation:
+    """Change columns of a row that must be there."""
+    return ("update", dict(row), {"mode": UpdateMode.MERGE})
 
 
-def _require_own_answer(error: HttpResponseError) -> None:
-    # A 404 says that a row is missing only if Table Storage said it, and not a proxy or a wrong address.
-    if error_code(error) not in NOT_FOUND_CODES:
-        raise UpstreamUnavailable(SERVICE, "HTTP 404 without the storage's own code") from error
+def delete_operation(partition: str, row: str) -> Operation:
+    """Delete a row that must be there."""
+    return ("delete", {"PartitionKey": partition, "RowKey": row}, {})
 
 
-def open_tables(
-    settings: ServiceSettings, credential: TokenCredential | None, session: requests.Session
-) -> Callable[[str], Table]:
-    """Return a function that opens a table by name. One client serves them all; no network is touched yet."""
-    options: dict[str, Any] = {"transport": connections.new_transport(session), "retry_total": 0}
-    if settings.connection_string:
-        service = TableServiceClient.from_connection_string(settings.connection_string, **options)
-    else:
-        service = TableServiceClient(settings.endpoint or "", credential=credential, **options)
-    return lambda name: Table(service.get_table_client(name))
+class Tables:
+    """The tables of one storage account. One client serves them all; making it touches no network."""
+
+    def __init__(self, client: TableServiceClient, *, may_create: bool) -> None:
+        self._client = client
+        self._may_create = may_create
+        self._opened: set[str] = set()
+
+    @classmethod
+    def connect(
+        cls,
+        settings: ServiceSettings,
+        credential: TokenCredential | None,
+        session: requests.Session,
+        *,
+        may_create: bool,
+    ) -> "Tables":
+        options: dict[str, Any] = {"transport": connections.new_transport(session), "retry_total": 0}
+        if settings.connection_string:
+            client = TableServiceClient.from_connection_string(settings.connection_string, **options)
+        else:
+            client = TableServiceClient(settings.endpoint or "", credential=credential, **options)
+        return cls(client, may_create=may_create)
+
+    def open(self, name: str) -> Table:
+        self._opened.add(name)
+        return Table(self._client.get_table_client(name), may_create=self._may_create)
+
+    def check(self) -> None:
+        """Raises UpstreamUnavailable unless the storage responds, with all tables that we may not create."""
+        if self._may_create:
+            self.open("identities").find("check", "check")
+            return
+        with azure_call(SERVICE):
+            missing = sorted(self._opened - {table.name for table in self._client.list_tables()})
+        if missing:
+            raise UpstreamUnavailable(SERVICE, f"tables do not exist: {', '.join(missing)}")
 
 
 def utc(value: datetime) -> datetime:

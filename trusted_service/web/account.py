@@ -16,7 +16,7 @@ def account() -> str:
     user_id = caller().user.id
     return render_template(
         "account/account.html",
-        user=services().directory.find(user_id),
+        user=services().lookup.find(user_id),
         sessions=services().sessions.of_user(user_id),
         own_session=caller().session,
         done=request.args.get("done"),

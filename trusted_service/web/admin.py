@@ -30,6 +30,7 @@ def users() -> str:
     return render_template(
         "admin/users.html",
         page=page,
+        former=query.text.startswith("8:") and [user.acs_user_id for user in page.users] != [query.text],
         query=query,
         next=user_search.next_cursor(query, page),
         tenants=services().settings.entra.allowed_tenants,
@@ -42,7 +43,7 @@ def users() -> str:
 def users_csv() -> Response:
     """Every user, streamed."""
     with services().trail.action(actor(), "export", None):
-        rows = (user_json(user).values() for user in services().directory.all())
+        rows = (user_json(user).values() for user in services().lookup.all())
         return csv_response("users.csv", csv_lines(USER_MEMBERS, rows))
 
 
@@ -50,13 +51,14 @@ def users_csv() -> Response:
 @administrator
 def user(tenant_id: UUID, object_id: UUID) -> str:
     user_id = UserId(str(tenant_id), str(object_id))
-    identity = services().directory.find(user_id)
+    identity = services().lookup.find(user_id)
     if identity is None:
         raise NotFound
     events = services().audit.page(AuditQuery(target=user_id), after="", limit=TRAIL)
     return render_template(
         "admin/user.html",
         user=identity,
+        former=services().history.former(identity),
         sessions=services().sessions.of_user(user_id),
         events=[event for _, event in events],
         done=request.args.get("done"),
@@ -69,7 +71,7 @@ def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
     """Say what the action does, what of it cannot be undone, and ask."""
     user_id = UserId(str(tenant_id), str(object_id))
     return render_template(
-        "admin/confirm.html", user_id=user_id, user=services().directory.find(user_id), action=action
+        "admin/confirm.html", user_id=user_id, user=services().lookup.find(user_id), action=action
     )
 
 
@@ -120,7 +122,7 @@ def delete(tenant_id: UUID, object_id: UUID) -> BaseResponse:
 
 def _back(user_id: UserId, done: str) -> BaseResponse:
     """To the user's page with a message, or to the list where there is no such user any more."""
-    if services().directory.find(user_id) is None:
+    if services().lookup.find(user_id) is None:
         return redirect(url_for("admin.users", done=done), 303)
     tenant_id, object_id = user_id
     return redirect(url_for("admin.user", tenant_id=tenant_id, object_id=object_id, done=done), 303)

@@ -29,7 +29,7 @@ def users() -> Response:
 @bp.get(USER)
 @administrator
 def user(tenant_id: UUID, object_id: UUID) -> Response:
-    identity = services().directory.find(UserId(str(tenant_id), str(object_id)))
+    identity = services().lookup.find(UserId(str(tenant_id), str(object_id)))
     if identity is None:
         raise NotFound
     return jsonify(user_json(identity))
@@ -69,5 +69,5 @@ def delete(tenant_id: UUID, object_id: UUID) -> tuple[str, int]:
 def _act(action: Callable[[Actor, UserId], None], tenant_id: UUID, object_id: UUID) -> Response:
     user_id = UserId(str(tenant_id), str(object_id))
     action(actor(), user_id)
-    identity = services().directory.find(user_id)
+    identity = services().lookup.find(user_id)
     return jsonify(unknown_user_json(user_id) if identity is None else user_json(identity))

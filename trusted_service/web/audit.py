@@ -30,7 +30,10 @@ ACTIONS = (
     "start-job",
     "cancel-job",
     "identity-created",
-    "identity-healed",
+    "identity-replaced",
+    "identity-moved",
+    "restore",
+    "move-resource",
 )
 
 

@@ -101,12 +101,36 @@ def _domain_error(error: errors.TrustedServiceError) -> Response:
 def _upstream_error(error: errors.UpstreamError) -> Answer:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
-    detail = _("A service that we depend on is not available right now. Please try again in a moment.")
-    if isinstance(error, errors.ListNotReady):
-        detail = _("The list of so many users is being prepared. Please look again in a few minutes.")
+    detail = _upstream_detail(error)
     retry_after = error.retry_after if _is_retry_after(error.retry_after) else DEFAULT_RETRY_AFTER
     code = "upstream_throttled" if throttled else "upstream_unavailable"
     return Answer(503, code, detail, (("Retry-After", str(retry_after)),))
+
+
+def _upstream_detail(error: errors.UpstreamError) -> str:
+    """A sentence for the person: what is in force although an upstream failed, else what they can do."""
+    match error.done:
+        case "block":
+            return _(
+                "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
+                "Please block them again in a moment."
+            )
+        case "delete":
+            return _(
+                "The user is deleted, but tokens of an identity in another Communication Services resource "
+                "could not be revoked. They expire within 24 hours."
+            )
+        case "delete-row":
+            return _(
+                "The user is signed out, but the deletion did not finish. "
+                "Please delete them again in a moment."
+            )
+    if isinstance(error, errors.IndexMissing):
+        return _(
+            "The list of users is not available until an operator has run this command: "
+            "flask --app wsgi users reindex"
+        )
+    return _("A service that we depend on is not available right now. Please try again in a moment.")
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -169,7 +169,7 @@ def _new_page(problem: UnreadableList | None = None, action: Action | None = Non
 def _names(items: list[Item]) -> dict[UserId, Identity]:
     """Who the users of these rows are: nobody knows people by their ids."""
     user_ids = [item.user_id for item in items if item.user_id and item.finding in ("found", "blocked")]
-    found = services().directory.read(user_ids)
+    found = services().lookup.find_many(user_ids)
     return {identity.user_id: identity for identity in found if identity is not None}
 
 

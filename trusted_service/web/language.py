@@ -89,7 +89,10 @@ def action_name(action: str) -> str:
         "start-job": gettext("Start a job"),
         "cancel-job": gettext("Stop a job"),
         "identity-created": gettext("Identity created"),
-        "identity-healed": gettext("Identity replaced"),
+        "identity-replaced": gettext("Identity replaced"),
+        "identity-moved": gettext("Identity moved to another resource"),
+        "restore": gettext("Restore an identity"),
+        "move-resource": gettext("Move to another resource"),
     }
     return names.get(action, action)
 

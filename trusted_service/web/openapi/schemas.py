@@ -52,6 +52,14 @@ EXAMPLES: Mapping[str, Any] = {
     "Export": {
         "user": USER_EXAMPLE,
         "blockReason": "",
+        "identities": [
+            {
+                "communicationUserId": IDENTITY,
+                "since": "2026-01-31T08:00:01Z",
+                "until": None,
+                "reason": None,
+            }
+        ],
         "sessions": [
             {
                 "createdAt": "2026-01-31T08:00:00Z",
@@ -135,8 +143,15 @@ def schemas(settings: Settings) -> dict[str, Schema]:
         "Export": _object(
             user={"$ref": "#/components/schemas/User"},
             blockReason=_text(),
+            identities=_array({"$ref": "#/components/schemas/Identity"}),
             sessions=_array({"$ref": "#/components/schemas/Session"}),
             audit=_array({"$ref": "#/components/schemas/Event"}),
+        ),
+        "Identity": _object(
+            communicationUserId=_text("One that the user has or had."),
+            since=_or_null(_time(), "When the user got it."),
+            until=_or_null(_time(), "When it stopped being the current one."),
+            reason=_or_null(_text(), "Why it did: replaced or moved."),
         ),
         "Session": _object(
             createdAt=_time(), seenAt=_time(), address=_text(), userAgent=_text(), roles=_array(_text())

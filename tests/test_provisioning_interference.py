@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.identity_rows import FOREIGN_IDENTITY
 from tests.support.local_azure import LocalAzure
 from tests.support.new_table import new_table
 from tests.support.settings import OF_ITS_OWN, TENANT
@@ -17,11 +16,20 @@ from tests.support.storage_proxy import Fault, Kind, StorageProxy
 from trusted_service import connections
 from trusted_service.communication import Communication
 from trusted_service.config import Settings
-from trusted_service.errors import NotSignedIn, UpstreamError, UpstreamUnavailable
+from trusted_service.erasure import Erasure
+from trusted_service.errors import NotSignedIn, UpstreamError, UpstreamUnavailable, WrongResource
+from trusted_service.identity_history import IdentityHistory
+from trusted_service.identity_switch import IdentitySwitch
 from trusted_service.later import Later
-from trusted_service.mapping import Mapping
 from trusted_service.models import Identity, IssuedToken, User, UserId
+from trusted_service.new_identities import NewIdentities
+from trusted_service.provisioning import Provisioning
+from trusted_service.resource_pin import ResourcePin
 from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.ledger import LedgerTable
+from trusted_service.storage.sessions import SessionLimits, SessionTable
+from trusted_service.storage.user_index import UserIndexTable
+from trusted_service.user_index import UserIndex
 
 SCOPES, MINUTES = ("chat",), 60
 
@@ -35,12 +43,13 @@ class AtOnce(Later):
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A mapping with a table of its own, and a user nobody has seen."""
+    """Provisioning with tables of its own and no grace period, and a user nobody has seen."""
 
     azure: LocalAzure
     identities: IdentityTable
     communication: Communication
-    mapping: Mapping
+    provisioning: Provisioning
+    pin: ResourcePin
     user: User
 
     def row(self) -> Identity | None:
@@ -63,7 +72,7 @@ class Scene:
         self.identities.replace_acs_user_id(self.existing(), acs_user_id)
 
     def ask(self, row: Identity | None, still_signed_in: Callable[[], bool] = lambda: True) -> IssuedToken:
-        return self.mapping.issue_mapped(self.user, row, SCOPES, MINUTES, still_signed_in=still_signed_in)
+        return self.provisioning.issue(self.user, row, SCOPES, MINUTES, still_signed_in=still_signed_in)
 
 
 @pytest.fixture
@@ -72,12 +81,29 @@ def scene(azure: LocalAzure, settings: dict[str, str]) -> Scene:
         session = connections.new_session(8)
     own = Settings.from_env({**settings, **OF_ITS_OWN}).communication_services
     communication = Communication.connect(own, None, session)
-    identities = IdentityTable(new_table(settings))
+    identities, ledger = IdentityTable(new_table(settings)), LedgerTable(new_table(settings))
+    sessions = SessionTable(new_table(settings), SessionLimits.of_minutes(60, 60))
+    history, pin = IdentityHistory(ledger), ResourcePin(ledger, identities, communication)
+    index = UserIndex(identities, UserIndexTable(new_table(settings)), history)
+    provisioning = Provisioning(
+        identities=identities,
+        sessions=sessions,
+        communication=communication,
+        new_identities=NewIdentities(identities, communication, pin, AtOnce()),
+        switch=IdentitySwitch(identities, sessions, history),
+        index=index,
+        pin=pin,
+        erasure=Erasure(
+            identities=identities, communication=communication, history=history, index=index, pin=pin
+        ),
+        grace_seconds=0,
+    )
     return Scene(
         azure=azure,
         identities=identities,
         communication=communication,
-        mapping=Mapping(identities, communication, AtOnce()),
+        provisioning=provisioning,
+        pin=pin,
         user=User(id=UserId(TENANT, str(uuid.uuid4())), name="Test Person", username="test@contoso.example"),
     )
 
@@ -91,10 +117,6 @@ def before_each(monkeypatch: pytest.MonkeyPatch, of: object, name: str, action: 
         return method(*arguments, **named)
 
     monkeypatch.setattr(of, name, after_action)
-
-
-def foreign_identity() -> str:
-    return f"{FOREIGN_IDENTITY.partition('_')[0]}_{uuid.uuid4()}"
 
 
 def test_first_token_of_somebody_who_was_deleted_meanwhile_is_taken_back(scene: Scene) -> None:
@@ -118,7 +140,7 @@ def test_row_that_somebody_has_changed_since_is_not_taken_back(scene: Scene) -> 
 
 
 def test_deletion_that_somebody_else_goes_on_with_is_left_to_them(scene: Scene) -> None:
-    deleting = scene.identities.set_deleting(scene.insert(FOREIGN_IDENTITY))
+    deleting = scene.identities.set_deleting(scene.insert(scene.azure.new_unknown_identity()))
     scene.identities.note_token(scene.user.id, datetime.now(UTC))
     before = scene.azure.list_identities()
     with pytest.raises(NotSignedIn):
@@ -136,19 +158,19 @@ def test_deletion_of_a_row_without_an_identity_is_finished(scene: Scene) -> None
 
 
 def test_row_that_was_in_the_way_and_is_gone_is_503(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_the_way, before = scene.insert(FOREIGN_IDENTITY), scene.azure.list_identities()
+    in_the_way, before = scene.insert(scene.azure.new_unknown_identity()), scene.azure.list_identities()
     before_each(monkeypatch, scene.identities, "find", lambda: scene.identities.remove(in_the_way))
     with pytest.raises(UpstreamUnavailable, match="is gone"):
         scene.ask(None)
     assert scene.made_since(before) == set()
 
 
-def test_row_that_changes_at_each_healing_is_503(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    row, before = scene.insert(FOREIGN_IDENTITY), scene.azure.list_identities()
+def test_row_that_changes_at_each_replacement_is_503(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, before = scene.insert(scene.azure.new_unknown_identity()), scene.azure.list_identities()
     others: list[str] = []
 
     def interfere() -> None:
-        others.append(foreign_identity())
+        others.append(scene.azure.new_unknown_identity())
         scene.write(others[-1])
 
     before_each(monkeypatch, scene.communication, "create_identity", interfere)
@@ -187,10 +209,10 @@ def test_identity_that_cannot_be_discarded_is_named_in_the_log(scene: Scene) -> 
 
 
 @pytest.mark.parametrize(("kind", "status"), [("status", 503), ("status", 400), ("reset", 0)])
-def test_healing_that_is_not_written_leaves_no_identity(
+def test_replacement_that_is_not_written_leaves_no_identity(
     scene: Scene, storage_proxy: StorageProxy, kind: Kind, status: int
 ) -> None:
-    row, before = scene.insert(FOREIGN_IDENTITY), scene.azure.list_identities()
+    row, before = scene.insert(scene.azure.new_unknown_identity()), scene.azure.list_identities()
     storage_proxy.plant(Fault(kind=kind, method="PATCH", about=scene.user.id.object_id, status=status))
     with pytest.raises(UpstreamUnavailable):
         scene.ask(row)
@@ -198,12 +220,56 @@ def test_healing_that_is_not_written_leaves_no_identity(
     assert scene.made_since(before) == set()
 
 
-def test_healing_that_is_written_but_not_answered_holds(scene: Scene, storage_proxy: StorageProxy) -> None:
-    row = scene.insert(FOREIGN_IDENTITY)
+def test_replacement_that_is_written_but_not_answered_holds(
+    scene: Scene, storage_proxy: StorageProxy
+) -> None:
+    row = scene.insert(scene.azure.new_unknown_identity())
+    mine = scene.user.id.object_id
     storage_proxy.plant(
-        Fault(kind="fail-after-commit", method="PATCH", about=scene.user.id.object_id, times=1)
+        Fault(kind="fail-after-commit", method="PATCH", about=mine, also='"AcsUserId"', times=1)
     )
     issued = scene.ask(row)
     after = scene.existing()
     assert issued.acs_user_id == after.acs_user_id
     assert issued.acs_user_id in scene.azure.list_identities()
+
+
+@pytest.mark.parametrize(("method", "also"), [("POST", ""), ("PATCH", '"AcsUserId"')])
+def test_identity_that_a_row_may_name_is_not_deleted(
+    scene: Scene, storage_proxy: StorageProxy, method: str, also: str
+) -> None:
+    """The write is done but not answered, and the storage then fails all the time."""
+    row: Identity | None = scene.insert(scene.azure.new_unknown_identity())
+    if method == "POST":
+        scene.identities.remove(scene.existing())
+        row = None
+    mine = scene.user.id.object_id
+    storage_proxy.plant(Fault(kind="fail-after-commit", method=method, about=mine, also=also, times=1))
+    storage_proxy.plant(Fault(kind="status", method="GET", about=mine))
+    with structlog.testing.capture_logs() as logged, pytest.raises(UpstreamUnavailable):
+        scene.ask(row)
+    storage_proxy.clear()
+    named = scene.existing().acs_user_id
+    assert named in scene.azure.list_identities()
+    assert [line["acs_user_id"] for line in logged if line["event"] == "identity_orphaned"] == [named]
+
+
+def test_first_identity_of_a_storage_pins_its_resource(scene: Scene) -> None:
+    issued = scene.ask(None)
+    pin = scene.pin.find(fresh=True)
+    assert pin is not None
+    assert issued.acs_user_id.startswith(f"{pin.resource}_")
+
+
+def test_pin_of_an_existing_storage_is_that_of_its_first_mapped_row(scene: Scene) -> None:
+    foreign = f"8:acs:{uuid.uuid4()}"
+    scene.insert(f"{foreign}_{uuid.uuid4()}")
+    pin = scene.pin.find()
+    assert pin is not None
+    assert pin.resource == foreign
+    before = scene.azure.list_identities()
+    other = User(id=UserId(TENANT, str(uuid.uuid4())), name="", username="")
+    with pytest.raises(WrongResource):
+        scene.provisioning.issue(other, None, SCOPES, MINUTES, still_signed_in=lambda: True)
+    assert scene.made_since(before) == set(), "the new identity belongs to another resource: deleted again"
+    assert scene.identities.find(other.id) is None
