@@ -89,7 +89,9 @@ def scene(azure: LocalAzure, settings: dict[str, str]) -> Scene:
         identities=identities,
         sessions=sessions,
         communication=communication,
-        new_identities=NewIdentities(identities, communication, pin, AtOnce()),
+        new_identities=NewIdentities(
+            identities=identities, communication=communication, history=history, pin=pin, later=AtOnce()
+        ),
         switch=IdentitySwitch(identities, sessions, history),
         index=index,
         pin=pin,
@@ -157,11 +159,35 @@ def test_deletion_of_a_row_without_an_identity_is_finished(scene: Scene) -> None
     assert after.version != deleting.version
 
 
-def test_row_that_was_in_the_way_and_is_gone_is_503(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_served_after_a_deletion_by_the_row_of_another_request(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted, insert = scene.azure.new_unknown_identity(), scene.identities.insert
+
+    def insert_second(*arguments: Any) -> Identity:
+        insert(scene.user, inserted, datetime.now(UTC))
+        return insert(*arguments)
+
+    monkeypatch.setattr(scene.identities, "insert", insert_second)
+    before = scene.azure.list_identities()
+    with pytest.raises(NotSignedIn):
+        scene.ask(None, still_signed_in=lambda: False)
+    with pytest.raises(NotSignedIn):
+        scene.ask(scene.row(), still_signed_in=lambda: False)
+    assert scene.existing().acs_user_id == inserted
+    assert scene.made_since(before) == set()
+
+
+@pytest.mark.parametrize(("signed_in", "failure"), [(True, UpstreamUnavailable), (False, NotSignedIn)])
+def test_row_in_the_way_that_is_gone_is_not_brought_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, signed_in: bool, failure: type[Exception]
+) -> None:
     in_the_way, before = scene.insert(scene.azure.new_unknown_identity()), scene.azure.list_identities()
-    before_each(monkeypatch, scene.identities, "find", lambda: scene.identities.remove(in_the_way))
-    with pytest.raises(UpstreamUnavailable, match="is gone"):
-        scene.ask(None)
+    with monkeypatch.context() as patched:
+        before_each(patched, scene.identities, "find", lambda: scene.identities.remove(in_the_way))
+        with pytest.raises(failure):
+            scene.ask(None, still_signed_in=lambda: signed_in)
+    assert scene.row() is None
     assert scene.made_since(before) == set()
 
 

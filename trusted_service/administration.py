@@ -20,6 +20,7 @@ from trusted_service.communication import Communication
 from trusted_service.erasure import Erasure
 from trusted_service.errors import (
     COMMUNICATION_SERVICES,
+    Conflict,
     Done,
     NotFound,
     UpstreamError,
@@ -51,6 +52,10 @@ INDEX_RETRY_SECONDS = 30.0
 SWEEPS, SWEEP_RETRY_SECONDS = 4, 30.0
 
 
+def _always() -> bool:
+    return True
+
+
 class Administration:
     """Methods raise UpstreamError where an upstream fails, and may then be called again."""
 
@@ -77,9 +82,15 @@ class Administration:
         self._audit = audit
         self._later = later
 
-    def block(self, actor: Actor, user_id: UserId, reason: str = "") -> None:
-        """Keep the user out, whether or not they ever came: no sign-in, no session, no token."""
+    def block(
+        self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Callable[[], bool] = _always
+    ) -> None:
+        """Keep the user out, whether or not they ever came: no sign-in, no session, no token.
+
+        Raises Conflict, and changes nothing, where `only_if` says no once this is in the audit trail.
+        """
         with self._audit.action(actor, "block", user_id, reason):
+            _require(only_if)
             # Before the block too: were it the last thing that we do, no session would outlive it. And after
             # it, for one that begins in between: a sign-in looks for the block when its session is there.
             self._sessions.end_all(user_id)
@@ -122,14 +133,17 @@ class Administration:
         with self._audit.action(actor, "end-session", user_id):
             self._sessions.end_one(user_id, session_row_key)
 
-    def delete(self, actor: Actor, user_id: UserId) -> bool:
-        """Erase sessions, ACS identity and mapping; only a block stays. Return whether there was a row."""
+    def delete(self, actor: Actor, user_id: UserId, *, only_if: Callable[[], bool] = _always) -> bool:
+        """Erase sessions, ACS identity and mapping; only a block stays. Return whether there was a row.
+
+        Raises Conflict, and erases nothing but sessions, where `only_if` says no of the row as it is.
+        """
         with self._audit.action(actor, "delete", user_id):
             # Sessions before the row is looked for: a first token that is under way checks in the
             # opposite order, so one of the two sees the other.
             self._sessions.end_all(user_id)
             try:
-                unreachable = self._erase(user_id)
+                unreachable = self._erase(user_id, only_if)
             except NotFound:
                 return False
             if unreachable:
@@ -183,13 +197,16 @@ class Administration:
         if failures:
             raise next((one for one in failures if isinstance(one, UpstreamThrottled)), failures[0])
 
-    def _erase(self, user_id: UserId) -> list[str]:
+    def _erase(self, user_id: UserId, only_if: Callable[[], bool]) -> list[str]:
         """Return what `Erasure.delete_identities` does.
 
         Raises NotFound where there is no row, or it was just erased.
         """
-        marked = self._changing(user_id, self._identities.set_deleting)
         unreachable: set[str] = set()
+
+        def mark(identity: Identity) -> None:
+            _require(only_if)
+            self._identities.set_deleting(identity)
 
         def finish(identity: Identity) -> None:
             if identity.deleting and identity.acs_user_id == marked.acs_user_id:
@@ -197,6 +214,7 @@ class Administration:
                 self._erasure.forget(identity)
             # Else another process has finished this, and the user has come back since: it is another row.
 
+        marked = self._changing(user_id, mark)
         with _done("delete-row"), contextlib.suppress(NotFound):
             self._changing(user_id, finish)
         return sorted(unreachable)
@@ -238,6 +256,11 @@ class Administration:
             log.error("sweep_failed", user=str(user_id), reason=error.reason, tries_left=tries - 1)
             if tries > 1:
                 self._later.do_in(SWEEP_RETRY_SECONDS, functools.partial(self._sweep, user_id, tries - 1))
+
+
+def _require(only_if: Callable[[], bool]) -> None:
+    if not only_if():
+        raise Conflict("The user has changed meanwhile.")
 
 
 @contextlib.contextmanager

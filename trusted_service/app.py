@@ -142,7 +142,9 @@ def build_services(settings: Settings) -> Services:
                 identities=identities,
                 sessions=sessions,
                 communication=communication,
-                new_identities=NewIdentities(identities, communication, pin, later),
+                new_identities=NewIdentities(
+                    identities=identities, communication=communication, history=history, pin=pin, later=later
+                ),
                 switch=switch,
                 index=index,
                 pin=pin,

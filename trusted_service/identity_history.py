@@ -4,6 +4,7 @@ An identity that stops being current is recorded before the mapping names anothe
 forgets nobody's identity.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,7 @@ import structlog
 from trusted_service.models import Identity, LedgerEntry, Reason, UserId, find_resource
 from trusted_service.retry import retry_each
 from trusted_service.storage.ledger import IdentityTaken, LedgerTable
+from trusted_service.storage.tables import RowChanged
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +61,8 @@ class IdentityHistory:
         else:
             if identity.switched_at is not None:
                 entry = LedgerEntry(acs_user_id=acs_user_id, owner=identity.user_id, since=since)
-                self._ledger.put_by_owner(entry)
+                with contextlib.suppress(RowChanged):
+                    self._list(entry)
 
     def record_missing(self, identities: Iterable[Identity]) -> None:
         """Record the identities that no entry is about. Holds the ids of all entries in memory."""
@@ -82,13 +85,13 @@ class IdentityHistory:
         if known is not None and known.owner == identity.user_id:
             ended = replace(known, until=datetime.now(UTC), reason=reason)
             self._ledger.replace(ended)
-            self._ledger.put_by_owner(ended)
+            self._list(ended)
 
     def reopen(self, entry: LedgerEntry) -> None:
         """Record that a former identity is its owner's current one again. Raises RowChanged."""
         current = replace(entry, until=None, reason=None)
         self._ledger.replace(current)
-        self._ledger.put_by_owner(current)
+        self._list(current)
 
     def all_of(self, identity: Identity) -> list[LedgerEntry]:
         """The current identity, if there is one, and the former ones."""
@@ -111,6 +114,14 @@ class IdentityHistory:
                 continue
             self._ledger.erase(identity.user_id, entry.acs_user_id)
             self._ledger.delete_by_owner(identity.user_id, entry.acs_user_id)
+
+    def _list(self, entry: LedgerEntry) -> None:
+        """Record the identity among those of its owner. Raises RowChanged where it was erased meanwhile."""
+        self._ledger.put_by_owner(entry)
+        known = self._ledger.find(entry.acs_user_id)
+        if entry.owner is not None and (known is None or known.owner != entry.owner):
+            self._ledger.delete_by_owner(entry.owner, entry.acs_user_id)
+            raise RowChanged
 
 
 def may_have_tokens(identity: Identity, entry: LedgerEntry) -> bool:

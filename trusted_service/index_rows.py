@@ -16,7 +16,7 @@ from typing import Any
 from trusted_service.models import Identity, UserId
 from trusted_service.storage.tables import Columns, Row, find_utc, utc
 
-MAX_TEXT, MAX_WORDS = 100, 6
+MAX_TEXT, MAX_WORDS = 100, 20
 LAST_MILLISECOND = 10**14  # in the year 5138; the difference to it is smaller for newer rows
 NOT_DECOMPOSED = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}  # noqa: RUF001

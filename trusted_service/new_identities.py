@@ -12,6 +12,7 @@ import structlog
 from trusted_service import upstream
 from trusted_service.communication import Communication
 from trusted_service.errors import UpstreamError, UpstreamUnavailable
+from trusted_service.identity_history import IdentityHistory
 from trusted_service.later import Later
 from trusted_service.models import AccessToken, User
 from trusted_service.resource_pin import ResourcePin
@@ -27,10 +28,17 @@ class NewIdentities:
     """Methods raise UpstreamError where an upstream fails."""
 
     def __init__(
-        self, identities: IdentityTable, communication: Communication, pin: ResourcePin, later: Later
+        self,
+        *,
+        identities: IdentityTable,
+        communication: Communication,
+        history: IdentityHistory,
+        pin: ResourcePin,
+        later: Later,
     ) -> None:
         self._identities = identities
         self._communication = communication
+        self._history = history
         self._pin = pin
         self._later = later
 
@@ -79,10 +87,12 @@ class NewIdentities:
     def _discard_if_unnamed(self, user: User, created: str, waits: Sequence[float]) -> None:
         try:
             row = self._identities.find(user.id)
+            named = row is not None and row.acs_user_id == created
+            named = named or self._history.find(created) is not None  # a row has named it for a while
         except UpstreamError as error:
             event = "identity_discard_postponed" if waits else "identity_orphaned"
             log.error(event, user=str(user.id), acs_user_id=created, reason=error.reason)
             self._discard_later(user, created, waits)
             return
-        if row is None or row.acs_user_id != created:
+        if not named:
             self.discard(user, created, waits)

@@ -22,7 +22,6 @@ from trusted_service.errors import (
     IdentityNotFound,
     IdentityNotOwned,
     NotSignedIn,
-    UpstreamError,
     UpstreamUnavailable,
     WrongResource,
 )
@@ -39,6 +38,8 @@ from trusted_service.user_index import UserIndex
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 4
+NEW = timedelta(minutes=5)
+"""How old a row may be that was inserted during this request, although clocks differ."""
 EVIDENCE_LIFE = timedelta(minutes=10)
 """How long after the grace period the first "does not exist" counts; later it may be another incident."""
 
@@ -110,6 +111,9 @@ class Provisioning:
             identity = None
         if identity is None:
             return self._issue_first(user, scopes, minutes, still_signed_in)
+        if datetime.now(UTC) - identity.created_at < NEW and not still_signed_in():
+            # The user was deleted before this row was inserted: see `_undo_if_deleted`.
+            raise NotSignedIn
         return self._issue_for_row(user, identity, scopes, minutes)
 
     def _issue_for_row(
@@ -154,18 +158,13 @@ class Provisioning:
                     log.error("wrong_resource", expected=find_resource(acs_user_id))
                     raise WrongResource(find_resource(acs_user_id) or acs_user_id) from None
             else:
-                if identity.held:
-                    self._release(identity)
-                return IssuedToken(access_token=token, acs_user_id=acs_user_id, scopes=scopes, row=identity)
+                # The evidence that it is missing must not outlive a success, or one more "does not exist"
+                # would be enough to replace it. So there is no token where the row cannot be written.
+                row = self._identities.release(identity) if identity.held else identity
+                return IssuedToken(access_token=token, acs_user_id=acs_user_id, scopes=scopes, row=row)
         if standing == "foreign":
             raise ForeignIdentity(acs_user_id)
         return self._point_at_new(user, identity, scopes, minutes, "moved")
-
-    def _release(self, identity: Identity) -> None:
-        try:
-            self._identities.release(identity)
-        except (RowChanged, UpstreamError) as error:
-            log.warning("identity_not_released", user=str(identity.user_id), reason=str(error))
 
     def _replace_missing(
         self, user: User, identity: Identity, scopes: tuple[str, ...], minutes: int
@@ -220,7 +219,7 @@ class Provisioning:
         self._index.begin()
         created, token = self._new.create(user, scopes, minutes)
         try:
-            owner = self._claim(user, created)
+            owner = self._claim(user, created, still_signed_in)
         except BaseException as error:
             self._new.discard_after(error, user, created)
             raise
@@ -231,6 +230,8 @@ class Provisioning:
                 access_token=token, acs_user_id=created, scopes=scopes, row=owner, change="created"
             )
         self._new.discard(user, created)
+        if not still_signed_in():
+            raise NotSignedIn
         return self._issue_for_row(user, owner, scopes, minutes)
 
     def _undo_if_deleted(
@@ -247,11 +248,16 @@ class Provisioning:
             self._new.discard(user, created)
         raise NotSignedIn
 
-    def _claim(self, user: User, acs_user_id: str) -> Identity:
-        """Insert the row and return it, or the row of another request that was first."""
+    def _claim(self, user: User, acs_user_id: str, still_signed_in: Callable[[], bool]) -> Identity:
+        """Insert the row and return it, or the row of another request that was first.
+
+        Raises NotSignedIn where that one was deleted a moment ago, and the user's sessions with it.
+        """
+        conflict = False
         try:
             return self._identities.insert(user, acs_user_id, datetime.now(UTC))
         except RowExists:
+            conflict = True
             failure = UpstreamUnavailable(
                 "Table Storage", "the row that was in the way is gone", outcome_unknown=True
             )
@@ -260,6 +266,8 @@ class Provisioning:
                 raise
             failure = error
         owner = read_after(failure, self._identities, user.id)
+        if owner is None and conflict and not still_signed_in():
+            raise NotSignedIn
         if owner is None:
             raise failure
         return owner

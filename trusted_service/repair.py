@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Literal
 
 from trusted_service.administration import Administration
-from trusted_service.errors import PARTLY_DONE, UpstreamError
+from trusted_service.errors import PARTLY_DONE, Conflict, UpstreamError
 from trusted_service.identity_history import IdentityHistory
 from trusted_service.models import Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.audit import AuditQuery, AuditTable
@@ -39,15 +39,33 @@ class Finding:
 
 @dataclass(slots=True)
 class _LastWord:
-    """For each user, the action that began last and took effect: on their block, and on their existence."""
+    """For each user, the last action that took effect: on their block, and on their existence.
+
+    One that lets somebody in counts from its end, others from their beginning, so that of two actions that
+    overlap nothing is concluded against the user.
+    """
 
     block: dict[UserId, AuditEvent] = field(default_factory=dict)
     life: dict[UserId, AuditEvent] = field(default_factory=dict)
 
-    def find_lifted(self, identity: Identity) -> AuditEvent | None:
+    def note(self, event: AuditEvent, outcome: AuditEvent | None) -> None:
+        """Take in an action, given its beginning and its outcome."""
+        user_id = event.target
+        if user_id is None or event.action not in ("block", "unblock", "delete", *REVIVING):
+            return
+        if outcome is not None and event.action not in ("block", "delete"):
+            event = replace(event, at=outcome.at)
+        last = self.block if event.action in ("block", "unblock") else self.life
+        known = last.get(user_id)
+        if known is None or known.at < event.at:
+            last[user_id] = event
+
+    def find_lifted(self, user_id: UserId, identity: Identity | None) -> Finding | None:
         """The block that is not in the row although nobody lifted it."""
-        event = self.block.get(identity.user_id)
-        return event if event is not None and event.action == "block" and not identity.blocked else None
+        event = self.block.get(user_id)
+        if event is None or event.action != "block" or (identity is not None and identity.blocked):
+            return None
+        return Finding(kind="block-lifted", user_id=user_id, detail=event.detail)
 
     def find_erasure(self, identity: Identity) -> AuditEvent | None:
         """The erasure after which nothing gave the user a row with an identity again."""
@@ -78,18 +96,19 @@ class Repair:
 
         Holds two events of the trail for each user of whom it tells in memory.
         """
-        last_word = self._read_trail()
+        last_word = self._read_trail(AuditQuery())
         for identity in self._identities.all():
-            finding = self._find(identity, last_word)
-            if finding is not None:
-                yield self._mended(actor, finding, dry_run=dry_run)
-        for user_id, event in last_word.block.items():
-            if event.action == "block" and self._identities.find(user_id) is None:
-                finding = Finding(kind="block-lifted", user_id=user_id, detail=event.detail)
-                yield self._mended(actor, finding, dry_run=dry_run)
+            finding = self._find(identity.user_id, identity, last_word)
+            yield from self._mended(actor, finding, dry_run=dry_run)
+        for user_id in last_word.block:
+            if self._identities.find(user_id) is None:
+                finding = self._find(user_id, None, last_word)
+                yield from self._mended(actor, finding, dry_run=dry_run)
 
-    def _find(self, identity: Identity, last_word: _LastWord) -> Finding | None:
-        user_id = identity.user_id
+    def _find(self, user_id: UserId, identity: Identity | None, last_word: _LastWord) -> Finding | None:
+        lifted = last_word.find_lifted(user_id, identity)
+        if identity is None:
+            return lifted
         if identity.deleting:
             return Finding(kind="half-deleted", user_id=user_id)
         erasure = last_word.find_erasure(identity)
@@ -97,9 +116,8 @@ class Repair:
             return Finding(kind="erased-user-back", user_id=user_id)
         if identity.blocking:
             return Finding(kind="half-blocked", user_id=user_id, detail=identity.block_reason)
-        lifted = last_word.find_lifted(identity)
         if lifted is not None:
-            return Finding(kind="block-lifted", user_id=user_id, detail=lifted.detail)
+            return lifted
         if not identity.indexed:
             return Finding(kind="not-indexed", user_id=user_id)
         return None
@@ -114,39 +132,49 @@ class Repair:
             return True
         return identity.created_at < erasure.at - CLOCKS_DIFFER
 
-    def _mended(self, actor: Actor, finding: Finding, *, dry_run: bool) -> Finding:
-        """Mend it, unless this is a dry run; a failure concerns this user alone."""
-        if dry_run:
-            return finding
+    def _mended(self, actor: Actor, finding: Finding | None, *, dry_run: bool) -> Iterator[Finding]:
+        """Mend it, unless this is a dry run; a failure concerns this user alone.
+
+        Nothing is found where it has come right by itself meanwhile.
+        """
+        if finding is None:
+            return
         try:
-            self._mend(actor, finding)
+            if not dry_run:
+                self._mend(actor, finding)
         except UpstreamError as error:
-            return replace(finding, failure=str(error))
-        return finding
+            yield replace(finding, failure=str(error))
+        except Conflict:
+            pass
+        else:
+            yield finding
 
     def _mend(self, actor: Actor, finding: Finding) -> None:
+        user_id = finding.user_id
+
+        def still_so() -> bool:
+            # Rows and trail were read some time ago, and people act meanwhile.
+            last_word = self._read_trail(AuditQuery(target=user_id))
+            return self._find(user_id, self._identities.find(user_id), last_word) == finding
+
         match finding.kind:
             case "half-deleted" | "erased-user-back":
-                self._administration.delete(actor, finding.user_id)
+                self._administration.delete(actor, user_id, only_if=still_so)
             case "half-blocked" | "block-lifted":
-                self._administration.block(actor, finding.user_id, finding.detail)
+                self._administration.block(actor, user_id, finding.detail, only_if=still_so)
             case "not-indexed":
-                self._index.update(finding.user_id)
+                self._index.update(user_id)
 
-    def _read_trail(self) -> _LastWord:
+    def _read_trail(self, query: AuditQuery) -> _LastWord:
         last_word = _LastWord()
         outcomes: dict[str, AuditEvent] = {}
-        for event in self._audit.all(AuditQuery()):  # the newest first, so outcomes before beginnings
-            if event.target is None:
-                continue
+        for event in self._audit.all(query):  # the newest first, so outcomes before beginnings
             if event.outcome != "started" and event.action not in NOTED:
                 outcomes[event.action_id] = event
-            elif not _took_effect(event, outcomes.pop(event.action_id, None)):
                 continue
-            elif event.action in ("block", "unblock"):
-                last_word.block.setdefault(event.target, event)
-            elif event.action in ("delete", *REVIVING):
-                last_word.life.setdefault(event.target, event)
+            outcome = outcomes.pop(event.action_id, None)
+            if _took_effect(event, outcome):
+                last_word.note(event, outcome)
         return last_word
 
 

@@ -52,15 +52,17 @@ class UserIndex:
     ) -> None:
         """Make lists show the user as the row is; `identity` is the row, where it was just read.
 
-        A row that is indexed already is left alone without `force`. `written` are keys that an interrupted
-        update wrote.
+        An indexed row is left alone without `force`. `written` are keys that an interrupted update wrote.
         """
         written = set(written)
         for _ in range(ATTEMPTS):
             identity = identity or self._identities.find(user_id)
             if identity is None or identity.deleting:
                 self._table.delete(user_id.tenant_id, written)
-                return
+                if not written:
+                    return
+                identity, written, force = None, set(), True  # they may be back, and have lost rows to that
+                continue
             if identity.indexed and not force and not written:
                 return
             if not identity.indexed:
