@@ -2,8 +2,8 @@
 
 - A block or deletion that was interrupted is finished.
 - A user whom lists do not show as they are is indexed.
-- A block that was lifted, or an erased user who is back, without anybody having done that: a table restored
-  from an older copy does it. The audit trail tells.
+- According to the audit trail, a user should be blocked or erased, but is not. Restoring an older copy of
+  a table causes that.
 """
 
 from collections.abc import Iterator

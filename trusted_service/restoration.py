@@ -96,7 +96,7 @@ class Restoration:
         return row
 
     def plan_move(self) -> Move:
-        """Find out which resource answers now, and who has an identity of another one.
+        """Find the resource that answers now, and the users whose identity belongs to another one.
 
         Creates one identity and deletes it again. Raises Conflict for an id that names no resource.
         """

@@ -78,7 +78,7 @@ class UserIndex:
         raise UpstreamUnavailable(SERVICE, "the row changed too often")
 
     def forget(self, identity: Identity) -> None:
-        """Delete every row that leads to the user, who is being deleted."""
+        """Delete the index rows of a user who is being deleted."""
         keys = {*identity.index_keys, *(str(row["RowKey"]) for row in index_rows(identity))}
         self._table.delete(identity.user_id.tenant_id, keys)
 

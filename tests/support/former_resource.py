@@ -1,4 +1,4 @@
-"""A Communication Services resource from which users were moved away, and somebody who is still there."""
+"""A former Communication Services resource, and a user who still has an identity in it."""
 
 import uuid
 
