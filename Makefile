@@ -1,5 +1,5 @@
-# The commands of this project. Everything they need beyond Python and make is installed by themselves:
-# Python packages into .venv, Azurite into local_azure/node_modules with the Node.js that comes as a Python package.
+# The commands of this project. They install what they need beyond Python and make: Python packages into .venv,
+# Azurite into local_azure/node_modules with the Node.js that comes as a Python package.
 
 LOCAL_DATA ?= .local
 ARGS ?=
@@ -7,19 +7,18 @@ ARGS ?=
 venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
 examples := examples/dist/.built
-# The tests may bring Node.js packages of their own.
 node_tests := $(patsubst %/package-lock.json,%/node_modules/.installed,$(wildcard tests/*/package-lock.json))
 
-# What runs, by name: the cache of pytest, for one, holds other people's code.
+# By name, because the cache of pytest, for example, holds third-party code.
 sources := trusted_service local_azure clients examples tools $(wildcard *.py)
 
 example_sources := examples/package.json $(wildcard examples/src/* examples/pages/* clients/javascript/src/*)
 
-# The bare Python that makes the virtual environment; from then on its own Python runs everything.
+# This Python makes the virtual environment, whose own Python runs everything else.
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 
-.PHONY: help run test soak check lint format types walls bandit secrets fix lock clean
+.PHONY: help run test soak mutate check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -34,9 +33,13 @@ test: $(venv) $(azurite) $(examples) $(node_tests)
 	@$(python) -m tools.redis
 	@sh tools/test.sh $(ARGS)
 
-## make soak     fifty users, faults and kills for ten minutes, then every promise looked at (ARGS="--minutes 1")
+## make soak     fifty users, faults and kills for ten minutes, then a check of every promise (ARGS="--minutes 1")
 soak: $(venv) $(azurite)
 	@$(python) -m tests.soak $(ARGS)
+
+## make mutate   plant defects in the access rules and report those that no test catches (ARGS="--sample 20 --seed 1")
+mutate: $(venv) $(azurite)
+	@$(python) -m tools.mutate $(ARGS)
 
 ## make check    look for mistakes without running anything: lint, format, types, walls between modules, security
 check: lint format types walls bandit secrets
@@ -53,19 +56,19 @@ types: $(venv)
 walls: $(venv)
 	@$(python) -c 'from importlinter.cli import lint_imports_command as check; check()' --no-logo
 
-# Weaknesses in what runs. An exception stands beside its line, with its reason.
+# Weaknesses in the code. Each exception stands beside its line, with its reason.
 bandit: $(venv)
 	@$(python) -m bandit --quiet --configfile pyproject.toml --recursive $(sources)
 
-# Secrets in anything that is committed; it asks nobody whether what it finds is good. Exceptions likewise.
+# Secrets in committed files, found without calling the services that they would open.
 secrets: $(venv)
 	@git ls-files -z | xargs -0 $(python) -m detect_secrets.pre_commit_hook --no-verify
 
-## make fix      mend what ruff can mend, then format
+## make fix      fix what ruff can fix, then format
 fix: $(venv)
 	@$(python) -m ruff check --fix; $(python) -m ruff format
 
-## make lock     write both requirements files anew from pyproject.toml (newer versions: make lock ARGS=--upgrade)
+## make lock     rewrite both requirements files from pyproject.toml (newer versions: make lock ARGS=--upgrade)
 lock: $(venv)
 	@sh tools/lock.sh $(ARGS)
 
@@ -76,8 +79,8 @@ clean:
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Every command installs the development packages, `make run` too: the local Azure is made of some of
-# them (the certificate authority, Node.js), and one environment serves all commands.
+# Every command installs the development packages, `make run` too: the local Azure needs some of them (the
+# certificate authority, Node.js), and one environment serves all commands.
 $(venv): requirements-dev.txt
 	@$(bare_python) -m tools.environment
 
@@ -88,6 +91,5 @@ $(venv): requirements-dev.txt
 $(examples): $(example_sources) examples/node_modules/.installed
 	@$(python) -m tools.bundle $^
 
-# A virtual environment is of no use once its Python is gone or has another version (after an upgrade of
-# the system, say): its stamp goes, so that it is made anew.
+# Rebuilds the virtual environment once its Python is gone or has another version, after a system upgrade say.
 $(shell $(python) -c 'import gunicorn' 2>/dev/null || rm -f $(venv))

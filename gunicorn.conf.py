@@ -14,9 +14,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
 
-from trusted_service import logs
-from trusted_service.config import Settings
-from trusted_service.environment import Environment, SettingsError
+from trusted_service.observability import logs
+from trusted_service.settings import Settings, SettingsError
 
 bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 
@@ -49,9 +48,11 @@ limit_request_line = 8190
 # All cookies stand in one header: that of a session, and about a kilobyte for each tab that is signing in.
 limit_request_field_size = 32 * 1024
 
-logconfig_dict = logs.logging_config(
-    "text" if Environment(os.environ).text("LOG_FORMAT") == "text" else "json"
-)
+# Bad settings stop the start before there is any worker, with one message that names all of them.
+try:
+    logconfig_dict = logs.logging_config(Settings.from_env().log_format)
+except SettingsError as error:
+    sys.exit(str(error))
 
 
 def _without_server(response: Response) -> list[str]:
@@ -61,14 +62,6 @@ def _without_server(response: Response) -> list[str]:
 # There is no setting that keeps the server's name out of answers.
 _default_headers = Response.default_headers
 Response.default_headers = _without_server
-
-
-def on_starting(server: Arbiter) -> None:
-    """Stop before any worker starts where the settings are bad, with one message that names all of them."""
-    try:
-        Settings.from_env()
-    except SettingsError as error:
-        sys.exit(str(error))
 
 
 def when_ready(server: Arbiter) -> None:
@@ -81,17 +74,11 @@ def when_ready(server: Arbiter) -> None:
 def post_worker_init(worker: Worker) -> None:
     """Go on with jobs that another worker left behind, and tidy up: nobody may ask this one for long."""
     if isinstance(worker.wsgi, Flask):
-        services = worker.wsgi.extensions["trusted_service"]
-        services.job_runner.start()
-        services.upkeep.start()
+        worker.wsgi.extensions["trusted_service"].start()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Give back jobs, and write down what was counted. Later, by atexit, no thread could be started."""
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
-        application.extensions["trusted_service"].upkeep.close()
-        try:
-            application.extensions["trusted_service"].job_runner.close()
-        finally:
-            application.extensions["trusted_service"].usage.close()
+        application.extensions["trusted_service"].close()

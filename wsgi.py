@@ -3,7 +3,7 @@
 import click
 
 from trusted_service.app import create_app
-from trusted_service.environment import SettingsError
+from trusted_service.settings import SettingsError
 
 try:
     app = create_app()

@@ -1,1 +1,1 @@
-"""Single-page apps on an origin of their own, and the server of files that hands them out."""
+"""Single-page apps on another origin than the service, and the file server for them."""

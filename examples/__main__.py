@@ -1,6 +1,6 @@
 """Serves the examples to browsers on this machine: `python -m examples --settings FILE [--port 8100]`.
 
-It needs nothing but Python: no Node.js, no package.
+Needs only Python, neither Node.js nor packages.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from examples.policy import Settings, write_policy
 DIST = Path(__file__).parent / "dist"
 REQUIRED = ("serviceUrl", "clientId", "authority", "scope", "communicationEndpoint")
 REDIRECT_PAGE = "/redirect.html"
-# Loopback only; browsers take `localhost` to be either of these.
+# Loopback only; browsers resolve `localhost` to either of these.
 HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the pages on one address of this machine."""
+    """Serves the pages on one loopback address."""
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
         self.address_family = HOSTS[host]
@@ -34,18 +34,18 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing about browsers that leave before the end; of anything else, as usual."""
+        """Ignore browsers that disconnect early; report other errors as usual."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers with the files of `DIST`, and with the settings: there is no secret among them."""
+    """Serves the files of `DIST`, and the settings, which hold no secret."""
 
     server: Server
     protocol_version = "HTTP/1.1"
-    # Not the system's table, which may lack a type or have it wrong.
-    extensions_map = {  # noqa: RUF012 - the base class has it so
+    # The system's table may lack a type or have it wrong.
+    extensions_map = {  # noqa: RUF012 - as in the base class
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
         ".css": "text/css; charset=utf-8",
@@ -78,7 +78,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_error(HTTPStatus.NOT_FOUND)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing: `make run` shows the service's log, and only that."""
+        """Log nothing: `make run` shows the log of the service only."""
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--quiet", action="store_true", help="do not print the address")
     arguments = parser.parse_args()
-    # Before there are threads, which inherit it: then only `sigwait` below sees these signals.
+    # Before any thread starts and inherits the mask, so that only `sigwait` below receives these signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
         settings = read_settings(arguments.settings)
@@ -106,7 +106,7 @@ def main() -> int:
 
 
 def read_settings(path: Path) -> Settings:
-    """The settings in a file; OSError where there is none, ValueError where one is missing."""
+    """Read the settings from a file. Raises OSError if unreadable, ValueError if a setting is missing."""
     settings: Settings = json.loads(path.read_text(encoding="utf-8"))
     if missing := [name for name in REQUIRED if not settings.get(name)]:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
@@ -114,7 +114,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def open_servers(port: int, settings: Settings) -> list[Server]:
-    """Take `port` on each loopback address there is; OSError where another program has it."""
+    """Listen on `port` on each loopback address. Raises OSError if another program uses it."""
     servers = [Server("127.0.0.1", port, settings)]
     try:
         servers.append(Server("::1", port, settings))

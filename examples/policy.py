@@ -5,14 +5,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 Settings = Mapping[str, Any]
-"""What the pages read as /settings.json; README.md says what each member is."""
+"""The content of /settings.json; README.md describes each member."""
 
 
 def write_policy(settings: Settings, *, framed: bool) -> str:
-    """Let the pages speak to those whom the settings name, and to nobody else.
+    """Allow connections only to the origins that the settings name.
 
-    A sign-in that MSAL has no refresh token for is renewed in a hidden frame, which ends on the redirect
-    page: the one that may be `framed`.
+    Without a refresh token, MSAL renews a sign-in in a hidden frame, which ends on the redirect page: the
+    only page that may be `framed`.
     """
     endpoints = [
         address
@@ -23,7 +23,7 @@ def write_policy(settings: Settings, *, framed: bool) -> str:
     others = list_origins([settings["serviceUrl"], settings["communicationEndpoint"]])
     connect = " ".join(["'self'", *entra, *others, *settings.get("alsoConnectTo", ())])
     ancestors = "'self'" if framed else "'none'"
-    # worker-src: the calling client makes its worker from a string.
+    # worker-src: the calling client creates its worker from a string.
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; worker-src blob:; "
         f"connect-src {connect}; frame-src 'self' {' '.join(entra)}; frame-ancestors {ancestors}; "
@@ -32,6 +32,6 @@ def write_policy(settings: Settings, *, framed: bool) -> str:
 
 
 def list_origins(addresses: Iterable[str]) -> list[str]:
-    """The origin of each address, each once."""
+    """Return the distinct origins of the addresses."""
     parts = [urlsplit(address) for address in addresses]
     return list(dict.fromkeys(f"{part.scheme}://{part.netloc}" for part in parts))

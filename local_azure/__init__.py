@@ -1,6 +1,6 @@
-"""Stand-ins for Azure that run on a laptop and in tests; the service never imports them.
+"""A local Azure for laptops and tests. The service never imports it.
 
-Entra ID and Communication Services are Flask apps served over TLS with a throwaway CA, a
-managed-identity endpoint is part of the former, and Table Storage is Azurite. `python -m local_azure`
-starts all of it; `/control` routes let tests break things on purpose.
+Entra ID, with a managed-identity endpoint, and Communication Services are Flask apps served over TLS with a
+throwaway CA. Table Storage is Azurite. `python -m local_azure` starts all of them; the `/control` routes let
+tests plant faults.
 """

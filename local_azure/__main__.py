@@ -21,7 +21,7 @@ def main() -> int:
     arguments = _parse_arguments()
     if not arguments.env_file.parent.is_dir():
         return _complain(f"there is no folder {arguments.env_file.parent} for the settings")
-    asked: list[int] = []  # not an Event: setting one from a handler that interrupts its wait can deadlock
+    asked: list[int] = []  # not an Event: setting it in a handler that interrupts its wait can deadlock
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: asked.append(number))
     try:
@@ -53,7 +53,7 @@ def _parse_arguments() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="FILE",
-        help="written with the settings when all is ready",
+        help="receives the settings once every part responds",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="keeps everything in DIR across restarts")
     parser.add_argument(
@@ -65,9 +65,9 @@ def _parse_arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _settings_in(path: Path, settings: Mapping[str, str]) -> Iterator[None]:
-    """Let `path` hold `KEY=VALUE` lines meanwhile.
+    """Write `KEY=VALUE` lines to `path`, and remove it at the end.
 
-    They appear in one step, readable for nobody else: there are secrets among them.
+    The file appears at once and is readable by its owner only, because it holds secrets.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)

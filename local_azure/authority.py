@@ -7,10 +7,10 @@ import trustme
 
 
 class Authority:
-    """A CA whose certificate lies in a folder, for `REQUESTS_CA_BUNDLE` and `SSL_CERT_FILE`."""
+    """A CA with its certificate in a folder, for `REQUESTS_CA_BUNDLE` and `SSL_CERT_FILE`."""
 
     def __init__(self, folder: Path) -> None:
-        """Load the CA kept in `folder`, or make one there."""
+        """Load the CA from `folder`, or create one there."""
         self.certificate_path = folder / "ca.pem"
         key_path = folder / "ca-key.pem"
         if key_path.exists():

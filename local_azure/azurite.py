@@ -5,7 +5,7 @@ import functools
 import os
 import signal
 import socket
-import subprocess  # nosec B404 # programs of ours, never through a shell
+import subprocess  # nosec B404 # our own programs, never through a shell
 import sys
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ MAIN = Path(__file__).parent / "node_modules" / "azurite" / "dist" / "src" / "ta
 # Azurite's one built-in account; name and key are public
 # (learn.microsoft.com/azure/storage/common/storage-connect-azurite).
 ACCOUNT = "devstoreaccount1"
-# pragma: allowlist nextline secret (the emulator's own, the same everywhere)
+# pragma: allowlist nextline secret (the emulator's, the same everywhere)
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 START_SECONDS = 30
 FLUSH_SECONDS = 10
@@ -29,10 +29,10 @@ class AzuriteError(Exception):
 
 
 class Azurite:
-    """One Azurite process; it dies with this process, even when that is killed."""
+    """One Azurite process, which ends with this process, even if that is killed."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Start it on a free port, its tables kept in `folder` or in memory; AzuriteError when it cannot.
+        """Start it on a free port, with its tables in `folder` or in memory. Raises AzuriteError.
 
         Call this from the main thread: the kernel ends the child with the *thread* that started it.
         """
@@ -46,20 +46,20 @@ class Azurite:
         keep = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
         listen = ["--tableHost", "127.0.0.1", "--tablePort", str(self._port)]
         options = ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-        self._process = subprocess.Popen(  # nosec B603 # arguments of ours
+        self._process = subprocess.Popen(  # nosec B603 # our own arguments
             [node, MAIN, *listen, *keep, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=folder,
-            # Its own session: a Ctrl-C of the terminal must not stop it before we do.
+            # Its own session, so that Ctrl-C in the terminal does not stop it before we do.
             start_new_session=True,
             preexec_fn=functools.partial(_die_with_parent, os.getpid()) if _libc else None,
         )
 
     @property
     def connection_string(self) -> str:
-        """The connection string of its account."""
+        """The connection string of the emulator's account."""
         endpoint = f"http://127.0.0.1:{self._port}/{ACCOUNT}"
         return (
             f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};"
@@ -67,7 +67,7 @@ class Azurite:
         )
 
     def wait_until_ready(self) -> None:
-        """Return once it accepts connections; AzuriteError when it ends or takes too long."""
+        """Return once it accepts connections. Raises AzuriteError if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             self.check()
@@ -75,16 +75,16 @@ class Azurite:
                 if probe.connect_ex(("127.0.0.1", self._port)) == 0:
                     return
             time.sleep(0.02)
-        raise AzuriteError(f"Azurite did not answer within {START_SECONDS} s")
+        raise AzuriteError(f"Azurite did not respond within {START_SECONDS} s")
 
     def check(self) -> None:
-        """Return while it runs; AzuriteError once it has ended by itself."""
+        """Raise AzuriteError if it has stopped."""
         code = self._process.poll()
         if code is not None:
-            raise AzuriteError(f"Azurite ended by itself with code {code}")
+            raise AzuriteError(f"Azurite stopped unexpectedly with code {code}")
 
     def close(self) -> None:
-        """End it; SIGINT, since SIGTERM would lose the writes of the last seconds."""
+        """Stop it with SIGINT, because SIGTERM would lose the writes of the last seconds."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:

@@ -1,4 +1,4 @@
-"""Reads members of JSON objects, with types checked and a plain message where they are wrong."""
+"""Reads members of JSON objects, checks their types, and reports wrong ones in plain words."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -26,7 +26,7 @@ class Members:
         return value
 
     def optional_text(self, name: str) -> str | None:
-        """Return a string, or None where it is null or missing."""
+        """Return a string, or None if it is null or missing."""
         return None if self._document.get(name) is None else self.text(name)
 
     def one_of(self, name: str, choices: tuple[Name, ...], default: str = _REQUIRED) -> Name:
@@ -55,7 +55,7 @@ class Members:
         return value
 
     def optional_integer(self, name: str, default: int) -> int | None:
-        """Return a whole number, or None where it is null."""
+        """Return a whole number, or None if it is null."""
         if name in self._document and self._document[name] is None:
             return None
         return self.integer(name, default)
@@ -75,7 +75,7 @@ class Members:
         return value
 
     def mapping(self, name: str) -> dict[str, object]:
-        """Return an object, empty where it is null or missing."""
+        """Return an object, empty if it is null or missing."""
         value = self._document.get(name)
         if value is None:
             return {}

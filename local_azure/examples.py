@@ -1,7 +1,7 @@
-"""The examples beside the service: single-page apps on an origin of their own."""
+"""Runs the examples: single-page apps on another origin than the service."""
 
 import json
-import subprocess  # nosec B404 # programs of ours, never through a shell
+import subprocess  # nosec B404 # our own programs, never through a shell
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +14,7 @@ from local_azure.loopback import PortTakenError, get_json, reserve_port
 from local_azure.supervision import ROOT, start_program
 
 BUILT = ROOT / "examples" / "dist" / ".built"
-# Not the port after the service's: a second run is told to take that one.
+# Not the port after the service's, which a second run is told to use.
 DISTANCE = 100
 TRIES = 20
 STOP_SECONDS = 3
@@ -28,13 +28,13 @@ class Examples:
 
     @property
     def origin(self) -> str:
-        """What the service has to allow (`CORS_ORIGINS`)."""
+        """The origin that `CORS_ORIGINS` has to allow."""
         return f"http://localhost:{self.port}"
 
     def start(
         self, settings_file: Path, azure: Mapping[str, str], service: Mapping[str, str]
     ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """Start the server, for the local Azure and the service with these environments."""
+        """Start the server for a local Azure and a service with these environments."""
         settings = make_settings(azure, service["PUBLIC_URL"])
         settings_file.write_text(json.dumps(settings, indent=2), encoding="utf-8")
         arguments = ["--settings", str(settings_file), "--port", str(self.port), "--quiet"]
@@ -43,7 +43,7 @@ class Examples:
         )
 
     def describe(self, service: Mapping[str, str]) -> str:
-        """The line that names the address, and what stands in its way."""
+        """Return a line with the URL and, if the service refuses its pages, the reason."""
         line = f"Examples: {self.origin}"
         if self.origin in service.get("CORS_ORIGINS", "").split(","):
             return line
@@ -53,7 +53,7 @@ class Examples:
 def find_examples(service_port: int, reserved: ExitStack) -> Examples | None:
     """Reserve the first free port of the twenty from `service_port` + 100 on.
 
-    None where all are taken, or where the examples were not built: `make run` builds them.
+    Returns None if all are taken, or if the examples are not built; `make run` builds them.
     """
     first = service_port + DISTANCE
     for port in range(first, min(first + TRIES, 65536)) if BUILT.exists() else ():
@@ -66,7 +66,7 @@ def find_examples(service_port: int, reserved: ExitStack) -> Examples | None:
 
 
 def make_settings(azure: Mapping[str, str], service_url: str) -> dict[str, object]:
-    """What examples/settings.example.json holds, for the local Azure with the settings `azure`."""
+    """Return the content of settings.example.json for the local Azure with the settings `azure`."""
     app = get_json(f"{azure['LOCAL_AZURE_CONTROL_URL']}/entra/app")
     (endpoint,) = (
         part.removeprefix("endpoint=")
@@ -84,7 +84,7 @@ def make_settings(azure: Mapping[str, str], service_url: str) -> dict[str, objec
 
 
 def describe_authority(authority: str, page_origin: str) -> dict[str, object]:
-    """The discovery document of the local Entra ID with the token endpoint over plain http.
+    """Return the discovery document of the local Entra ID, with the token endpoint over plain http.
 
     MSAL.js insists on an https authority, but browsers do not trust the local Azure's certificate.
     """

@@ -1,4 +1,4 @@
-"""Faults that tests plant: which operation misbehaves, how, and how often."""
+"""Faults that tests plant: which operation fails, how, and how often."""
 
 import threading
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ ANY = "*"
 class Fault:
     """One planted fault; `times` None lasts until it is cleared.
 
-    It strikes calls of the operation whose path or body holds `about`, so that people whose calls misbehave
-    in different ways can be served side by side.
+    It applies to calls of the operation whose path or body contains `about`, so that calls for different
+    users can fail in different ways at the same time.
 
-    - status: answers `status` instead of doing the work
-    - hang: never answers; reset: TCP reset; neither does the work
-    - delay: waits `seconds`, then answers as usual
+    - status: responds with `status` instead of doing the work
+    - hang: never responds; reset: TCP reset; neither does the work
+    - delay: waits `seconds`, then responds as usual
     - half: does the work, then sends full headers and half of the body
     - drip: sends headers, then one byte each `seconds` for ever; the work is not done
-    - fail-after-commit: does the work, then answers `status`, resets or hangs as `then` says
+    - fail-after-commit: does the work, then responds with `status`, resets or hangs, as `then` says
     """
 
     service: Service
@@ -49,7 +49,7 @@ class Fault:
 
     @classmethod
     def from_json(cls, document: Mapping[str, object]) -> "Fault":
-        """Read a fault from a control request; ValueError names what is wrong with it."""
+        """Read a fault from a control request. Raises ValueError, which names the wrong member."""
         members = Members(document)
         service: Service = members.one_of("service", get_args(Service))
         return cls(
@@ -68,7 +68,7 @@ class Fault:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Return the fault with what is left of it."""
+        """Return the fault with its remaining `times`."""
         return {
             "service": self.service,
             "operation": self.operation,
@@ -85,12 +85,12 @@ class Fault:
         }
 
     def matches(self, service: str, operation: str, text: str) -> bool:
-        """Tell whether a call of this operation, which holds this text, meets the fault."""
+        """Tell whether the fault applies to a call of this operation that contains this text."""
         return self.service == service and self.operation in {operation, ANY} and self.about in text
 
 
 class Faults:
-    """The faults that are planted now, first come, first served."""
+    """The planted faults, in the order in which they apply."""
 
     def __init__(self) -> None:
         """Start with none."""
@@ -99,13 +99,13 @@ class Faults:
         self._all_cleared = threading.Event()
 
     def plant(self, fault: Fault) -> None:
-        """Let the next matching calls meet `fault`."""
+        """Apply `fault` to the next matching calls."""
         with self._lock:
             fault.cleared = self._all_cleared
             self._planted.append(fault)
 
     def take(self, service: str, operation: str, text: str = "") -> Fault | None:
-        """Return the fault that this call meets, or None, and use it up once; `text` is its path and body."""
+        """Return the fault that applies to this call, or None, and count it; `text` is path and body."""
         with self._lock:
             for fault in self._planted:
                 if not fault.matches(service, operation, text):

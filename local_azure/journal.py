@@ -1,4 +1,4 @@
-"""What was called: counts per operation and the last calls, for tests that count round trips."""
+"""Counts calls per operation and keeps the last ones, for tests that count round trips."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ RECENT_CALLS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One answered call; `status` is None where a fault left it without a whole answer."""
+    """One completed call; `status` is None if a fault prevented a complete response."""
 
     service: str
     operation: str
@@ -32,7 +32,7 @@ class Call:
 
 
 class Journal:
-    """Counts calls as they arrive and keeps the last few as they are answered."""
+    """Counts calls when they arrive and keeps the last few when they complete."""
 
     def __init__(self) -> None:
         """Start with nothing counted."""
@@ -53,7 +53,7 @@ class Journal:
         client_request_id: str | None,
         user_agent: str | None,
     ) -> None:
-        """Keep a call that was answered."""
+        """Record a call that completed."""
         call = Call(
             service=service,
             operation=operation,

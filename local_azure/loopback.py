@@ -1,4 +1,4 @@
-"""Ports of this machine, and plain HTTP to what listens there."""
+"""Loopback ports, and plain HTTP to the servers that listen on them."""
 
 import errno
 import http.client
@@ -11,34 +11,36 @@ from urllib.parse import urlsplit
 from local_azure.supervision import RunError
 
 CALL_SECONDS = 10
-# Loopback only; browsers take `localhost` to be either of these.
+# Loopback only; browsers resolve `localhost` to either of these.
 HOSTS = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 class PortTakenError(RunError):
-    """Another program has the port."""
+    """Another program uses the port."""
 
 
 def reserve_port(port: int, reserved: ExitStack) -> list[str]:
-    """Bind `port` on each loopback address there is, so that nothing else takes it, and return those.
+    """Reserve `port` on each loopback address, and return the addresses.
 
-    Raises PortTakenError where another program has it, RunError where this user may not have it.
+    Raises PortTakenError if another program uses it, RunError if this user may not use it.
     """
     hosts = []
     for host, family in HOSTS.items():
         try:
             listener = reserved.enter_context(socket.socket(family))
-            # As gunicorn does: connections of an earlier run that are not quite gone don't count.
+            # As gunicorn does, ignore connections of an earlier run that are still closing.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 other = f"PORT={port + 1} make run"
                 raise PortTakenError(
-                    f"Port {port} is taken by another program; take another port: {other}"
+                    f"Port {port} is in use by another program; choose another port: {other}"
                 ) from error
             if error.errno == errno.EACCES:
-                raise RunError(f"Port {port} takes root; take another port: PORT=8000 make run") from error
+                raise RunError(
+                    f"Port {port} is reserved for root; choose another port: PORT=8000 make run"
+                ) from error
             if family == socket.AF_INET:
                 raise
         else:
@@ -47,7 +49,7 @@ def reserve_port(port: int, reserved: ExitStack) -> list[str]:
 
 
 def answers(port: int, path: str) -> bool:
-    """Say whether what listens on `port` answers 200."""
+    """Tell whether the server on `port` responds with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -59,7 +61,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def get_json(url: str) -> Any:
-    """The document at an address on this machine, whatever proxy the environment names."""
+    """Return the JSON document at a local URL, ignoring proxies in the environment."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.netloc, timeout=CALL_SECONDS)
     try:

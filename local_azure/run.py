@@ -1,7 +1,7 @@
-"""What `make run` starts: the local Azure, then the service under gunicorn, until Ctrl-C.
+"""Runs the local Azure, the service under gunicorn and the examples, until Ctrl-C: `make run`.
 
-`python -m local_azure.run [--data DIR]` exits with 0 when it was asked to stop (SIGINT, SIGTERM, SIGHUP),
-and with 1 after one plain line when something cannot start or ends by itself. It leaves no process behind.
+`python -m local_azure.run [--data DIR]` exits with 0 after a signal (SIGINT, SIGTERM, SIGHUP), and with
+1 after one line of explanation if a part cannot start or stops. It leaves no process behind.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from local_azure.loopback import answers, get_json, reserve_port
 from local_azure.supervision import RunError, StopAskedError, StopSignals, start_program
 
 START_SECONDS = 60
-# Requests under way may end, but a connection that a browser opened in advance, and gunicorn waits for in
-# vain, is not worth waiting for.
+# Long enough for running requests, but not for connections that a browser has opened in advance and gunicorn
+# waits for in vain.
 STOP_SERVICE_SECONDS = 3
 # Azurite writes its tables to disk.
 STOP_AZURE_SECONDS = 15
@@ -29,7 +29,7 @@ STOP_AZURE_SECONDS = 15
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local_azure.run", description="Run the service locally.")
     parser.add_argument(
-        "--data", type=Path, default=Path(".local"), help="folder for what outlives a restart"
+        "--data", type=Path, default=Path(".local"), help="folder for the data, which survives restarts"
     )
     data = parser.parse_args().data.absolute()
     try:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def run(signals: StopSignals, port: int, data: Path) -> None:
-    """Run until asked to stop (StopAskedError) or something ends by itself (RunError)."""
+    """Run until a signal (StopAskedError) or until a part stops unexpectedly (RunError)."""
     public_url = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
     with ExitStack() as reserved:
         hosts = reserve_port(port, reserved)
@@ -79,7 +79,7 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
             if examples is not None:
                 signals.wait(lambda: answers(examples.port, "/"), parts, START_SECONDS)
                 say(examples.describe(environment))
-            say(f"\nAccounts to sign in with, none has a password:\n{accounts}\n")
+            say(f"\nAccounts to sign in with (no passwords):\n{accounts}\n")
             say("Ctrl-C stops everything.\n")
             signals.wait(lambda: False, parts, math.inf)
 
@@ -103,7 +103,7 @@ def service_command(hosts: list[str], port: int) -> list[str]:
 
 
 def read_port() -> int:
-    """The port of the service, from PORT; RunError when that is none."""
+    """Return the port of the service, from PORT. Raises RunError if PORT is not a port number."""
     text = os.environ.get("PORT") or "8000"
     if text.isascii() and text.isdecimal() and 0 < int(text) < 65536:
         return int(text)
@@ -112,33 +112,31 @@ def read_port() -> int:
 
 @contextmanager
 def keep_to_oneself(data: Path) -> Iterator[None]:
-    """Make the folder, and let no other run use it meanwhile: two Azurites would ruin each other's tables."""
+    """Create the folder, and lock it: two Azurites would corrupt each other's tables."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             other = "LOCAL_DATA=.local-2 make run"
-            raise RunError(
-                f"Another run keeps its data in {data}; stop it, or take another folder: {other}"
-            ) from error
+            raise RunError(f"Another run uses {data}; stop it, or choose another folder: {other}") from error
         yield
 
 
 def make_environment(settings: Mapping[str, str], public_url: str, secret_key: str) -> dict[str, str]:
-    """The service's environment: ours, except where the caller's has the variable, or its `_FILE` form."""
+    """Return the service's environment; the caller's variables (and their `_FILE` form) override ours."""
     made = {**settings, "PUBLIC_URL": public_url, "SECRET_KEY": secret_key, "LOG_FORMAT": "text"}
     del made["LOCAL_AZURE_CONTROL_URL"]
     caller = {name for name, value in os.environ.items() if value}
     wanted = {name: value for name, value in made.items() if not {name, f"{name}_FILE"} & caller}
-    # No other CA and no proxy leads to the local Azure, so here the caller's values would only break it.
+    # The caller's CA and proxy settings would only break the connection to the local Azure.
     trust = {name: settings[name] for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
     return {**os.environ, **wanted, **trust, **direct}
 
 
 def read_secret_key(path: Path) -> str:
-    """The key that this folder's sessions are signed with, made once and readable by its owner alone."""
+    """Return the signing key of this data folder, created once and readable by its owner only."""
     if not path.exists():
         new = path.with_suffix(".new")
         new.touch(mode=0o600)
@@ -148,15 +146,15 @@ def read_secret_key(path: Path) -> str:
 
 
 def describe_accounts(settings: Mapping[str, str]) -> str:
-    """One line for each account of the local Entra ID, with what it is for."""
+    """Return one line for each account of the local Entra ID, with its purpose."""
     accounts = get_json(f"{settings['LOCAL_AZURE_CONTROL_URL']}/accounts")
     allowed = settings["ENTRA_ALLOWED_TENANTS"].split(",")
     lines = []
     for account in accounts:
         if account["tenantId"] not in allowed:
-            purpose = "of a tenant that is not allowed: turned away"
+            purpose = "from a tenant that is not allowed: sign-in is refused"
         elif account["roles"]:
-            purpose = f"administrator ({', '.join(account['roles'])}): may open /admin"
+            purpose = f"administrator ({', '.join(account['roles'])}): can open /admin"
         else:
             purpose = "user"
         lines.append(f"  {account['username']:<24}  {purpose}")

@@ -1,4 +1,4 @@
-"""Runs the stand-ins: servers in this process, and Azurite beside it."""
+"""Runs the local Azure: servers in this process, and Azurite as another process."""
 
 import contextlib
 import tempfile
@@ -25,7 +25,7 @@ from local_azure.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class LocalAzure:
-    """All parts, running: the settings that lead to them, and the one part that may die by itself."""
+    """The running parts: their settings, and Azurite, which may stop unexpectedly."""
 
     settings: dict[str, str]
     azurite: Azurite
@@ -35,14 +35,14 @@ class LocalAzure:
 def run_local_azure(
     data: Path | None, *, redirect_uris: Sequence[str] = (), front_channel_logout_url: str | None = None
 ) -> Iterator[LocalAzure]:
-    """Start everything, stop everything at the end; what it learns is kept in `data` where that is given.
+    """Start everything, and stop everything at the end; `data` keeps the state across restarts.
 
-    AzuriteError when Azurite is not installed or does not start, OSError when `data` cannot be used.
+    Raises AzuriteError if Azurite is not installed or does not start, OSError if `data` cannot be used.
     """
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-azure-")))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # First, since it takes the longest to come up.
+        # First, because it takes the longest to start.
         azurite = stack.enter_context(contextlib.closing(Azurite(folder / "azurite" if data else None)))
         store = Store(folder / "local-azure.sqlite3" if data else None)
         stack.callback(store.close)
@@ -78,7 +78,7 @@ def run_local_azure(
         ):
             server.start(app)
             stack.callback(server.stop)
-        stack.callback(faults.clear)  # before the servers stop: calls that hang end
+        stack.callback(faults.clear)  # before the servers stop, so that hanging calls end
         azurite.wait_until_ready()
         certificate_path = str(authority.certificate_path.resolve())
         settings = {
@@ -96,7 +96,7 @@ def run_local_azure(
 
 
 def _write_client_certificate(folder: Path, web: WebRegistration) -> Path:
-    """Write certificate and private key as `ENTRA_CLIENT_CERTIFICATE_PATH` wants them."""
+    """Write certificate and private key to one file, for `ENTRA_CLIENT_CERTIFICATE_PATH`."""
     path = folder / "client.pem"
     path.touch(mode=0o600)
     path.write_text(web.certificate.private_pem + web.certificate.certificate_pem, encoding="ascii")

@@ -1,7 +1,7 @@
-"""HTTP servers on free loopback ports: one thread per connection, keep-alive, TLS where asked.
+"""HTTP servers on free loopback ports: one thread per connection, keep-alive, optional TLS.
 
-Werkzeug's own handler closes every connection after one answer and does the TLS handshake in the
-accepting thread; both would show under load, so this module replaces just these two.
+Werkzeug's handler closes every connection after one response and does the TLS handshake in the accepting
+thread. Both would distort load tests, so this module replaces just these two.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple
 
 
 class Handler(WSGIRequestHandler):
-    """Answers the requests of one connection, one after the other, until the client leaves."""
+    """Serves the requests of one connection in turn, until the client disconnects."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -35,10 +35,10 @@ class Handler(WSGIRequestHandler):
     server: "LoopbackServer"
 
     def run_wsgi(self) -> None:
-        """Answer one request; keep the connection when the answer was whole.
+        """Serve one request; keep the connection if the response was complete.
 
-        An application may send less than its `Content-Length`, or raise ConnectionError from its
-        iterable: the connection is then closed there and then. The fault injection rests on that.
+        If an application sends less than its `Content-Length`, or raises ConnectionError from its iterable,
+        the connection is closed at once. The faults depend on that.
         """
         environ = self.make_environ()
         if self.server.tls is not None:
@@ -67,7 +67,7 @@ class Handler(WSGIRequestHandler):
                 chunks.close()
 
     def _buffer_body(self, environ: WSGIEnvironment) -> bool:
-        """Read the whole body, so that none of it is taken for the next request; False when malformed."""
+        """Read the whole body, so that the next request starts after it; return False if it is malformed."""
         if environ.get("wsgi.input_terminated"):
             stream: io.IOBase = environ["wsgi.input"]
             body = stream.read()
@@ -98,7 +98,7 @@ class Handler(WSGIRequestHandler):
             self.close_connection = True
 
     def _send_headers(self, status: str, headers: list[tuple[str, str]]) -> int | None:
-        """Buffer the status line and headers; return the promised length of the body, if there is one."""
+        """Buffer the status line and headers; return the declared length of the body, or None."""
         code, _, reason = status.partition(" ")
         self.send_response_only(int(code), reason)
         length: int | None = None
@@ -112,13 +112,13 @@ class Handler(WSGIRequestHandler):
         return length
 
     def _forget_unsent(self) -> None:
-        """Replace the writer whose buffer can no longer be flushed: closing it would raise again."""
+        """Replace the writer whose buffer can no longer be flushed, because closing it would raise again."""
         with contextlib.suppress(OSError):
             self.wfile.close()
         self.wfile = io.BytesIO()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Write a line only when debugging was asked for."""
+        """Log a line only when debugging."""
         log.debug("%s %s", self.command, self.path)
 
 
@@ -130,7 +130,7 @@ class LoopbackServer(ThreadedWSGIServer):
     request_queue_size = LISTEN_BACKLOG
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        """Take a port at once, so that its number is known before the application is made."""
+        """Bind a port at once, so that its number is known before the application is created."""
         self.tls = tls
         self._lock = threading.Lock()
         self._stopping = False
@@ -145,14 +145,14 @@ class LoopbackServer(ThreadedWSGIServer):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Accept no more connections, break off those that are open, and wait for their threads."""
+        """Accept no more connections, close the open ones, and wait for their threads."""
         self.shutdown()
         with self._lock:
             self._stopping = True
             connections = dict(self._connections)
         for connection in connections.values():
             with contextlib.suppress(OSError):
-                # Past SSLSocket's own `shutdown`, which would let its thread go on in plain text.
+                # Bypass SSLSocket's `shutdown`, which would let its thread continue in plain text.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
         deadline = time.monotonic() + STOP_SECONDS
         for thread in connections:
@@ -173,19 +173,19 @@ class LoopbackServer(ThreadedWSGIServer):
                 self._connections.pop(threading.current_thread(), None)
 
     def _serve_securely(self, tls: ssl.SSLContext, request: socket.socket, client_address: object) -> None:
-        """Shake hands here, not where connections are accepted: a slow client stalls nobody else."""
+        """Do the TLS handshake in this thread, so that a slow client does not delay others."""
         request.settimeout(HANDSHAKE_SECONDS)
         try:
             connection = tls.wrap_socket(request, server_side=True)
         except OSError:
-            return  # the client left, or does not trust us: its problem, not news
+            return  # the client disconnected, or does not trust the CA
         with connection:
             connection.settimeout(None)
             if self._enter(connection):
                 Handler(connection, client_address, self)
 
     def _enter(self, connection: socket.socket) -> bool:
-        """Note what `stop` must break off; False where it is too late for that."""
+        """Register the connection for `stop`; return False if it is too late for that."""
         with self._lock:
             self._connections[threading.current_thread()] = connection
             return not self._stopping

@@ -36,7 +36,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls, common_name: str) -> "SigningKey":
-        """Make a key with a certificate that names `common_name`; takes some 0.1 s."""
+        """Create a key and a certificate for `common_name`; takes about 0.1 s."""
         private = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -118,7 +118,7 @@ class KeyRing:
     """Signing keys in the order they were made; the last one signs, all are published."""
 
     def __init__(self, shelf: Shelf, common_name: str) -> None:
-        """Load the keys kept on `shelf`, or make the first one."""
+        """Load the keys from `shelf`, or create the first one."""
         self._shelf = shelf
         self._common_name = common_name
         self._keys: tuple[SigningKey, ...] = ()
@@ -131,7 +131,7 @@ class KeyRing:
 
     @property
     def published(self) -> tuple[SigningKey, ...]:
-        """Every key whose signatures are good, the current one last."""
+        """Every key whose signatures are valid, the current one last."""
         return self._keys
 
     @property
@@ -144,7 +144,7 @@ class KeyRing:
         return next((key for key in self._keys if key.thumbprint == kid), None)
 
     def rotate(self, *, keep_old: bool) -> None:
-        """Sign with a new key; the old ones stay published or are forgotten."""
+        """Sign with a new key, and keep or remove the old ones."""
         key = SigningKey.generate(self._common_name)
         if not keep_old:
             for name in self._shelf.read_all():
@@ -157,9 +157,9 @@ class KeyRing:
         self._keys += (key,)
 
     def read(self, token: str, *, audiences: tuple[str, ...] | None, leeway: int = 0) -> dict[str, object]:
-        """Return the claims of a token that a published key signed and whose time is now.
+        """Return the claims of a token that a published key signed and that is valid now.
 
-        ValueError when it is anything else; `audiences` None takes any audience.
+        Raises ValueError otherwise; `audiences` None accepts any audience.
         """
         try:
             key = self.find(jwt.get_unverified_header(token).get("kid"))

@@ -1,8 +1,8 @@
-"""What the stand-ins remember: documents by key in SQLite, on disk or in memory.
+"""The state of the local Azure: documents by key in SQLite, on disk or in memory.
 
-Each part keeps its own working state in Python and writes through to one `Shelf` on every change, so a
-restart with the same data folder finds everything. The write-ahead log without a disk sync survives the
-death of the process, which is all that is asked here, and keeps a write at some twenty microseconds.
+Each part keeps its working state in Python and writes every change to its `Shelf`, so a restart with the same
+data folder finds everything. A write-ahead log without disk syncs survives the death of the process, which
+is enough here, and keeps a write at about twenty microseconds.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""Starts the programs that a run is made of, watches them, and stops them in order."""
+"""Starts the programs of a run, watches them, and stops them in order."""
 
 import ctypes
 import functools
 import os
 import signal
-import subprocess  # nosec B404 # programs of ours, never through a shell
+import subprocess  # nosec B404 # our own programs, never through a shell
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,15 +18,15 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 
 class RunError(Exception):
-    """The service cannot run; the message is the line that the user sees."""
+    """The service cannot run; the message is shown to the user."""
 
 
 class StopAskedError(Exception):
-    """Somebody asked us to stop."""
+    """A signal requested a stop."""
 
 
 class StopSignals:
-    """Remembers that a signal asked us to stop; further ones change nothing, so that all ends in order."""
+    """Remembers that a signal requested a stop; further signals change nothing, so that all ends in order."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -39,16 +39,16 @@ class StopSignals:
     def wait(
         self, ready: Callable[[], bool], processes: Mapping[str, subprocess.Popen[bytes]], seconds: float
     ) -> None:
-        """Return once `ready()`; StopAskedError on a signal, RunError when a process ends or time is up."""
+        """Return once `ready()`. Raises StopAskedError on a signal, RunError on an exit or a timeout."""
         deadline = time.monotonic() + seconds
         while not ready():
             if self.asked:
                 raise StopAskedError
             for name, process in processes.items():
                 if process.poll() is not None:
-                    raise RunError(f"The {name} ended by itself (exit code {process.returncode}).")
+                    raise RunError(f"The {name} stopped unexpectedly (exit code {process.returncode}).")
             if time.monotonic() > deadline:
-                raise RunError(f"The {' and the '.join(processes)} did not answer within {seconds} s.")
+                raise RunError(f"The {' and the '.join(processes)} did not respond within {seconds} s.")
             time.sleep(0.1)
 
 
@@ -58,10 +58,10 @@ def start_program(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `command` from the root of the project, and stop it at the end, by force after `stop_seconds`.
 
-    In a session of its own: the Ctrl-C of a terminal reaches us alone, and we stop things in order.
+    It gets its own session, so that Ctrl-C in the terminal reaches only us.
     """
     die_with_us = functools.partial(_die_with_parent, os.getpid()) if _libc else None
-    process = subprocess.Popen(  # nosec B603 # arguments of ours
+    process = subprocess.Popen(  # nosec B603 # our own arguments
         command, cwd=ROOT, env=env, start_new_session=True, preexec_fn=die_with_us
     )
     try:
@@ -70,15 +70,15 @@ def start_program(
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(stop_seconds)
-        # Whoever of its session outlived it, or didn't end in time.
+        # End the processes of its session that outlived it or did not end in time.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def _die_with_parent(parent: int) -> None:
-    """Ask the kernel, in the child, for a SIGTERM when the parent ends, be it by SIGKILL (prctl(2))."""
+    """Ask the kernel, in the child, for a SIGTERM when the parent ends, even by SIGKILL (prctl(2))."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # it ended before the request
         os._exit(1)

@@ -1,7 +1,7 @@
-"""Puts the journal and the faults in front of the operations of a Flask app.
+"""Records calls and applies faults to the operations of a Flask app.
 
-The endpoint of a route is the name of its operation. A fault is an ordinary response whose body
-misbehaves when the server sends it (see `servers.Handler`), so views know nothing of faults.
+The endpoint of a route is the name of its operation. A fault is an ordinary response whose body fails
+when the server sends it (see `servers.Handler`), so views know nothing of faults.
 """
 
 import os
@@ -18,10 +18,10 @@ from local_azure.faults import Fault, Faults
 from local_azure.journal import Journal
 
 ErrorForm = Callable[[int, str], dict[str, object]]
-"""Makes the service's own error body from a status and the code that the fault asks for."""
+"""Creates the service's error body from a status and the code of the fault."""
 
 POLL_SECONDS = 0.2
-# Only Linux tells of a half-closed connection without reading it; elsewhere a full close must do.
+# Only Linux reports a half-closed connection without a read; elsewhere, wait for a full close.
 _GONE = getattr(select, "POLLRDHUP", select.POLLHUP) | select.POLLHUP | select.POLLERR
 
 
@@ -35,7 +35,7 @@ class Watch:
     error_form: ErrorForm
 
     def install(self, app: Flask) -> None:
-        """Watch every route of `app` that has an operation's name."""
+        """Watch every route of `app` that is named after an operation."""
         app.before_request(self._meet_fault)
         app.after_request(self._finish)
 
@@ -95,13 +95,13 @@ class Watch:
 
 
 def name_operation() -> str | None:
-    """Return the operation that the request asks for, or None where the route has none."""
+    """Return the operation of the request, or None if its route has none."""
     name = (request.endpoint or "").rpartition(".")[2]
     return name if name and name != "static" else None
 
 
 def _text() -> str:
-    """Return path and body of the request, as a fault's `about` looks for them."""
+    """Return path and body of the request, for a fault's `about`."""
     return request.path + request.get_data(as_text=True)
 
 
@@ -113,7 +113,7 @@ def _break_off(fault: Fault, how: str) -> Response:
 
 
 def _reset(connection: socket.socket) -> Iterator[bytes]:
-    """Send a TCP reset: a zero linger time makes the close one."""
+    """Send a TCP reset, by closing the socket with a linger time of zero."""
     yield from ()  # a generator runs only when the server sends the body
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     os.close(connection.detach())
@@ -121,7 +121,7 @@ def _reset(connection: socket.socket) -> Iterator[bytes]:
 
 
 def _hang(connection: socket.socket, cleared: threading.Event) -> Iterator[bytes]:
-    """Say nothing until the client leaves or the fault is cleared, then close."""
+    """Send nothing until the client disconnects or the fault is cleared, then close."""
     yield from ()
     poll = select.poll()
     poll.register(connection, _GONE)

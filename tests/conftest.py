@@ -1,51 +1,36 @@
-"""One local Azure for all tests, and services in front of it; every test has people of its own."""
+"""One local Azure for all tests of a process, and services that use it; each test has its own users."""
 
-import uuid
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
 from azure.data.tables import TableServiceClient
 from flask import Flask
 
-from tests.support.desk import ROLE, Desk
-from tests.support.index_rows import wait_until_indexed
-from tests.support.local_azure import LocalAzure
+from tests.support.admin_client import ROLE, Admin
+from tests.support.concurrency import wait_until
+from tests.support.local_azure import LocalAzure, LocalAzureError
+from tests.support.own_azure import GENEROUS, World
 from tests.support.person import Person
-from tests.support.rows import list_sessions
+from tests.support.rows import list_sessions, wait_until_indexed
 from tests.support.service import Service
 from tests.support.settings import OF_ITS_OWN
 from tests.support.storage_proxy import StorageProxy
-from tests.support.together import wait_until
 from trusted_service.app import create_app
-from trusted_service.config import Settings
+from trusted_service.services import Services
+from trusted_service.settings import Settings
 
-LONGEST_FILES = (
-    "tests/test_jobs_resume.py",
-    "tests/test_user_index.py",
-    "tests/test_fault_matrix.py",
-    "tests/test_crashes.py",
-    "tests/sdk/test_sdk_conformance.py",
-    "tests/test_usage.py",
-    "tests/test_admin_faults.py",
-    "tests/test_soak.py",
-    "tests/test_races.py",
-    "tests/test_schemathesis.py",
-    "tests/test_jobs.py",
-    "tests/end_to_end/test_accessibility.py",
-    "tests/test_admin_users.py",
-    "tests/test_sign_in_faults.py",
-    "tests/test_make_run.py",
-)
-GENEROUS = {
-    "RATE_LIMIT_TOKEN": "100000 per minute",
-    "RATE_LIMIT_SIGN_IN": "100000 per minute",
-    "MISSING_IDENTITY_GRACE_SECONDS": "0",
-}
+SLOWEST_FILES = """
+    users/test_user_index access/test_resource_pin jobs/test_jobs_resume faults/test_fault_matrix
+    cli/test_command_crashes test_make_run access/test_missing_identity usage/test_usage faults/test_soak
+    users/test_overlapping_actions faults/test_crashes faults/test_admin_faults users/test_restored_copies
+    jobs/test_jobs web/test_schemathesis faults/test_races faults/test_sign_in_faults sdk/test_sdk_conformance
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, or one of them would run on alone at the end."""
-    order = {name: place for place, name in enumerate(LONGEST_FILES)}
+    """Start with the longest files, so that none of them runs alone at the end."""
+    order = {f"tests/{name}.py": place for place, name in enumerate(SLOWEST_FILES.split())}
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
@@ -63,7 +48,7 @@ def storage_proxy(azure: LocalAzure) -> Iterator[StorageProxy]:
 
 @pytest.fixture(scope="session")
 def settings(azure: LocalAzure, storage_proxy: StorageProxy) -> dict[str, str]:
-    """Settings that lead to the local Azure, storage through the proxy, without tight limits."""
+    """Settings of the local Azure, its storage through the proxy, without tight limits."""
     return azure.env | GENEROUS | {"TABLE_STORAGE_CONNECTION_STRING": storage_proxy.connection_string}
 
 
@@ -82,14 +67,37 @@ def other_service(settings: dict[str, str], service: Service) -> Iterator[Servic
 
 @pytest.fixture(scope="session")
 def application(azure: LocalAzure, settings: dict[str, str]) -> Flask:
-    """The service inside this process, for what can be asked of it without a request."""
+    """The service inside this process, for tests without a request."""
     with azure.in_environment():
         return create_app(Settings.from_env(settings | OF_ITS_OWN))
 
 
+@pytest.fixture(scope="session")
+def services(application: Flask) -> Services:
+    """The services of that process."""
+    services: Services = application.extensions["trusted_service"]
+    return services
+
+
+@pytest.fixture(scope="session")
+def world(
+    azure: LocalAzure,
+    storage_proxy: StorageProxy,
+    tables: TableServiceClient,
+    service: Service,
+    settings: dict[str, str],
+) -> World:
+    """The upstreams and the first instance in one object."""
+    return World(azure=azure, storage=storage_proxy, tables=tables, service=service, settings=settings)
+
+
 @pytest.fixture(autouse=True)
 def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    # Before the test, so that pytest stops a test's own `world` only after this.
+    world = request.getfixturevalue("world") if "world" in request.fixturenames else None
     yield
+    if isinstance(world, World):
+        world.clear_faults()
     if "azure" in request.fixturenames:
         request.getfixturevalue("azure").clear_faults()
     if "storage_proxy" in request.fixturenames:
@@ -98,31 +106,31 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
-    """Make a person nobody has seen, by default of the allowed tenant and at the first instance."""
+    """Create a person, by default of the allowed tenant and at the first instance."""
 
     def make(*, at: Service = service, **account: object) -> Person:
-        username = f"person-{uuid.uuid4().hex[:12]}@contoso.example"
-        members = {"name": "Test Person", "tenantId": azure.env["ENTRA_ALLOWED_TENANTS"]} | account
-        return Person(azure, at.url, azure.put_account(username, **members))
+        return Person(azure, at.url, azure.new_account(**account))
 
     return make
 
 
 @pytest.fixture
-def person(new_person: Callable[..., Person]) -> Person:
-    """A person nobody has seen, not signed in yet."""
-    return new_person()
+def person(azure: LocalAzure, new_person: Callable[..., Person]) -> Iterator[Person]:
+    """A person without session and identity. Deletes the account at the end: the picker shows them all."""
+    person = new_person()
+    yield person
+    with contextlib.suppress(LocalAzureError):  # the test may have deleted it
+        azure.delete_account(person.account.username)
 
 
 @pytest.fixture
 def signed_in(person: Person) -> Person:
     """A new person who is signed in and has no identity yet."""
-    assert person.sign_in().status_code == 302
-    return person
+    return person.signed_in()
 
 
 @pytest.fixture
-def settled(tables: TableServiceClient, signed_in: Person) -> Person:
+def mapped_user(tables: TableServiceClient, signed_in: Person) -> Person:
     """A new person with an identity that their session knows."""
     assert signed_in.token().status_code == 200
     wait_until(lambda: all(row.get("AcsUserId") for row in list_sessions(tables, signed_in)))
@@ -131,23 +139,20 @@ def settled(tables: TableServiceClient, signed_in: Person) -> Person:
 
 
 @pytest.fixture(scope="session")
-def regular(new_person: Callable[..., Person]) -> Person:
-    """Somebody with an identity and a session, shared by the tests that change nothing about them."""
-    person = new_person()
-    assert person.sign_in().status_code == 302
+def shared_user(new_person: Callable[..., Person]) -> Person:
+    """A user with an identity and a session, for tests that change nothing about them."""
+    person = new_person().signed_in()
     assert person.token().status_code == 200
     return person
 
 
 @pytest.fixture(scope="session")
 def tables(azure: LocalAzure) -> TableServiceClient:
-    """The tables themselves, past the proxy."""
+    """The tables, without the proxy."""
     return TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
 
 
 @pytest.fixture(scope="session")
-def desk(new_person: Callable[..., Person]) -> Desk:
+def admin(new_person: Callable[..., Person]) -> Admin:
     """An administrator who is signed in at the first instance."""
-    person = new_person(roles=[ROLE], name="Ada Ministrator")
-    assert person.sign_in().status_code == 302
-    return Desk(person)
+    return Admin(new_person(roles=[ROLE], name="Ada Ministrator").signed_in())

@@ -1,272 +1,291 @@
-"""Settings.from_env, setting by setting: its default, what is good, and what is named as bad."""
+"""Settings.from_env: defaults, good values, a sentence for each bad one, all at once, without a secret."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.settings import CLIENT, KEY, OTHER_TENANT, REQUIRED, TENANT
-from trusted_service.app import build_services
-from trusted_service.config import Settings
-from trusted_service.environment import SettingsError
+from tests.support.service import ROOT
+from tests.support.settings import CLIENT, KEY, NAMES, OTHER_TENANT, REQUIRED, TENANT
+from trusted_service.services import Services
+from trusted_service.settings import Settings, SettingsError
 
 STORAGE, ACS = "TABLE_STORAGE_CONNECTION_STRING", "COMMUNICATION_SERVICES_CONNECTION_STRING"
-ORGANIZATIONS = "https://login.microsoftonline.com/organizations"
+LOGIN = "https://login.microsoftonline.com"
+INSIGHTS = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+OLD, OLDER = "a" * 32, "b" * 40
 SAS = "sv=2022-11-02&ss=t&srt=sco&sp=rwdlau&sig=c2ln"
 
-DEFAULTS: dict[str, Any] = {
-    "admin_role": "TrustedService.Admin",
-    "api_scope": "access_as_user",
-    "api_clients": (),
-    "token_scopes": ("chat", "voip"),
-    "token_lifetime_minutes": 60,
-    "session_idle_minutes": 60,
-    "session_absolute_minutes": 480,
-    "cors_origins": (),
-    "rate_limit_token": "30 per minute",
-    "rate_limit_sign_in": "60 per minute",
-    "rate_limit_storage_uri": "memory://",
-    "trusted_proxy_hops": 0,
-    "log_format": "json",
-    "applicationinsights_connection_string": None,
-}
+DEFAULTS: dict[str, Any] = {"admin_role": "TrustedService.Admin", "api_scope": "access_as_user"}
+DEFAULTS |= {"api_clients": (), "cors_origins": (), "token_scopes": ("chat", "voip")}
+DEFAULTS |= {"token_lifetime_minutes": 60, "session_idle_minutes": 60, "session_absolute_minutes": 480}
+DEFAULTS |= {"table_storage_create_tables": True, "missing_identity_grace_seconds": 30}
+DEFAULTS |= {"rate_limit_token": "30 per minute", "rate_limit_sign_in": "60 per minute"}
+DEFAULTS |= {"rate_limit_storage_uri": "memory://", "trusted_proxy_hops": 0, "log_format": "json"}
+DEFAULTS |= {"applicationinsights_connection_string": None}
 
-Read = Callable[[Settings], object]
-
-GOOD: list[tuple[str, str, Read, object]] = [
-    ("PUBLIC_URL", "https://a.example", lambda s: s.public_url, "https://a.example"),
-    ("PUBLIC_URL", "https://A.example/", lambda s: s.public_url, "https://a.example"),
-    ("PUBLIC_URL", "https://a.example:443", lambda s: s.public_url, "https://a.example"),
-    ("PUBLIC_URL", "https://a.example:8443", lambda s: s.public_url, "https://a.example:8443"),
-    (
-        "PUBLIC_URL",
-        "http://localhost:8000",
-        lambda s: (s.public_url, s.https),
-        ("http://localhost:8000", False),
-    ),
-    ("PUBLIC_URL", "http://127.0.0.1:80", lambda s: s.public_url, "http://127.0.0.1"),
-    ("PUBLIC_URL", "http://[::1]:8000", lambda s: s.public_url, "http://[::1]:8000"),
-    ("SECRET_KEY", " " + "k" * 32 + "\n", lambda s: s.secret_keys, ("k" * 32,)),
-    ("SECRET_KEY_FALLBACKS", f"{'a' * 32}, {'b' * 40},", lambda s: s.secret_keys[1:], ("a" * 32, "b" * 40)),
-    ("ENTRA_AUTHORITY", REQUIRED["ENTRA_AUTHORITY"] + "/", lambda s: s.entra.allowed_tenants, (TENANT,)),
-    ("ENTRA_AUTHORITY", f"https://x.ciamlogin.com/{TENANT}", lambda s: s.entra.allowed_tenants, (TENANT,)),
-    ("ENTRA_ALLOWED_TENANTS", OTHER_TENANT.upper(), lambda s: s.entra.allowed_tenants, (OTHER_TENANT,)),
-    ("ENTRA_ALLOWED_TENANTS", f"{TENANT}, {OTHER_TENANT}", lambda s: len(s.entra.allowed_tenants), 2),
-    ("ENTRA_CLIENT_ID", CLIENT.upper(), lambda s: s.entra.client_id.lower(), CLIENT),
-    ("ENTRA_ADMIN_ROLE", "Boss", lambda s: s.admin_role, "Boss"),
-    ("ENTRA_API_SCOPE", "tokens.get", lambda s: s.api_scope, "tokens.get"),
-    ("ENTRA_API_CLIENTS", f"{CLIENT},{TENANT}", lambda s: s.api_clients, (CLIENT, TENANT)),
-    (ACS, f"endpoint=https://a.example;accesskey={KEY}", lambda s: s.communication_services.endpoint, None),
-    (
-        ACS,
-        f"endpoint=https://localhost:1234/;accesskey={KEY}",
-        lambda s: s.communication_services.endpoint,
-        None,
-    ),
-    (ACS, f"AccessKey={KEY};Endpoint=https://a.example/;", lambda s: s.communication_services.endpoint, None),
-    (STORAGE, f"AccountName=a;AccountKey={KEY}", lambda s: s.table_storage.endpoint, None),
-    (STORAGE, f"TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature={SAS}", lambda s: 1, 1),
-    (STORAGE, "UseDevelopmentStorage=true", lambda s: s.table_storage.endpoint, None),
-    ("TOKEN_SCOPES", "voip.join", lambda s: s.token_scopes, ("voip.join",)),
-    ("TOKEN_SCOPES", "chat, voip,chat.join , chat.join.limited,voip.join", lambda s: len(s.token_scopes), 5),
-    ("TOKEN_LIFETIME_MINUTES", "60", lambda s: s.token_lifetime_minutes, 60),
-    ("TABLE_STORAGE_CREATE_TABLES", "", lambda s: s.table_storage_create_tables, True),
-    ("TABLE_STORAGE_CREATE_TABLES", "false", lambda s: s.table_storage_create_tables, False),
-    ("TABLE_STORAGE_CREATE_TABLES", "True", lambda s: s.table_storage_create_tables, True),
-    ("MISSING_IDENTITY_GRACE_SECONDS", "", lambda s: s.missing_identity_grace_seconds, 30),
-    ("MISSING_IDENTITY_GRACE_SECONDS", "0", lambda s: s.missing_identity_grace_seconds, 0),
-    ("MISSING_IDENTITY_GRACE_SECONDS", "86400", lambda s: s.missing_identity_grace_seconds, 86400),
-    ("TOKEN_LIFETIME_MINUTES", " 1440 ", lambda s: s.token_lifetime_minutes, 1440),
-    ("SESSION_IDLE_MINUTES", "1", lambda s: s.session_idle_minutes, 1),
-    ("SESSION_ABSOLUTE_MINUTES", "1", lambda s: s.session_absolute_minutes, 1),
-    ("CORS_ORIGINS", "https://a.example,http://localhost:3000", lambda s: len(s.cors_origins), 2),
-    ("CORS_ORIGINS", "https://A.example:443", lambda s: s.cors_origins, ("https://a.example",)),
-    ("RATE_LIMIT_TOKEN", "5/minute;100/hour", lambda s: s.rate_limit_token, "5/minute;100/hour"),
-    ("RATE_LIMIT_SIGN_IN", "1 per 5 seconds", lambda s: s.rate_limit_sign_in, "1 per 5 seconds"),
-    ("RATE_LIMIT_STORAGE_URI", "redis://r:6379/0", lambda s: s.rate_limit_storage_uri, "redis://r:6379/0"),
-    (
-        "RATE_LIMIT_STORAGE_URI",
-        "rediss://:p@r:6380",
-        lambda s: s.rate_limit_storage_uri,
-        "rediss://:p@r:6380",
-    ),
-    ("TRUSTED_PROXY_HOPS", "1", lambda s: s.trusted_proxy_hops, 1),
-    ("LOG_FORMAT", "text", lambda s: s.log_format, "text"),
-    (
-        "APPLICATIONINSIGHTS_CONNECTION_STRING",
-        f"InstrumentationKey={CLIENT};IngestionEndpoint=https://i.example/",
-        lambda s: s.applicationinsights_connection_string is not None,
-        True,
-    ),
-]
-
-BAD: dict[str, list[str]] = {
-    "PUBLIC_URL": [
-        *(
-            "calls.contoso.example",
-            "//calls.contoso.example",
-            "ftp://a.example",
-            "http://a.example",
-            "https://",
-        ),
-        *("https://a.example/path", "https://a.example?q", "https://a.example#f", "https://u:p@a.example"),
-        *(
-            "https://a.example:0",
-            "https://a.example:99999",
-            "https://a.example:x",
-            "https://a.example:",
-            "https://*",
-        ),
-        *(
-            "https://a_b .example",
-            "https://a.example, https://b.example",
-            "https://a.example/?",
-            "javascript:1",
-        ),
-        *(
-            "http://localhost.evil.example",
-            "https://[::1",
-            "https://a.example\\@b.example",
-            "https://é.example",
-        ),
+UNCHANGED = {
+    "PUBLIC_URL": ["https://a.example", "https://a.example:8443", "http://localhost:8000"],
+    "ENTRA_ADMIN_ROLE": ["Boss"],
+    "ENTRA_API_SCOPE": ["tokens.get"],
+    ACS: [
+        *(f"endpoint={url};accesskey={KEY}" for url in ("https://a.example", "https://localhost:1234/")),
+        f"AccessKey={KEY};Endpoint=https://a.example/;",
     ],
+    STORAGE: [
+        *(f"AccountName=a;AccountKey={KEY}", f"AccountName=a;SharedAccessSignature={SAS}"),
+        f"TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature={SAS}",
+        "UseDevelopmentStorage=true",
+    ],
+    "RATE_LIMIT_TOKEN": ["5/minute;100/hour"],
+    "RATE_LIMIT_SIGN_IN": ["1 per 5 seconds"],
+    "RATE_LIMIT_STORAGE_URI": ["redis://r:6379/0", "rediss://:p@r:6380"],
+    "LOG_FORMAT": ["text"],
+    INSIGHTS: [f"InstrumentationKey={CLIENT}"],
+}
+GOOD: dict[str, dict[str, object]] = {
+    "PUBLIC_URL": {
+        **dict.fromkeys(("https://A.example/", "https://a.example:443"), "https://a.example"),
+        "http://127.0.0.1:80": "http://127.0.0.1",
+        "http://[::1]:8000": "http://[::1]:8000",
+    },
+    "SECRET_KEY": {" " + "k" * 32 + "\n": ("k" * 32,)},
+    "SECRET_KEY_FALLBACKS": {f"{OLD}, {OLDER},": (REQUIRED["SECRET_KEY"], OLD, OLDER)},
+    "ENTRA_ALLOWED_TENANTS": {
+        OTHER_TENANT.upper(): (OTHER_TENANT,),
+        f"{TENANT}, {OTHER_TENANT}": (TENANT, OTHER_TENANT),
+    },
+    "ENTRA_CLIENT_ID": {CLIENT.upper(): CLIENT},
+    "ENTRA_API_CLIENTS": {f"{CLIENT},{TENANT}": (CLIENT, TENANT)},
+    "TABLE_STORAGE_ENDPOINT": {"https://localhost:1/acc/": "https://localhost:1/acc"},
+    "TOKEN_SCOPES": {"voip.join": ("voip.join",), "chat.join ,, voip,voip": ("chat.join", "voip")},
+    "TOKEN_LIFETIME_MINUTES": {"60": 60, " 1440 ": 1440},
+    "TABLE_STORAGE_CREATE_TABLES": {"false": False, "True": True},
+    "MISSING_IDENTITY_GRACE_SECONDS": {"0": 0, "86400": 86400},
+    "SESSION_IDLE_MINUTES": {"1": 1},
+    "SESSION_ABSOLUTE_MINUTES": {"1": 1},
+    "CORS_ORIGINS": {
+        "https://A.example:443": ("https://a.example",),
+        "https://a.b,http://localhost:3000": ("https://a.b", "http://localhost:3000"),
+    },
+    "TRUSTED_PROXY_HOPS": {"1": 1},
+}
+MEMBERS = {
+    "ENTRA_ADMIN_ROLE": "admin_role",
+    "ENTRA_API_SCOPE": "api_scope",
+    "ENTRA_API_CLIENTS": "api_clients",
+    **dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS"), "secret_keys"),
+}
+"""The members of Settings whose names are not those of their variables in lower case."""
+
+BAD_URLS = """
+    calls.contoso.example //calls.contoso.example ftp://a.example http://a.example https:// javascript:1
+    https://a.example/path https://a.example?q https://a.example#f https://u:p@a.example https://*
+    https://a.example:0 https://a.example:99999 https://a.example:x https://a.example: https://a.example/?
+    http://localhost.evil.example https://[::1 https://a.example\\@b.example https://é.example
+"""
+WITH_KEY = f"AccountName=a;AccountKey={KEY}"
+
+BAD = {
+    "PUBLIC_URL": [*BAD_URLS.split(), "https://a_b .example", "https://a.example, https://b.example"],
     "SECRET_KEY": ["", "short", "x" * 31, " " * 40, "\udcff" * 40],
-    "SECRET_KEY_FALLBACKS": ["short", f"{'a' * 32},short", "x" * 31],
+    "SECRET_KEY_FALLBACKS": ["short", f"{OLD},short", "x" * 31],
     "ENTRA_AUTHORITY": [
-        *(
-            "",
-            "login.microsoftonline.com",
-            f"http://login.microsoftonline.com/{TENANT}",
-            "https://login.example",
-        ),
-        *("https://login.microsoftonline.com/common", "https://login.microsoftonline.com/consumers"),
-        *("https://login.microsoftonline.com/Common", ORGANIZATIONS + "/v2.0", f"https:///{TENANT}"),
-        *(f"https://login.microsoftonline.com/{TENANT}?x", f"https://u@login.example/{TENANT}"),
-        "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad",
+        *("", "login.microsoftonline.com", "https://login.example", f"https:///{TENANT}"),
+        *(f"http://login.microsoftonline.com/{TENANT}", f"https://u@login.example/{TENANT}"),
+        *(f"{LOGIN}/{name}" for name in ("common", "consumers", "Common", f"{TENANT}?x")),
+        *(f"{LOGIN}/{name}" for name in ("organizations/v2.0", "9188040d-6c67-4c5b-b112-36a304b66dad")),
     ],
     "ENTRA_CLIENT_ID": ["", "my-app", CLIENT[:-1], f"{{{CLIENT}}}", CLIENT.replace("-", "")],
     "ENTRA_MANAGED_IDENTITY_CLIENT_ID": ["system", CLIENT[:-1]],
     "ENTRA_CLIENT_CERTIFICATE_PATH": ["/nowhere/cert.pem", "/"],
-    "ENTRA_ALLOWED_TENANTS": ["contoso.example", f"{TENANT},x", "*"],
+    "ENTRA_ALLOWED_TENANTS": ["contoso.example", f"{TENANT},x", "*", ","],
     "ENTRA_API_CLIENTS": ["x", f"{CLIENT},*"],
     ACS: [
-        *(
-            "x",
-            "endpoint=https://a.example",
-            f"accesskey={KEY}",
-            f"endpoint=http://a.example;accesskey={KEY}",
-        ),
+        *("x", "endpoint=https://a.example", f"accesskey={KEY}"),
+        *(f"endpoint={url};accesskey={KEY}" for url in ("http://a.example", "https://a.example/path")),
         *("endpoint=https://a.example;accesskey=!", "endpoint=https://a.example;accesskey="),
-        f"endpoint=https://a.example/path;accesskey={KEY}",
     ],
     "COMMUNICATION_SERVICES_ENDPOINT": [
-        "a.example",
-        "http://a.example",
-        "https://a.example/path",
-        "https://a b",
+        *("a.example", "http://a.example", "https://a.example/path", "https://a b"),
     ],
     STORAGE: [
+        *("x", f"AccountKey={KEY}", f"SharedAccessSignature={SAS}"),
+        *("AccountName=a", "AccountName=a;AccountKey=!", "AccountName=a;AccountKey="),
+        f"DefaultEndpointsProtocol=http;{WITH_KEY}",
         *(
-            "x",
-            f"AccountKey={KEY}",
-            "AccountName=a",
-            "AccountName=a;AccountKey=!",
-            "AccountName=a;AccountKey=",
+            f"{WITH_KEY};{more}"
+            for more in ("x", "=", f"AccountKey={KEY}", "TableEndpoint=http://a.example/")
         ),
-        *(f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey={KEY}", f"SharedAccessSignature={SAS}"),
-        *(f"AccountName=a;AccountKey={KEY};{more}" for more in ("TableEndpoint=http://a.example/", "x", "=")),
-        *(f"AccountName=a;AccountKey={KEY};{name}=" for name in ("TableEndpoint", "EndpointSuffix")),
+        *(f"{WITH_KEY};{more}" for more in ("TableEndpoint=", "EndpointSuffix=", "TableEndpoint=https://")),
         *(f"AccountName={name};AccountKey={KEY}" for name in ("a/b", "a.evil.example/", "a@b")),
-        f"AccountName=a;AccountKey={KEY};TableEndpoint=https://",
-        f"AccountName=a;AccountKey={KEY};AccountKey={KEY}",
         f"TableEndpoint=http://a.example/;SharedAccessSignature={SAS}",
+        f"TableEndpoint=https://a.example/;AccountKey={KEY}",
     ],
     "TABLE_STORAGE_ENDPOINT": ["a.table.core.windows.net", "http://a.table.core.windows.net", "https://"],
     "TOKEN_SCOPES": ["sms", "chat,sms", "CHAT", "chat;voip", ","],
     "TABLE_STORAGE_CREATE_TABLES": ["no", "1", "truee", "null"],
     "MISSING_IDENTITY_GRACE_SECONDS": ["-1", "86401", "30s", "1.5"],
     "TOKEN_LIFETIME_MINUTES": ["59", "1441", "0", "-60", "60.0", "1h", "٦٠", "0x3C", "6e1", "9" * 30],
-    "SESSION_IDLE_MINUTES": ["0", "-1", "x", "1.5"],
-    "SESSION_ABSOLUTE_MINUTES": ["0", "-1", "x", "1.5"],
+    **{key: ["0", "-1", "x", "1.5"] for key in ("SESSION_IDLE_MINUTES", "SESSION_ABSOLUTE_MINUTES")},
     "CORS_ORIGINS": [
-        "*",
-        "https://*.example",
-        "null",
-        "https://a.example/path",
-        "http://a.example",
-        "a.example",
+        *("*", "null", "https://*.example", "http://a.example", "https://a.example/x", "a.example"),
     ],
     "RATE_LIMIT_TOKEN": ["often", "30", "per minute", "-1 per minute", "30 per fortnight"],
     "RATE_LIMIT_SIGN_IN": ["often", "60"],
     "RATE_LIMIT_STORAGE_URI": ["memory", "http://r", "memcached://r", "redis", "redis:r"],
     "TRUSTED_PROXY_HOPS": ["-1", "one", "1.0", "99"],
-    "LOG_FORMAT": ["xml", "JSON "[:-1], "json,text"],
-    "APPLICATIONINSIGHTS_CONNECTION_STRING": ["x", "IngestionEndpoint=https://i.example/"],
+    "LOG_FORMAT": ["xml", "JSON", "json,text"],
+    INSIGHTS: ["x", "IngestionEndpoint=https://i.example/"],
 }
 
+EXACTLY_ONE = [
+    ("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
+    (ACS, "COMMUNICATION_SERVICES_ENDPOINT"),
+    (STORAGE, "TABLE_STORAGE_ENDPOINT"),
+]
 ALTERNATIVES = {
-    "ENTRA_MANAGED_IDENTITY_CLIENT_ID": "ENTRA_CLIENT_SECRET",
-    "ENTRA_CLIENT_CERTIFICATE_PATH": "ENTRA_CLIENT_SECRET",
-    "COMMUNICATION_SERVICES_ENDPOINT": ACS,
-    "TABLE_STORAGE_ENDPOINT": STORAGE,
+    "ENTRA_CLIENT_CERTIFICATE_PATH": "/nowhere",
+    "ENTRA_MANAGED_IDENTITY_CLIENT_ID": CLIENT,
+    "COMMUNICATION_SERVICES_ENDPOINT": "https://acs.example",
+    "TABLE_STORAGE_ENDPOINT": "https://acc.table.core.windows.net",
 }
+MARK = "canary"
 
 
 def environment(name: str, value: str) -> dict[str, str]:
     """All that is required, with this setting, and without the one that it excludes."""
-    instead_of = ALTERNATIVES.get(name)
-    return {other: text for other, text in REQUIRED.items() if other != instead_of} | {name: value}
+    excluded = {other for group in EXACTLY_ONE if name in group for other in group}
+    return {other: text for other, text in REQUIRED.items() if other not in excluded} | {name: value}
+
+
+def read_problems(variables: dict[str, str]) -> list[str]:
+    """What is wrong with these variables, sentence by sentence."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(variables)
+    for problem in caught.value.problems:
+        assert problem in str(caught.value)
+    return caught.value.problems
 
 
 def test_defaults_are_those_of_the_contract() -> None:
     settings = Settings.from_env(REQUIRED)
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
-    assert settings.entra.allowed_tenants == (TENANT,)
+    assert settings.entra_allowed_tenants == (TENANT,)
     assert settings.secret_keys == (REQUIRED["SECRET_KEY"],)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "read", "expected"), GOOD, ids=[f"{n}={v}"[:60] for n, v, _, _ in GOOD]
+    ("name", "value", "expected"),
+    [(name, value, value) for name in UNCHANGED for value in UNCHANGED[name]]
+    + [(name, value, GOOD[name][value]) for name in GOOD for value in GOOD[name]],
 )
-def test_good_value_is_taken(name: str, value: str, read: Read, expected: object) -> None:
+def test_good_value_is_taken(name: str, value: str, expected: object) -> None:
     settings = Settings.from_env(environment(name, value))
-    assert read(settings) == expected
-    build_services(settings)  # what passes the check is what the clients can be made from
+    assert getattr(settings, MEMBERS.get(name, name.lower())) == expected
+    Services(settings)  # what passes the check is what the clients can be made from
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
-)
+def test_setting_decides_on_https_and_tenants() -> None:
+    for url, https in (("https://a.example", True), ("http://localhost:8000", False)):
+        assert Settings.from_env(REQUIRED | {"PUBLIC_URL": url}).https is https
+    for authority in (REQUIRED["ENTRA_AUTHORITY"] + "/", f"https://x.ciamlogin.com/{TENANT}"):
+        settings = Settings.from_env(REQUIRED | {"ENTRA_AUTHORITY": authority})
+        assert settings.entra_allowed_tenants == (TENANT,)
+    organizations = REQUIRED | {"ENTRA_AUTHORITY": f"{LOGIN}/organizations"}
+    (problem,) = read_problems(organizations)
+    assert problem.startswith("ENTRA_ALLOWED_TENANTS ")
+    settings = Settings.from_env(organizations | {"ENTRA_ALLOWED_TENANTS": TENANT})
+    assert settings.entra_allowed_tenants == (TENANT,)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in BAD for value in BAD[name]])
 def test_bad_value_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env(environment(name, value))
-    (problem,) = caught.value.problems
+    (problem,) = read_problems(environment(name, value))
     assert problem.startswith(name)
 
 
-@pytest.mark.parametrize("name", [*DEFAULTS, "secret_key_fallbacks", "entra_allowed_tenants"])
-def test_empty_value_counts_as_not_set(name: str) -> None:
-    assert Settings.from_env(REQUIRED | {name.upper(): " "}) == Settings.from_env(REQUIRED)
+def test_empty_value_counts_as_not_set() -> None:
+    for name in set(NAMES) - set(REQUIRED):
+        assert Settings.from_env(REQUIRED | {name: " "}) == Settings.from_env(REQUIRED)
 
 
-def test_organizations_needs_the_allowed_tenants() -> None:
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env(REQUIRED | {"ENTRA_AUTHORITY": ORGANIZATIONS})
-    assert [problem.split()[0] for problem in caught.value.problems] == ["ENTRA_ALLOWED_TENANTS"]
-    settings = Settings.from_env(
-        REQUIRED | {"ENTRA_AUTHORITY": ORGANIZATIONS, "ENTRA_ALLOWED_TENANTS": TENANT}
-    )
-    assert settings.entra.allowed_tenants == (TENANT,)
+def test_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    path = tmp_path / MARK
+    for content in (b"\xff\xfe\x00", b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\n"):
+        path.write_bytes(content)
+        (problem,) = read_problems(environment("ENTRA_CLIENT_CERTIFICATE_PATH", str(path)))
+        assert problem.startswith("ENTRA_CLIENT_CERTIFICATE_PATH")
+    for content in (b"", b" \n", b"\xff" * 40):
+        path.write_bytes(content)
+        (problem,) = read_problems(REQUIRED | {"SECRET_KEY": "", "SECRET_KEY_FILE": str(path)})
+        assert problem.startswith("SECRET_KEY_FILE")
+    (problem,) = read_problems(REQUIRED | {"SECRET_KEY": "", "SECRET_KEY_FILE": str(tmp_path / "none")})
+    assert problem.startswith("SECRET_KEY_FILE")
+    path.write_text("k" * 32)
+    (problem,) = read_problems(REQUIRED | {"SECRET_KEY_FILE": str(path)})
+    assert problem.startswith("SECRET_KEY is given twice: SECRET_KEY and SECRET_KEY_FILE")
 
 
-@pytest.mark.parametrize(
-    "content", [b"\xff\xfe\x00", b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\n"]
-)
-def test_certificate_file_without_a_certificate_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env(environment("ENTRA_CLIENT_CERTIFICATE_PATH", str(path)))
-    (problem,) = caught.value.problems
-    assert problem.startswith("ENTRA_CLIENT_CERTIFICATE_PATH")
+def test_missing_settings_are_named_one_and_all() -> None:
+    for name in REQUIRED:
+        (problem,) = read_problems({other: value for other, value in REQUIRED.items() if other != name})
+        assert name in problem
+        assert "is missing" in problem
+    problems = read_problems({})
+    for name in [*REQUIRED, *ALTERNATIVES]:
+        assert any(name in problem for problem in problems), name
+    assert all("is missing" in problem for problem in problems)
+
+
+def test_all_bad_settings_are_named_without_values() -> None:
+    free = {"ENTRA_ADMIN_ROLE", "ENTRA_API_SCOPE", "ENTRA_CLIENT_SECRET"}  # any text will do
+    chosen = set(NAMES) - free - set(ALTERNATIVES) | {"ENTRA_MANAGED_IDENTITY_CLIENT_ID"}
+    problems = read_problems({name: f"{MARK}-{number}" for number, name in enumerate(chosen)})
+    assert {problem.split()[0] for problem in problems} == chosen
+    assert len(problems) == len(chosen)
+    assert MARK not in "\n".join(problems)
+
+
+@pytest.mark.parametrize("names", EXACTLY_ONE, ids=" or ".join)
+def test_exactly_one_of_several_is_taken(names: tuple[str, ...]) -> None:
+    given = {name: (REQUIRED | ALTERNATIVES)[name] for name in names}
+    (problem,) = read_problems(REQUIRED | given)
+    for name in names:
+        assert name in problem
+        if name != "ENTRA_CLIENT_CERTIFICATE_PATH":  # there is no file
+            Settings.from_env(environment(name, given[name]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_can_come_from_a_file(tmp_path: Path, name: str) -> None:
+    path, text = tmp_path / "value", REQUIRED.get(name, MARK)
+    path.write_text(f"{text}\r\n")
+    variables = {other: value for other, value in REQUIRED.items() if other != name}
+    from_file = outcome(variables | {f"{name}_FILE": str(path)})
+    assert from_file == outcome(variables | {name: text})
+    assert from_file != outcome(variables)
+
+
+def outcome(variables: dict[str, str]) -> Settings | list[str]:
+    """The settings, or what is wrong with them."""
+    try:
+        return Settings.from_env(variables)
+    except SettingsError as error:
+        return error.problems
+
+
+def test_no_representation_of_the_settings_holds_a_secret() -> None:
+    keys = dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_CLIENT_SECRET"), MARK * 8)
+    variables = REQUIRED | keys | {"RATE_LIMIT_STORAGE_URI": f"redis://:{MARK}@redis.example"}
+    variables |= {INSIGHTS: f"InstrumentationKey={MARK}"}
+    text = repr(Settings.from_env(variables))
+    assert MARK not in text
+    assert KEY not in text
+    assert TENANT in text
+
+
+@pytest.mark.parametrize("document", [".env.example", "docs/reference.md"])
+def test_every_setting_is_documented(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert [name for name in NAMES if name not in text] == []

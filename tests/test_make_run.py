@@ -1,12 +1,11 @@
-"""What `make run` starts, as its user sees it: an address, accounts, and nothing left behind."""
+"""`make run` prints an address and accounts, and leaves nothing behind."""
 
-import http.client
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,40 +15,33 @@ import requests
 
 from local_azure.examples import Examples
 from local_azure.run import make_environment
+from tests.support.concurrency import wait_until
 from tests.support.run import START_SECONDS, STOP_SECONDS, Run
+from tests.support.service import free_port
 from tests.support.settings import UNMEASURED
 
-Start = Callable[[Path], Run]
+Start = Callable[..., Run]
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    return free_port()
 
 
 @pytest.fixture
 def start(tmp_path: Path, port: int) -> Iterator[Start]:
-    """Starts runs on `port`, and stops those that a test leaves running."""
+    """Starts runs on `port`, waits until they are ready, and stops those that a test leaves running."""
     runs: list[Run] = []
 
-    def start_run(data: Path) -> Run:
-        runs.append(Run.start(port, data, output_file=tmp_path / f"output-{len(runs)}"))
+    def start_run(*, wait: bool = True) -> Run:
+        runs.append(Run.start(port, tmp_path / "data", output_file=tmp_path / f"output-{len(runs)}"))
+        if wait:
+            runs[-1].wait_until_ready()
         return runs[-1]
 
     yield start_run
     for run in runs:
         run.stop()
-
-
-def ask_health(host: str, port: int) -> int:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
-    connection.request("GET", "/healthz")
-    status = connection.getresponse().status
-    connection.close()
-    return status
 
 
 def ask_page(url: str) -> int:
@@ -70,22 +62,14 @@ def listening_ports(descendants: list[psutil.Process]) -> set[int]:
     return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
-def test_run_serves_at_the_printed_address_until_ctrl_c(start: Start, tmp_path: Path) -> None:
-    run = start(tmp_path / "data")
-    run.wait_until_ready()
-
+def test_run_serves_at_the_printed_address_until_ctrl_c(start: Start) -> None:
+    run = start()
     assert f"http://localhost:{run.port}\n" in run.output
     printed = [line.split() for line in run.output.splitlines() if ".example " in line]
-    assert {username: words[0] for username, *words in printed} == {
-        "alice@contoso.example": "user",
-        "bob@contoso.example": "user",
-        "admin@contoso.example": "administrator",
-        "guest@fabrikam.example": "of",
-    }
-    assert ask_health("127.0.0.1", run.port) == http.HTTPStatus.OK
-
-    assert ask_page(run.examples_url) == http.HTTPStatus.OK
-
+    kinds = {"alice@contoso.example": "user", "bob@contoso.example": "user"}
+    kinds |= {"admin@contoso.example": "administrator", "guest@fabrikam.example": "from"}
+    assert {username: words[0] for username, *words in printed} == kinds
+    assert ask_page(f"http://127.0.0.1:{run.port}/healthz") == ask_page(run.examples_url) == 200
     descendants = run.descendants()
     ports = listening_ports(descendants)
     assert {run.port, int(run.examples_url.rpartition(":")[2])} <= ports
@@ -100,11 +84,9 @@ def test_run_serves_at_the_printed_address_until_ctrl_c(start: Start, tmp_path: 
 
 
 def test_run_keeps_its_data_across_restarts(start: Start, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    kept = []
+    data, kept = tmp_path / "data", []
     for _ in range(2):
-        run = start(data)
-        run.wait_until_ready()
+        run = start()
         settings = (data / "azure.env").read_text(encoding="utf-8").splitlines()
         secret = next(line for line in settings if line.startswith("ENTRA_CLIENT_SECRET="))
         kept.append((secret, (data / "secret-key").read_bytes()))
@@ -114,77 +96,50 @@ def test_run_keeps_its_data_across_restarts(start: Start, tmp_path: Path) -> Non
     assert (data / "secret-key").stat().st_mode & 0o777 == 0o600
 
 
-def test_run_refuses_data_that_another_run_uses(start: Start, tmp_path: Path, unused_port: int) -> None:
-    data = tmp_path / "data"
-    start(data).wait_until_ready()
-    second = run_to_its_end(unused_port, data)
+def test_run_refuses_data_that_another_run_uses(start: Start, tmp_path: Path) -> None:
+    start()
+    second = run_to_its_end(free_port(), tmp_path / "data")
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
     assert "LOCAL_DATA=" in second.stderr
 
 
-def test_run_serves_the_examples_on_the_next_port_when_theirs_is_taken(
-    start: Start, tmp_path: Path, port: int
-) -> None:
+def test_examples_use_the_next_free_port(start: Start, port: int) -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", port + 100))
-        run = start(tmp_path / "data")
-        run.wait_until_ready()
+        with contextlib.suppress(OSError):  # another program has it already, which serves as well
+            other.bind(("127.0.0.1", port + 100))
+        run = start()
     examples_port = int(run.examples_url.rpartition(":")[2])
     assert port + 100 < examples_port < port + 120
-    assert ask_page(run.examples_url) == http.HTTPStatus.OK
+    assert ask_page(run.examples_url) == 200
 
 
-@pytest.mark.parametrize("module", ["gunicorn", "local_azure", "examples"])
-def test_run_ends_when_a_part_dies(start: Start, tmp_path: Path, module: str) -> None:
-    run = start(tmp_path / "data")
-    run.wait_until_ready()
+@pytest.mark.parametrize("module", ["gunicorn", "local_azure", "examples", None])
+def test_run_ends_when_a_part_dies(start: Start, module: str | None) -> None:
+    """None: the run itself."""
+    run = start()
     descendants = run.descendants()
     ports = listening_ports(descendants)
-    run.find(module).kill()
-    assert run.process.wait(STOP_SECONDS) == 1
+    (run.find(module) if module else run.process).kill()
+    assert run.process.wait(STOP_SECONDS) == (1 if module else -signal.SIGKILL)
     assert_gone(descendants, ports)
-    assert run.output.splitlines()[-1].endswith("ended by itself (exit code -9).")
+    assert not module or run.output.splitlines()[-1].endswith("stopped unexpectedly (exit code -9).")
 
 
-def test_run_that_is_killed_leaves_nothing(start: Start, tmp_path: Path) -> None:
-    run = start(tmp_path / "data")
-    run.wait_until_ready()
+def test_run_stops_while_it_is_starting(start: Start) -> None:
+    run = start(wait=False)
+    wait_until(lambda: bool(run.descendants()), START_SECONDS)
     descendants = run.descendants()
-    ports = listening_ports(descendants)
-    run.process.kill()
-    run.process.wait()
-    assert_gone(descendants, ports)
-
-
-def test_run_stops_while_it_is_starting(start: Start, tmp_path: Path) -> None:
-    run = start(tmp_path / "data")
-    deadline = time.monotonic() + START_SECONDS
-    while not (descendants := run.descendants()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(STOP_SECONDS) == 0
     assert_gone(descendants, {run.port})
 
 
-@pytest.fixture
-def unused_port(port: int) -> int:
-    with socket.socket() as probe, socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
-
-
 def run_to_its_end(port: int | str, data: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local_azure.run", "--data", str(data)]
+    env = os.environ | UNMEASURED | {"PORT": str(port)}
     return subprocess.run(
-        [sys.executable, "-m", "local_azure.run", "--data", str(data)],
-        check=False,
-        env=os.environ | UNMEASURED | {"PORT": str(port)},
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
+        command, env=env, capture_output=True, text=True, timeout=START_SECONDS, check=False
     )
 
 
@@ -195,28 +150,23 @@ def test_run_names_a_taken_port_and_starts_nothing(tmp_path: Path, host: str) ->
         other.listen()
         port = other.getsockname()[1]
         refused = run_to_its_end(port, tmp_path / "data")
-    assert refused.returncode == 1
-    assert refused.stdout == ""
-    assert refused.stderr == (
-        f"Port {port} is taken by another program; take another port: PORT={port + 1} make run\n"
-    )
+    said = f"Port {port} is in use by another program; choose another port: PORT={port + 1} make run\n"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", said)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", "²"])
-def test_run_refuses_what_is_no_port(tmp_path: Path, port: str) -> None:
+def test_run_refuses_an_invalid_port(tmp_path: Path, port: str) -> None:
     refused = run_to_its_end(port, tmp_path / "data")
     assert refused.returncode == 1
     assert refused.stderr.startswith("PORT is ")
     assert refused.stderr.count("\n") == 1
 
 
-def test_line_of_the_examples_says_when_the_service_refuses_them() -> None:
-    examples = Examples(8100)
-    assert examples.describe({"CORS_ORIGINS": "https://a.example,http://localhost:8100"}) == (
-        "Examples: http://localhost:8100"
-    )
-    assert "CORS_ORIGINS" in examples.describe({"CORS_ORIGINS": "https://a.example"})
+def test_examples_line_names_a_missing_origin() -> None:
+    describe, url = Examples(8100).describe, "http://localhost:8100"
+    assert describe({"CORS_ORIGINS": f"https://a.example,{url}"}) == f"Examples: {url}"
+    assert "CORS_ORIGINS" in describe({"CORS_ORIGINS": "https://a.example"})
 
 
 SETTINGS = {
@@ -228,27 +178,16 @@ SETTINGS = {
 }
 
 
-def test_environment_leaves_the_callers_variables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOG_FORMAT", "json")
-    monkeypatch.setenv("SECRET_KEY_FILE", "/run/secrets/key")
-    monkeypatch.setenv("TOKEN_LIFETIME_MINUTES", "120")
-    monkeypatch.setenv("ENTRA_CLIENT_SECRET", "")
+def test_environment_overrides_only_what_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"LOG_FORMAT": "json", "TOKEN_LIFETIME_MINUTES": "120", "SECRET_KEY_FILE": "/run/secrets/key"}
+    given |= {"ENTRA_CLIENT_SECRET": "", "REQUESTS_CA_BUNDLE": "/etc/company.pem"}
+    given |= {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "company.example"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     environment = make_environment(SETTINGS, "http://localhost:8000", "made up")
-    assert environment["LOG_FORMAT"] == "json"
-    assert "SECRET_KEY" not in environment
-    assert environment["TOKEN_LIFETIME_MINUTES"] == "120"
+    kept = {"LOG_FORMAT": "json", "TOKEN_LIFETIME_MINUTES": "120", "PUBLIC_URL": "http://localhost:8000"}
     # pragma: allowlist nextline secret (of the local Azure)
-    assert environment["ENTRA_CLIENT_SECRET"] == "local"
-    assert environment["PUBLIC_URL"] == "http://localhost:8000"
-    assert "LOCAL_AZURE_CONTROL_URL" not in environment
-
-
-def test_environment_leads_to_the_local_azure_whatever_ca_or_proxy_the_caller_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company.pem")
-    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    monkeypatch.setenv("NO_PROXY", "company.example")
-    environment = make_environment(SETTINGS, "http://localhost:8000", "made up")
-    assert environment["REQUESTS_CA_BUNDLE"] == "/local/ca.pem"
+    kept |= {"ENTRA_CLIENT_SECRET": "local", "REQUESTS_CA_BUNDLE": "/local/ca.pem"}
+    assert environment | kept == environment
+    assert not {"SECRET_KEY", "LOCAL_AZURE_CONTROL_URL"} & set(environment)
     assert "localhost" in environment["NO_PROXY"].split(",")

@@ -1,4 +1,4 @@
-"""Bundles the examples into examples/dist; the stamp examples/dist/.built is its last act."""
+"""Bundles the examples into examples/dist and writes the stamp examples/dist/.built last."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tools.node import run_npm
-from tools.steps import Log, StepError, is_current, only_one, run_step, say
+from tools.steps import Log, StepError, exclusive, is_current, run_step, say
 
 FOLDER = Path("examples")
 DIST = FOLDER / "dist"
@@ -14,8 +14,8 @@ STAMP = DIST / ".built"
 
 
 def bundle_examples(sources: list[Path]) -> None:
-    """Make `DIST` anew with esbuild, unless it is current; raises StepError when that fails."""
-    with only_one(FOLDER / "package.json") as lock:
+    """Rebuild `DIST` with esbuild, unless it is current. Raises StepError."""
+    with exclusive(FOLDER / "package.json") as lock:
         if all(is_current(STAMP, source) for source in sources):
             return
         say("Bundling the examples.")

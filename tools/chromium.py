@@ -1,6 +1,6 @@
-"""Sees to it that there is a Chromium for the tests that use a real browser.
+"""Installs Chromium for the browser tests.
 
-The one without a screen: a window of it costs a quarter of the processor time of the whole browser's.
+A window of the headless shell takes a quarter of the processor time of the full browser's.
 """
 
 from tools.debian import require_program

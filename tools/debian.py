@@ -20,7 +20,7 @@ def require_program(name: str, *, package: str, needed_by: str) -> None:
 def install_package(package: str, log: Log) -> None:
     """Install `package` by apt-get, as root or through a sudo that asks nothing.
 
-    Raises StepError where neither is possible, and where apt-get fails.
+    Raises StepError where neither is possible, and if apt-get fails.
     """
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if shutil.which("apt-get") is None or not log.run(*as_root, "true"):

@@ -1,7 +1,6 @@
-"""Makes .venv anew with the packages of requirements-dev.txt; the stamp .venv/.installed is its last act.
+"""Rebuilds .venv with the packages of requirements-dev.txt, and writes the stamp .venv/.installed last.
 
-It always starts from nothing: an installation that was killed half-way, and packages that are no longer
-wanted, leave nothing behind.
+It always starts from nothing, so that interrupted installations and removed packages leave nothing behind.
 """
 
 import shutil
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tools.debian import install_package
-from tools.steps import Log, StepError, is_current, only_one, run_step, say
+from tools.steps import Log, StepError, exclusive, is_current, run_step, say
 
 VENV = Path(".venv")
 STAMP = VENV / ".installed"
@@ -20,8 +19,8 @@ PYTHON = str(VENV / "bin" / "python")
 
 
 def install_environment() -> None:
-    """Make the environment, unless another process just did; raises StepError when it can't be made."""
-    with only_one(REQUIREMENTS) as lock:
+    """Create the environment, unless another process just did. Raises StepError."""
+    with exclusive(REQUIREMENTS) as lock:
         if is_current(STAMP, REQUIREMENTS):
             return
         say("Installing the Python packages into .venv; this is done once and takes a minute or two.")
@@ -38,7 +37,7 @@ def install_environment() -> None:
 
 
 def make_venv(log: Log) -> None:
-    """Make a virtual environment that has pip; raises StepError where this Python can't."""
+    """Create a virtual environment that has pip. Raises StepError if this Python cannot."""
     venv = (sys.executable, "-m", "venv", str(VENV))
     if log.run(*venv):
         return
@@ -59,7 +58,7 @@ def make_venv(log: Log) -> None:
 
 
 def install_packages(pip: Sequence[str], packages: Sequence[str], log: Log) -> None:
-    """Install without questions; raises StepError when a package can't be had."""
+    """Install without questions. Raises StepError if a package cannot be downloaded."""
     quiet = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
     if not log.run(*pip, "install", *quiet, *packages):
         raise StepError(f"The Python packages could not be downloaded ({log.last_error()}): see {log.path}.")

@@ -2,8 +2,8 @@
 
 GRAPH_TOKEN=… python -m tools.graph_mappings <tenant id> <extension name> > mappings.csv
 
-The token is one for Microsoft Graph that may read all users (`User.Read.All`). Graph finds nobody by an open
-extension, so each user is asked for: https://learn.microsoft.com/graph/api/opentypeextension-get
+The token is one for Microsoft Graph that may read all users (`User.Read.All`). Graph has no search by open
+extension, so each user is read: https://learn.microsoft.com/graph/api/opentypeextension-get
 """
 
 import csv
@@ -35,16 +35,16 @@ def list_mappings(graph: requests.Session, tenant_id: str, extension: str) -> It
 
 
 def _get(graph: requests.Session, url: str) -> dict[str, Any]:
-    """Return the document, {} where there is none; waits as long as Graph asks when that is too often."""
+    """Return the document, {} where there is none; waits as long as Graph asks where it throttles."""
     while True:
-        answer = graph.get(url, timeout=CALL_SECONDS)
-        if answer.status_code in (429, 503):
-            time.sleep(int(answer.headers.get("Retry-After", DEFAULT_WAIT_SECONDS)))
+        response = graph.get(url, timeout=CALL_SECONDS)
+        if response.status_code in (429, 503):
+            time.sleep(int(response.headers.get("Retry-After", DEFAULT_WAIT_SECONDS)))
             continue
-        if answer.status_code == 404:
+        if response.status_code == 404:
             return {}
-        answer.raise_for_status()
-        document: dict[str, Any] = answer.json()
+        response.raise_for_status()
+        document: dict[str, Any] = response.json()
         return document
 
 

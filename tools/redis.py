@@ -1,7 +1,7 @@
-"""Sees to it that there is a Redis server for the tests of rate limits that several instances share.
+"""Installs a Redis server for the tests of rate limits that several instances share.
 
-Debian's package redis-server would start one on this machine, now and at every boot. Its program comes with
-redis-tools: it is one program with several names, and serves where it is called redis-server.
+Debian's package redis-server would start one now and at every boot. The same program comes with redis-tools
+under another name, and is a server where it is called redis-server.
 """
 
 from tools.debian import require_program

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 
 class StepError(Exception):
-    """A step cannot be done; the message is the one line that the user gets to see."""
+    """A step failed; the message is the one line that the user sees."""
 
 
 class Log:
@@ -23,7 +23,7 @@ class Log:
         self._lock = lock
 
     def run(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> bool:
-        """Say whether `command` ended with exit code 0; a program that is missing counts as failed."""
+        """Run a command; return whether it ended with exit code 0. A missing program counts as failed."""
         with self.path.open("a", encoding="utf-8") as log:
             log.write(f"\n$ {' '.join(command)}\n")
             log.flush()
@@ -60,19 +60,19 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[int]:
+def exclusive(path: Path) -> Iterator[int]:
     """Wait until no other process is in this block for `path`, and yield the file descriptor of the lock."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Another installation of {path} is under way: waiting for it.")
+            say(f"Another installation of {path} is in progress: waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
 def is_current(stamp: Path, source: Path) -> bool:
-    """Say, as make would, whether `stamp` exists and is not older than `source`."""
+    """Return, as make would, whether `stamp` exists and is not older than `source`."""
     return stamp.exists() and stamp.stat().st_mtime >= source.stat().st_mtime
 
 

@@ -1,4 +1,4 @@
 """Trusted user access service for Azure Communication Services.
 
-The way through: request → `web` → `access` → `mapping` → `storage` and `communication` → Azure.
+The way through: request → `web` → `access` or `users` → `entra`, `storage` and `azure` → Azure.
 """

@@ -1,21 +1,29 @@
-"""The audit trail: written before an action and after it. What cannot be written down does not happen."""
+"""The audit trail: recorded before an action and after it. An action that cannot be recorded does not begin.
+
+Table `audit`: rows are added and never changed. Each event has two rows, newest first: one among all events
+(partition `all`) and one among those about its user (`user-…`), so that a user's events are a range of keys.
+"""
 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
 
 import structlog
 
-from trusted_service import upstream
+from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
 from trusted_service.models import Actor, AuditEvent, UserId
-from trusted_service.storage.audit import AuditQuery, AuditTable
+from trusted_service.storage.tables import Row, Table, utc
+from trusted_service.storage.transactions import Columns
 
 log = structlog.get_logger(__name__)
 
-CLOSING_SECONDS = 2.0
+OUTCOME_SECONDS = 2.0
+"""Time for writing the outcome, even when the request's own time is over."""
+LAST_MICROSECOND = 10**17
+MAX_DETAIL = 500
 
 EVENTS = {
     "block": "user_updated",
@@ -25,48 +33,74 @@ EVENTS = {
     "end-session": "session_expired",
     "delete": "user_deleted",
     "export": "sensitive_read",
+    "import": "authz_admin",
+    "start-job": "authz_admin",
+    "cancel-job": "authz_admin",
     "identity-created": "user_created",
     "identity-replaced": "user_updated",
     "identity-moved": "user_updated",
     "restore": "user_updated",
+    "move-resource": "authz_admin",
 }
-"""What the log calls an action in OWASP's words (see `logs`); the others are `authz_admin`."""
+"""Every action of the audit trail, with the name of its log event in OWASP's vocabulary (see `logs`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditQuery:
+    """Which events: by action, actor, target, and from when until when."""
+
+    action: str = ""
+    actor_key: str = ""
+    target: UserId | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class AuditTrail:
-    def __init__(self, table: AuditTable) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
 
     @contextmanager
     def action(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> Iterator[None]:
-        """Record the intent, then how the action inside ended.
-
-        Raises UpstreamError, and the action does not begin, where the intent cannot be written.
-        An outcome that cannot be written is in the log: then the trail says `started`, and no more.
-        """
-        action_id = uuid.uuid4().hex
-        self._table.add(self._event(action_id, actor, action, target, "started", detail))
+        """Record the intent, then how the action inside ended. What cannot be recorded does not begin."""
+        started = _new_event(actor, action, target, detail)
+        self._add(started)
         try:
             yield
-        except TrustedServiceError as error:
-            self._close(self._event(action_id, actor, action, target, "failed", str(error)))
-            raise
         except Exception as error:
-            self._close(self._event(action_id, actor, action, target, "failed", type(error).__name__))
+            reason = str(error) if isinstance(error, TrustedServiceError) else type(error).__name__
+            self._add_outcome(replace(started, outcome="failed", detail=reason))
             raise
-        self._close(self._event(action_id, actor, action, target, "done", detail))
+        self._add_outcome(replace(started, outcome="done"))
 
-    def note(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> None:
-        """Record what has happened already. Never fails what it is about: then it is in the log alone."""
-        self._close(self._event(uuid.uuid4().hex, actor, action, target, "done", detail))
+    def record(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> None:
+        """Record what has happened already. It never fails because of that: then it is only in the log."""
+        self._add_outcome(replace(_new_event(actor, action, target, detail), outcome="done"))
 
-    def about(self, user_id: UserId) -> Iterator[AuditEvent]:
-        """Every event about the user, the newest first."""
-        return self._table.all(AuditQuery(target=user_id))
+    def page(self, query: AuditQuery, *, after: str = "", limit: int) -> list[tuple[str, AuditEvent]]:
+        """Up to `limit` events, newest first, each with its key; the next page is `after` the last one's."""
+        named = {"Action": query.action, "ActorKey": query.actor_key}
+        # Later events have smaller keys: the range starts at `until` and ends at `since`.
+        start = _descending(query.until) if query.until else ""
+        rows = self._table.range(
+            _partition(query.target),
+            after=max(after, start),
+            below=f"{_descending(query.since)}." if query.since else "",
+            limit=limit,
+            equal={column: value for column, value in named.items() if value},
+        )
+        return [(str(row["RowKey"]), _event(row)) for row in rows]
 
-    def _close(self, event: AuditEvent) -> None:
+    def all(self, query: AuditQuery) -> Iterator[AuditEvent]:
+        """Every event of the query, newest first, a few hundred in memory at a time."""
+        after = ""
+        while page := self.page(query, after=after, limit=500):
+            yield from (event for _, event in page)
+            after = page[-1][0]
+
+    def _add_outcome(self, event: AuditEvent) -> None:
         log.info(
-            EVENTS.get(event.action, "authz_admin"),
+            EVENTS[event.action],
             action=event.action,
             actor=event.actor.key,
             actor_kind=event.actor.kind,
@@ -75,27 +109,65 @@ class AuditTrail:
             detail=event.detail,
         )
         try:
-            with upstream.extra_time(CLOSING_SECONDS):
-                self._table.add(event)
+            with deadlines.extra_time(OUTCOME_SECONDS):
+                self._add(replace(event, at=datetime.now(UTC)))
         except UpstreamError as error:
             log.error("audit_not_written", action_id=event.action_id, reason=error.reason)
 
-    def _event(
-        self,
-        action_id: str,
-        actor: Actor,
-        action: str,
-        target: UserId | None,
-        outcome: Literal["started", "done", "failed"],
-        detail: str,
-    ) -> AuditEvent:
-        return AuditEvent(
-            action_id=action_id,
-            at=datetime.now(UTC),
-            actor=actor,
-            action=action,
-            target=target,
-            outcome=outcome,
-            detail=detail,
-            request_id=upstream.current_request_id() or "",
-        )
+    def _add(self, event: AuditEvent) -> None:
+        """Raises UpstreamError if the event could not be written to both places."""
+        row = {"RowKey": f"{_descending(event.at)}-{uuid.uuid4().hex[:8]}", **_columns(event)}
+        if event.target is not None:
+            self._table.put({"PartitionKey": _partition(event.target), **row})
+        self._table.put({"PartitionKey": _partition(None), **row})
+
+
+def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) -> AuditEvent:
+    return AuditEvent(
+        action_id=uuid.uuid4().hex,
+        at=datetime.now(UTC),
+        actor=actor,
+        action=action,
+        target=target,
+        outcome="started",
+        detail=detail,
+        request_id=deadlines.current_request_id() or "",
+    )
+
+
+def _partition(target: UserId | None) -> str:
+    return f"user-{target.object_id}-{target.tenant_id}" if target else "all"
+
+
+def _descending(time: datetime) -> str:
+    return f"{LAST_MICROSECOND - int(time.timestamp() * 1_000_000):017d}"
+
+
+def _columns(event: AuditEvent) -> Columns:
+    return {
+        "ActionId": event.action_id,
+        "At": event.at,
+        "ActorKind": event.actor.kind,
+        "ActorKey": event.actor.key,
+        "ActorName": event.actor.name,
+        "Action": event.action,
+        "TargetTenantId": event.target.tenant_id if event.target else "",
+        "TargetObjectId": event.target.object_id if event.target else "",
+        "Outcome": event.outcome,
+        "Detail": event.detail[:MAX_DETAIL],
+        "RequestId": event.request_id,
+    }
+
+
+def _event(row: Row) -> AuditEvent:
+    has_target = bool(row["TargetObjectId"])
+    return AuditEvent(
+        action_id=row["ActionId"],
+        at=utc(row["At"]),
+        actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
+        action=row["Action"],
+        target=UserId(row["TargetTenantId"], row["TargetObjectId"]) if has_target else None,
+        outcome=row["Outcome"],
+        detail=row["Detail"],
+        request_id=row["RequestId"],
+    )

@@ -1,19 +1,19 @@
-"""The things this service speaks about: plain frozen values without behaviour of their own."""
+"""The values of the domain: frozen, without behaviour of their own."""
 
 import re
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 from uuid import UUID
 
-LONGEST_NAME = 256
+MAX_NAME = 256
 
 
 class UserId(NamedTuple):
-    """Who a person is to Entra ID: the tenant and the object id, both GUIDs in lower case.
+    """A user of Entra ID: tenant and object id, both GUIDs in lower case. Names and addresses change hands.
 
-    Names and e-mail addresses change hands; this pair does not. The same person in two tenants
-    is two users. https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
+    https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
     """
 
     tenant_id: str
@@ -24,16 +24,20 @@ class UserId(NamedTuple):
         """Raises ValueError unless both are GUIDs in their usual, hyphenated form."""
         return cls(parse_guid(tenant_id), parse_guid(object_id))
 
+    @classmethod
+    def parse_key(cls, text: str, tenants: Sequence[str]) -> Self:
+        """Parse `<tenant id>/<object id>`, or `<object id>` if one tenant is allowed. Raises ValueError."""
+        tenant_id, slash, object_id = text.strip().rpartition("/")
+        if not slash and len(tenants) == 1:
+            tenant_id = tenants[0]
+        return cls.parse(tenant_id, object_id)
+
     def __str__(self) -> str:
         return f"{self.tenant_id}/{self.object_id}"
 
 
 def parse_guid(value: object) -> str:
-    """Return the GUID in lower case; raises ValueError for anything but its 36-character form.
-
-    Table keys may hold neither `/ \\ # ?` nor control characters, so no id reaches the storage
-    without having passed here.
-    """
+    """The GUID in lower case. Raises ValueError for anything but its 36-character form."""
     if isinstance(value, str) and len(value) == 36 and value.isascii():
         guid = str(UUID(value))
         if guid == value.lower():
@@ -42,28 +46,29 @@ def parse_guid(value: object) -> str:
 
 
 _RAW_ID = re.compile(r"(8:(?:gcch-|dod-)?acs:[a-z0-9.-]+)_[a-z0-9.-]+", re.IGNORECASE)
-LONGEST_ACS_USER_ID = 256
+MAX_ACS_USER_ID = 256
 
 
 def find_resource(acs_user_id: str) -> str | None:
-    """The part of an ACS user id that names its resource (`8:acs:<GUID>`), in lower case; None for anything
-    else.
-
-    https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation
-    """
-    match = _RAW_ID.fullmatch(acs_user_id) if len(acs_user_id) <= LONGEST_ACS_USER_ID else None
+    """The resource that an ACS user id names (`8:acs:<GUID>`), in lower case."""
+    match = _RAW_ID.fullmatch(acs_user_id) if len(acs_user_id) <= MAX_ACS_USER_ID else None
     return match[1].lower() if match else None
 
 
 def display_text(value: object) -> str:
-    """A name as it may be shown: one short line, without invisible or direction-changing characters."""
-    text = value[: 2 * LONGEST_NAME] if isinstance(value, str) else ""
-    return "".join(character for character in text if character.isprintable())[:LONGEST_NAME]
+    """A name fit to be shown: one short line, without invisible or direction-changing characters."""
+    text = value[: 2 * MAX_NAME] if isinstance(value, str) else ""
+    return "".join(character for character in text if character.isprintable())[:MAX_NAME]
+
+
+def rfc3339(time: datetime) -> str:
+    """A time in UTC as `2026-01-31T23:59:59Z`, rounded down to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class User:
-    """A person as Entra ID described them when they signed in. Names are for display only."""
+    """A user as Entra ID described them at sign-in. Names are for display only."""
 
     id: UserId
     name: str
@@ -75,27 +80,27 @@ class User:
 class Identity:
     """The mapping of one user: a row of the table `identities`, which is the truth.
 
-    `acs_user_id` is None only for a blocked user who has no identity (never signed in, or was deleted).
-    `blocking` and `deleting` are true while that is in progress, or was interrupted and has to be finished.
-    `switched_at` is when the row came to name its identity, where it named another one before.
-    `missing_since` is when Communication Services first said that the identity does not exist; `switching` is
-    true while the row is about to name another one. `index_keys` are the rows of the user index that lead to
-    the user; `indexed` is false where they do not show the row as it is. `version` is the row's ETag, for
-    writes that must not overtake another; it is empty where only a copy was read.
+    - `acs_user_id` is None only for a blocked user without an identity.
+    - `blocking` and `deleting`: in progress, or interrupted and still to be finished.
+    - `switched_at`: since when the row names its identity, if it named another one before.
+    - `missing_since`: when Communication Services first said that the identity does not exist.
+    - `switching`: the row is about to name another identity.
+    - `index_keys`, `indexed`: the user's rows in the index, and whether they show the row as it is.
+    - `version`: the row's ETag; empty for a copy.
     """
 
     user_id: UserId
-    name: str
-    username: str
-    acs_user_id: str | None
     created_at: datetime
-    last_token_at: datetime | None
-    blocked: bool
-    switched_at: datetime | None = None
+    name: str = ""
+    username: str = ""
+    acs_user_id: str | None = None
+    last_token_at: datetime | None = None
+    blocked: bool = False
     block_reason: str = ""
     blocking: bool = False
     deleting: bool = False
     missing_since: datetime | None = None
+    switched_at: datetime | None = None
     switching: bool = False
     index_keys: tuple[str, ...] = ()
     indexed: bool = False
@@ -118,11 +123,7 @@ Reason = Literal["replaced", "deleted", "moved"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerEntry:
-    """An ACS identity that a mapping names or has named.
-
-    `owner` is None after an erasure; then nothing but the id is known. `until` and `reason` are None for an
-    identity that has never been a former one.
-    """
+    """An ACS identity that a mapping names or has named. `owner` is None after an erasure."""
 
     acs_user_id: str
     owner: UserId | None
@@ -131,67 +132,65 @@ class LedgerEntry:
     reason: Reason | None = None
     version: str = ""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SessionOrigin:
-    """Where a session was started from, as far as the browser and its network tell."""
-
-    address: str = ""
-    user_agent: str = ""
+    @property
+    def ended_at(self) -> datetime:
+        """Now, for an identity without an end: it is current, or was a moment ago."""
+        return self.until or datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A signed-in browser. `key` names its row; the browser holds what the key is the hash of.
-
-    `acs_user_id` caches the user's identity, which saves the token route a read of the mapping;
-    `token_noted_at` is when the user's `last_token_at` was last written on behalf of this session.
-    `version` is the row's ETag.
-    """
+    """A signed-in browser, which holds the secret to `key`. `acs_user_id` caches the user's identity."""
 
     key: str
     user: User
     created_at: datetime
     seen_at: datetime
     login_hint: str | None
-    origin: "SessionOrigin"
+    address: str = ""
+    user_agent: str = ""
     acs_user_id: str | None = None
-    token_noted_at: datetime | None = None
+    token_recorded_at: datetime | None = None
     version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccessToken:
-    """A Communication Services access token. Opaque to us; `expires_on` is in UTC."""
+    """A Communication Services access token, opaque to this service. `expires_on` is in UTC."""
 
     token: str
     expires_on: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IssuedToken:
-    """A token with what it is for: the caller's own identity, and the scopes it carries.
+class TokenRequest:
+    """What a caller asks for. `session_key` names the session that must still exist, if there is one."""
 
-    `row` is the mapping as it then was, where it was read; without it the session's cached id was used.
-    `change` says what happened to the mapping on the way, and `former_acs_user_id` which identity it named
-    before.
-    """
+    user: User
+    scopes: tuple[str, ...]
+    minutes: int
+    session_key: str | None
+
+
+Change = Literal["created", "replaced", "moved"]
+"""What a token request did to the mapping."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token for the caller's own identity. `row` is the mapping, if it was read for this."""
 
     access_token: AccessToken
     acs_user_id: str
     scopes: tuple[str, ...]
     row: Identity | None = None
-    change: Literal["created", "replaced", "moved"] | None = None
+    change: Change | None = None
     former_acs_user_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caller:
-    """Who makes a request, however that was found out.
-
-    `session` is that of a browser. A bearer token's user comes with their `identity`, read for this
-    request, instead; an app-only token's (`application`) is no person, and has neither.
-    """
+    """The user of a request, with their `session` or, for a bearer token, `identity`; an app has neither."""
 
     user: User
     session: Session | None = None
@@ -199,14 +198,11 @@ class Caller:
     application: bool = False
 
 
-ActorKind = Literal["administrator", "application", "operator", "user", "system"]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Who does something to a user. `key` never changes hands: a user id, or an operator's OS user."""
+    """Somebody who acts on a user. `key` never changes hands: a user id, or an operator's OS user."""
 
-    kind: ActorKind
+    kind: Literal["administrator", "application", "operator", "user", "system"]
     key: str
     name: str
 
@@ -216,10 +212,7 @@ SYSTEM = Actor(kind="system", key="system", name="")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEvent:
-    """One line of the audit trail; the intent and the outcome of an action share their `action_id`.
-
-    `outcome` is `started` for an intent, then `done`, or `failed` with `detail` saying why.
-    """
+    """One line of the audit trail. An action has two, with one `action_id`: `started`, then its outcome."""
 
     action_id: str
     at: datetime
@@ -229,3 +222,15 @@ class AuditEvent:
     outcome: Literal["started", "done", "failed"]
     detail: str
     request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often something happened. `refusals` are 401, 403 and 429 from the API or the sign-in."""
+
+    tokens: int = 0
+    sign_ins: int = 0
+    refusals: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))

@@ -1,79 +1,41 @@
-"""Users, sessions and events as JSON and CSV show them, to programs and people outside."""
+"""Users, sessions and events as JSON and CSV."""
 
 import csv
-import io
+import itertools
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any
 
-from trusted_service.models import AuditEvent, Identity, LedgerEntry, Session, UserId
-
-USER_MEMBERS = (
-    "tenantId",
-    "objectId",
-    "name",
-    "username",
-    "communicationUserId",
-    "createdAt",
-    "lastTokenAt",
-    "blocked",
-)
-EVENT_MEMBERS = (
-    "at",
-    "action",
-    "outcome",
-    "actorKind",
-    "actor",
-    "actorName",
-    "target",
-    "detail",
-    "requestId",
-)
-
+from trusted_service.models import AuditEvent, Identity, LedgerEntry, Session, UserId, rfc3339
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What makes a spreadsheet run a cell, with the full-width forms that some take for the same.
-
-https://owasp.org/www-community/attacks/CSV_Injection
-"""
-INNER_FORMULA = re.compile(rf"(;\s*)(?=[{re.escape(''.join(FORMULA_STARTS))}])")
-"""Where the comma is for decimals, spreadsheets split lines at semicolons."""
+"""Make a spreadsheet run a cell, also full-width: https://owasp.org/www-community/attacks/CSV_Injection"""
+FORMULA = re.compile(rf"(^|;\s*)(?=[{re.escape(''.join(FORMULA_STARTS))}])")
+"""Spreadsheets split lines at semicolons in countries where the comma is the decimal separator."""
 
 
-def rfc3339(moment: datetime) -> str:
-    """A time in UTC as `2026-01-31T23:59:59Z`, rounded down to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def user_json(identity: Identity) -> dict[str, Any]:
-    """A user with the members of USER_MEMBERS, in their order."""
-    last = identity.last_token_at
-    values = (
-        identity.user_id.tenant_id,
-        identity.user_id.object_id,
-        identity.name,
-        identity.username,
-        identity.acs_user_id,
-        rfc3339(identity.created_at),
-        None if last is None else rfc3339(last),
-        identity.blocked,
-    )
-    return dict(zip(USER_MEMBERS, values, strict=True))
-
-
-def unknown_user_json(user_id: UserId) -> dict[str, Any]:
-    """A user without a row: nobody knows more of them than their ids."""
-    values = (user_id.tenant_id, user_id.object_id, "", "", None, None, None, False)
-    return dict(zip(USER_MEMBERS, values, strict=True))
+def user_json(user: Identity | UserId) -> dict[str, Any]:
+    """A user by their row, or by their id if there is none."""
+    row = user if isinstance(user, Identity) else None
+    user_id = user.user_id if isinstance(user, Identity) else user
+    return {
+        "tenantId": user_id.tenant_id,
+        "objectId": user_id.object_id,
+        "name": row.name if row else "",
+        "username": row.username if row else "",
+        "communicationUserId": row and row.acs_user_id,
+        "createdAt": row and rfc3339(row.created_at),
+        "lastTokenAt": row and row.last_token_at and rfc3339(row.last_token_at),
+        "blocked": bool(row and row.blocked),
+    }
 
 
 def session_json(session: Session) -> dict[str, Any]:
     return {
         "createdAt": rfc3339(session.created_at),
         "seenAt": rfc3339(session.seen_at),
-        "address": session.origin.address,
-        "userAgent": session.origin.user_agent,
+        "address": session.address,
+        "userAgent": session.user_agent,
         "roles": list(session.user.roles),
     }
 
@@ -81,46 +43,42 @@ def session_json(session: Session) -> dict[str, Any]:
 def ledger_json(entry: LedgerEntry) -> dict[str, Any]:
     return {
         "communicationUserId": entry.acs_user_id,
-        "since": None if entry.since is None else rfc3339(entry.since),
-        "until": None if entry.until is None else rfc3339(entry.until),
+        "since": entry.since and rfc3339(entry.since),
+        "until": entry.until and rfc3339(entry.until),
         "reason": entry.reason,
     }
 
 
 def event_json(event: AuditEvent) -> dict[str, Any]:
-    """An event with the members of EVENT_MEMBERS, in their order."""
-    target = None if event.target is None else str(event.target)
-    values = (
-        rfc3339(event.at),
-        event.action,
-        event.outcome,
-        event.actor.kind,
-        event.actor.key,
-        event.actor.name,
-        target,
-        event.detail,
-        event.request_id,
-    )
-    return dict(zip(EVENT_MEMBERS, values, strict=True))
+    return {
+        "at": rfc3339(event.at),
+        "action": event.action,
+        "outcome": event.outcome,
+        "actorKind": event.actor.kind,
+        "actor": event.actor.key,
+        "actorName": event.actor.name,
+        "target": event.target and str(event.target),
+        "detail": event.detail,
+        "requestId": event.request_id,
+    }
+
+
+class _Echo:
+    """A file whose `write` returns the line, as `writerow` then does."""
+
+    def write(self, line: str) -> str:
+        return line
 
 
 def csv_lines(header: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     """A CSV file line by line (RFC 4180), safe to open in a spreadsheet."""
-    yield _csv_line(header)
-    for row in rows:
-        yield _csv_line(row)
-
-
-def _csv_line(cells: Iterable[object]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
-    return line.getvalue()
+    writer = csv.writer(_Echo())
+    return (writer.writerow(map(_cell, row)) for row in itertools.chain([header], rows))
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "true" if value else "false"
-    text = INNER_FORMULA.sub(r"\1'", str(value))
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+        return str(value).lower()
+    return FORMULA.sub(r"\1'", str(value))

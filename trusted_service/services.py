@@ -1,58 +1,143 @@
-"""What the web views and the commands work with: the settings, and the services made from them."""
+"""The services of one process, made from the settings: what views and commands work with."""
 
-from dataclasses import dataclass
+import os
+import time
+from datetime import timedelta
+from functools import partial
 
-from trusted_service.access import AccessService
-from trusted_service.administration import Administration
+import requests
+import structlog
+from azure.core.credentials import TokenCredential
+from azure.identity import ManagedIdentityCredential
+
+from trusted_service.access.erasure import Erasure
+from trusted_service.access.identity_switch import IdentitySwitch
+from trusted_service.access.new_identities import NewIdentities
+from trusted_service.access.provisioning import Provisioning
+from trusted_service.access.resource_pin import ResourcePin
+from trusted_service.access.service import AccessService
+from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
-from trusted_service.communication import Communication
-from trusted_service.config import Settings
-from trusted_service.directory import Directory
-from trusted_service.entra.access_tokens import AccessTokens
-from trusted_service.entra.sign_in import EntraSignIn
-from trusted_service.identity_history import IdentityHistory
-from trusted_service.job_runner import JobRunner
-from trusted_service.jobs import Jobs
-from trusted_service.later import Later
-from trusted_service.mapping_import import MappingImport
-from trusted_service.readiness import Readiness
-from trusted_service.reindex import Reindex
-from trusted_service.repair import Repair
-from trusted_service.resource_pin import ResourcePin
-from trusted_service.restoration import Restoration
-from trusted_service.storage.audit import AuditTable
+from trusted_service.azure import transport
+from trusted_service.azure.communication import Communication
+from trusted_service.background import BackgroundTasks
+from trusted_service.entra.authority import Authority
+from trusted_service.entra.sign_in import EntraSignIn, client_credential
+from trusted_service.entra.tokens import EntraTokens
+from trusted_service.jobs.service import Jobs
+from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
+from trusted_service.observability.health import Readiness
+from trusted_service.settings import Settings
+from trusted_service.storage.account import StorageAccount
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
-from trusted_service.upkeep import Upkeep
-from trusted_service.usage import UsageCounter
-from trusted_service.usage_history import UsageHistory
-from trusted_service.user_lookup import UserLookup
+from trusted_service.usage import FLUSH_SECONDS, UsageCounter, UsageTable
+from trusted_service.users.administration import Administration
+from trusted_service.users.directory import Directory
+from trusted_service.users.importing import MappingImport
+from trusted_service.users.reindex import Reindex
+from trusted_service.users.repair import Repair
+from trusted_service.users.restoration import Restoration
+
+log = structlog.get_logger(__name__)
+
+MAX_CONNECTIONS = 64
+"""Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
+PIN_REFRESH_SECONDS = 15.0
+FIRST_PURGE_SECONDS, PURGE_SECONDS = 300.0, 3600.0
+PURGED_PER_SECOND = 20.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
-    """One of these for each process."""
+    """One for each process. Making it touches no network."""
 
-    settings: Settings
-    entra: EntraSignIn
-    access: AccessService
-    access_tokens: AccessTokens
-    administration: Administration
-    directory: Directory
-    lookup: UserLookup
-    history: IdentityHistory
-    repair: Repair
-    reindex: Reindex
-    restoration: Restoration
-    pin: ResourcePin
-    communication: Communication
-    audit: AuditTable
-    trail: AuditTrail
-    sessions: SessionTable
-    usage: UsageCounter
-    usage_history: UsageHistory
-    jobs: Jobs
-    job_runner: JobRunner
-    readiness: Readiness
-    later: Later
-    mapping_import: MappingImport
-    upkeep: Upkeep
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.background = BackgroundTasks()
+        session = transport.new_session(MAX_CONNECTIONS)
+        credential = _managed_identity(settings, session)
+
+        self.authority = authority = Authority(settings.entra_authority, session)
+        self.entra_tokens = EntraTokens(
+            authority, settings.entra_client_id, settings.entra_allowed_tenants, settings.api_clients
+        )
+        self.entra = EntraSignIn(authority, self.entra_tokens, client_credential(settings, credential))
+        self.communication = communication = Communication(settings, credential, session)
+
+        storage = StorageAccount(settings, credential, session)
+        identities = IdentityTable(storage.open("identities"))
+        idle = timedelta(minutes=settings.session_idle_minutes)
+        absolute = timedelta(minutes=settings.session_absolute_minutes)
+        self.sessions = sessions = SessionTable(storage.open("sessions"), idle, absolute)
+        ledger_table = storage.open("ledger")
+        self.ledger = ledger = Ledger(ledger_table)
+        self.audit = audit = AuditTrail(storage.open("audit"))
+        self.usage = UsageCounter(UsageTable(storage.open("usage")))
+
+        self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
+        self.pin = pin = ResourcePin(ledger_table, identities, communication)
+        erasure = Erasure(identities, ledger, communication, index, pin)
+        switch = IdentitySwitch(identities, sessions, ledger)
+        new_identities = NewIdentities(identities, ledger, communication, pin, self.background)
+        grace = timedelta(seconds=settings.missing_identity_grace_seconds)
+        provisioning = Provisioning(
+            identities, sessions, communication, new_identities, switch, index, pin, erasure, grace
+        )
+        self.access = AccessService(
+            identities, sessions, provisioning, communication, self.entra_tokens, index, audit, self.usage
+        )
+
+        self.directory = Directory(identities, ledger, index, settings.entra_allowed_tenants)
+        self.administration = Administration(
+            identities, sessions, ledger, communication, index, pin, erasure, audit, self.background
+        )
+        self.reindex = Reindex(identities, ledger, index)
+        self.repair = Repair(identities, ledger, index, self.administration, audit)
+        self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
+        self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
+        self.jobs = Jobs(storage.open("jobs"), audit)
+        self.job_worker = JobWorker(self.jobs, self.directory, self.administration)
+
+        self.readiness = Readiness(
+            {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
+        )
+
+    def start(self) -> None:
+        """Start periodic work. Comes after any fork."""
+        self.background.run(self.index.require)
+        self.background.run(self.authority.refresh)
+        self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
+        self.background.run_every(FLUSH_SECONDS, self.usage.flush)
+        self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
+        self.background.run_every(POLL_SECONDS, self.job_worker.poll)
+
+    def close(self) -> None:
+        """Give jobs back and write the last counts, as the process ends."""
+        self.background.close()
+        try:
+            self.job_worker.close()
+        finally:
+            self.usage.close()
+
+    def purge_sessions(self) -> None:
+        """Delete the rows of sessions that have ended. The next run does what a failure leaves."""
+        purged = 0
+        for _ in self.sessions.purge():
+            purged += 1
+            if self.background.closed:
+                break
+            time.sleep(1 / PURGED_PER_SECOND)
+        if purged:
+            log.info("sessions_purged", rows=purged)
+
+
+def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
+    """The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's."""
+    uses_endpoint = settings.communication_services_endpoint or settings.table_storage_endpoint
+    client_id = settings.entra_managed_identity_client_id or os.environ.get("AZURE_CLIENT_ID")
+    if not (uses_endpoint or settings.entra_managed_identity_client_id):
+        return None
+    return ManagedIdentityCredential(
+        client_id=client_id, transport=transport.new_transport(session), retry_total=0
+    )

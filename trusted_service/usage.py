@@ -1,104 +1,128 @@
-"""Counts what this process does, and writes the counts down behind the requests' backs.
+"""Counts what is done: tokens, sign-ins and refusals, by hour.
 
-No request waits for it, or fails by it: counting adds to numbers in memory, which a thread writes
-to the storage every few seconds. What cannot be written is kept, and tried again. So a crash loses
-the last FLUSH_SECONDS and no more, and a process that stops in good order loses nothing.
+A background task writes the counts to the storage. A crash loses the last FLUSH_SECONDS, an outage nothing.
+A row of the table `usage` is what one process has counted since an hour began, so writing it again changes
+nothing: its partition is the day in UTC (`2026-11-23`), its key the hour and the process (`07-…`).
 """
 
-import contextlib
 import threading
+import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 import structlog
 
-from trusted_service import upstream
+from trusted_service.azure import deadlines
 from trusted_service.errors import UpstreamError
-from trusted_service.storage.usage import Counts, UsageTable
+from trusted_service.models import Counts
+from trusted_service.storage.tables import Table
 
 log = structlog.get_logger(__name__)
 
-FLUSH_SECONDS = 5.0
-WRITING_SECONDS = 4.0
-"""The most that one attempt to write everything may take."""
-KEPT = timedelta(days=1)
-"""A clock that is set back comes upon an hour again, and must find its counts: they are absolute."""
-
-TOKEN = Counts(tokens=1)
-SIGN_IN = Counts(sign_ins=1)
-REFUSAL = Counts(refusals=1)
+FLUSH_SECONDS, FLUSH_BUDGET_SECONDS = 5.0, 4.0
+FRESH_SECONDS = 60.0
+DAYS = 30
+TOKEN, SIGN_IN, REFUSAL = Counts(tokens=1), Counts(sign_ins=1), Counts(refusals=1)
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
+@dataclass(frozen=True, slots=True)
+class UsagePicture:
+    """What the storage held at `at` about these days, today last. Hours without counts are not in `hours`."""
+
+    at: datetime
+    days: Sequence[date]
+    hours: Mapping[datetime, Counts]
+
+    def by_day(self) -> Mapping[date, Counts | None]:
+        counts = dict.fromkeys(self.days, Counts())
+        for hour, counted in self.hours.items():
+            # A process whose clock is ahead may have written a day that is yet to come.
+            if hour.date() in counts:
+                counts[hour.date()] += counted
+        return counts
+
+    def by_hour(self, day: date) -> Mapping[date, Counts | None]:
+        """The 24 hours of the day, by their beginning; None for those that had not begun."""
+        hours = [datetime(day.year, day.month, day.day, hour, tzinfo=UTC) for hour in range(24)]
+        return {hour: self.hours.get(hour, Counts() if hour <= self.at else None) for hour in hours}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTable:
+    """Methods raise UpstreamError if the storage fails."""
+
+    table: Table
+
+    def put(self, process: str, hour: datetime, counts: Counts) -> None:
+        """Write what the process has counted in the hour that begins at `hour`, in UTC."""
+        key = {"PartitionKey": f"{hour:%Y-%m-%d}", "RowKey": f"{hour:%H}-{process}"}
+        values = {"Tokens": counts.tokens, "SignIns": counts.sign_ins, "Refusals": counts.refusals}
+        self.table.put(key | values)
+
+    def by_hour(self, first: date, last: date) -> dict[datetime, Counts]:
+        """What all processes counted in these days, by the beginning of the hour, without empty hours."""
+        hours: dict[datetime, Counts] = {}
+        days = {"first": first.isoformat(), "last": last.isoformat()}
+        condition = "PartitionKey ge @first and PartitionKey le @last"
+        for row in self.table.query(condition, days, columns=("Tokens", "SignIns", "Refusals")):
+            hour = datetime.strptime(f"{row['PartitionKey']}T{row['RowKey'][:2]}+0000", "%Y-%m-%dT%H%z")
+            counts = Counts(tokens=row["Tokens"], sign_ins=row["SignIns"], refusals=row["Refusals"])
+            hours[hour] = hours.get(hour, Counts()) + counts
+        return hours
 
 
 class UsageCounter:
-    """The counts of this process. Its thread is started by the first one, so never before a fork."""
+    """Counts for this process, whose counts of an hour are one row; reads what all processes counted."""
 
-    def __init__(self, table: UsageTable, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, table: UsageTable, now: Callable[[tzinfo], datetime] = datetime.now) -> None:
         self._table = table
         self._now = now
+        # Of each hour since the process began: they are absolute, and a clock can be set back.
         self._counts: dict[datetime, Counts] = {}
         self._written: dict[datetime, Counts] = {}
         self._counting = threading.Lock()
         # Held while writing: an older count must not arrive after a newer one.
         self._writing = threading.Lock()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
         self._process = ""
+        self._latest: tuple[float, UsagePicture] | None = None
 
     def count(self, what: Counts) -> None:
         """Add to the counts of this hour. Never fails, and never waits for the storage."""
-        hour = self._now().replace(minute=0, second=0, microsecond=0)
+        hour = self._now(UTC).replace(minute=0, second=0, microsecond=0)
         with self._counting:
             self._counts[hour] = self._counts.get(hour, Counts()) + what
-            if self._thread is None:
-                self._start()
 
     def flush(self) -> None:
-        """Write the hours that have changed. Raises UpstreamError: what is not written yet then waits on."""
-        with self._writing, upstream.request_budget(uuid.uuid4().hex, WRITING_SECONDS):
-            for hour, counts in self._unwritten().items():
-                self._table.put(self._process, hour, counts)
-                self._written[hour] = counts
-            self._forget(self._now() - KEPT)
+        """Write the hours that have changed. A failure is logged, and the next flush writes what it left."""
+        with self._writing, deadlines.request_budget(uuid.uuid4().hex, FLUSH_BUDGET_SECONDS):
+            # Not in __init__: after a fork, two processes must not share a name.
+            self._process = self._process or uuid.uuid4().hex[:16]
+            try:
+                for hour, counts in self._unwritten().items():
+                    self._table.put(self._process, hour, counts)
+                    self._written[hour] = counts
+            except UpstreamError as error:
+                log.warning("usage_not_written", reason=str(error))
 
     def close(self) -> None:
         """Write the rest, as the process ends. What cannot be written any more is in the log alone."""
-        self._closing.set()
-        try:
-            self.flush()
-        except UpstreamError as error:
-            lost = {f"{hour:%Y-%m-%dT%H}": str(counts) for hour, counts in self._unwritten().items()}
-            log.error("usage_lost", reason=str(error), counts=lost)
+        self.flush()
+        if lost := {f"{hour:%Y-%m-%dT%H}": str(counts) for hour, counts in self._unwritten().items()}:
+            log.error("usage_lost", counts=lost)
 
-    def _start(self) -> None:
-        # Here, not where this is made: after a fork, two processes must not share a name.
-        self._process = self._process or uuid.uuid4().hex[:16]
-        thread = threading.Thread(target=self._run, name="usage", daemon=True)
-        with contextlib.suppress(RuntimeError):  # no thread to be had now: the next count tries again
-            thread.start()
-            self._thread = thread
-
-    def _run(self) -> None:
-        while not self._closing.wait(FLUSH_SECONDS):
-            try:
-                self.flush()
-            except UpstreamError as error:
-                log.warning("usage_not_written", reason=str(error))
-            except Exception as error:
-                log.error("usage_not_written", exc_info=error)
+    def picture(self) -> UsagePicture:
+        """At most FRESH_SECONDS old. Raises UpstreamError if it is older and the storage fails."""
+        begin = time.monotonic()
+        if self._latest is not None and begin - self._latest[0] < FRESH_SECONDS:
+            return self._latest[1]
+        at = self._now(UTC)
+        days = [at.date() - timedelta(days=back) for back in reversed(range(DAYS))]
+        picture = UsagePicture(at, days, self._table.by_hour(days[0], days[-1]))
+        self._latest = begin, picture
+        return picture
 
     def _unwritten(self) -> dict[datetime, Counts]:
         with self._counting:
-            return {
-                hour: counts for hour, counts in self._counts.items() if self._written.get(hour) != counts
-            }
-
-    def _forget(self, before: datetime) -> None:
-        with self._counting:
-            for hour in [hour for hour in self._written if hour < before]:
-                if self._counts[hour] == self._written[hour]:
-                    del self._counts[hour], self._written[hour]
+            return dict(self._counts.items() - self._written.items())

@@ -1,4 +1,4 @@
-// Hands our token to Microsoft's chat and calling clients, step by step, as far as it goes.
+// Passes the token to Microsoft's chat and calling clients, step by step.
 
 import { ChatClient } from "@azure/communication-chat";
 import { AzureCommunicationTokenCredential } from "@azure/communication-common";
@@ -20,7 +20,7 @@ async function start() {
   clearProblem();
   try {
     await takeSteps();
-    showStatus("That is all.");
+    showStatus("Done.");
   } catch (error) {
     showProblem(error);
   }
@@ -38,34 +38,34 @@ async function takeSteps() {
 
   let chatClient;
   await step("chat-client", () => {
-    // Without retries, so that the page says at once where there is no chat.
+    // Without retries, so that the page shows at once that there is no chat.
     chatClient = new ChatClient(settings.communicationEndpoint, credential, { retryOptions: { maxRetries: 0 } });
-    return `There is a ChatClient for ${settings.communicationEndpoint}.`;
+    return `Created a ChatClient for ${settings.communicationEndpoint}.`;
   });
   await attempt("chat-threads", async () => {
     let threads = 0;
     for await (const _ of chatClient.listChatThreads()) threads += 1;
-    return `There are ${threads} chats.`;
+    return `Found ${threads} chats.`;
   });
 
   let callClient;
   await step("call-client", async () => {
-    // Seven megabytes, so only where somebody wants to call.
+    // Seven megabytes, so it is loaded only when needed.
     const { CallClient } = await import("@azure/communication-calling");
     callClient = new CallClient();
-    return "There is a CallClient.";
+    return "Created a CallClient.";
   });
   await attempt("call-agent", async () => {
     const agent = await callClient.createCallAgent(credential, { displayName: account.name });
     const { kind, connectionState } = agent;
     await agent.dispose();
-    return `There is a ${kind}; its connection is ${connectionState}.`;
+    return `Created a ${kind}. Its connection is ${connectionState}.`;
   });
 }
 
-/** Takes a step and shows what came of it; what it throws ends the walk. */
+/** Runs a step and shows its result; an exception ends the sequence. */
 async function step(id, take) {
-  showResult(id, "", "Under way…");
+  showResult(id, "", "In progress…");
   try {
     showResult(id, "done", await take());
   } catch (error) {
@@ -74,7 +74,7 @@ async function step(id, take) {
   }
 }
 
-/** Takes a step that may fail without the cloud: the walk goes on. */
+/** Runs a step that may fail without the cloud; the sequence continues. */
 async function attempt(id, take) {
   await step(id, take).catch((error) => showResult(id, "failed", `Failed: ${error.message}`));
 }

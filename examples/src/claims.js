@@ -1,4 +1,4 @@
-/** What an ACS token says; for show only. A client needs no more than its expiry, which the credential reads. */
+/** Claims of an ACS token, for display only. A client needs just its expiry, which the credential reads. */
 export function readClaims(token) {
   const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
   const { skypeid, acsScope, exp } = JSON.parse(atob(payload));

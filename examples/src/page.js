@@ -1,4 +1,4 @@
-// What both pages share: who is signed in, tokens of the service for them, and problems in plain words.
+// Shared by both pages: the signed-in account, tokens for it, and error messages.
 
 import { createTokenRefresher } from "../../clients/javascript/src/index.js";
 
@@ -10,7 +10,7 @@ export function element(id) {
   return document.getElementById(id);
 }
 
-/** Shows who is signed in and returns that account, or offers to sign in and returns null. */
+/** Shows the signed-in account and returns it, or shows a sign-in button and returns null. */
 export async function openPage({ onSignOut }) {
   element("sign-in").addEventListener("click", () => signIn().catch(showProblem));
   const account = await findAccount().catch(showProblem);
@@ -25,7 +25,7 @@ export async function openPage({ onSignOut }) {
   return account;
 }
 
-/** What AzureCommunicationTokenCredential takes: a function that resolves to a new token. */
+/** Creates the `tokenRefresher` of an AzureCommunicationTokenCredential. */
 export function makeTokenRefresher(account) {
   return createTokenRefresher({
     serviceUrl: settings.serviceUrl,
@@ -48,18 +48,18 @@ export function clearProblem() {
   element("problem").textContent = "";
 }
 
-// The client waits by itself where the service asks for it; people like to know.
+// The client waits as long as the service asks; tell the user.
 async function fetchAndTell(...request) {
-  const answer = await fetch(...request);
-  const seconds = answer.headers.get("Retry-After");
+  const response = await fetch(...request);
+  const seconds = response.headers.get("Retry-After");
   if (seconds) {
-    const reason = answer.status === 429 ? "Too many requests" : "The service is busy";
+    const reason = response.status === 429 ? "Too many requests" : "The service is busy";
     showStatus(`${reason}: trying again in ${seconds} seconds.`);
   }
-  return answer;
+  return response;
 }
 
-// A credential that renews its token by itself has nobody else to tell of a failure.
+// The credential reports a failed proactive refresh only as an unhandled rejection.
 addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   showProblem(event.reason);

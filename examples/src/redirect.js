@@ -1,6 +1,6 @@
-// Entra ID sends the browser here; MSAL takes its answer to the page that asked.
+// Entra ID redirects here; MSAL passes the response on to the page that requested it.
 
 import { broadcastResponseToMainFrame } from "@azure/msal-browser/redirect-bridge";
 
-// Whoever comes here without an answer, by a bookmark say, is shown the start.
+// Without a response, after a bookmark for example, show the start page.
 broadcastResponseToMainFrame().catch(() => location.replace("/"));

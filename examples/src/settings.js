@@ -1,6 +1,6 @@
-// Where everything is; the server of the examples hands it out.
+// The settings that the examples' server provides.
 
-const answer = await fetch("/settings.json");
-if (!answer.ok) throw new Error(`The settings of the examples are missing: ${answer.status}`);
+const response = await fetch("/settings.json");
+if (!response.ok) throw new Error(`The settings of the examples are missing: ${response.status}`);
 
-export const settings = await answer.json();
+export const settings = await response.json();

@@ -1,4 +1,4 @@
-// Signs people in with MSAL.js: authorization code with PKCE, by a redirect of the whole page.
+// Signs users in with MSAL.js: authorization code flow with PKCE, by redirecting the whole page.
 
 import { PublicClientApplication } from "@azure/msal-browser";
 
@@ -13,7 +13,7 @@ const msal = new PublicClientApplication({
     redirectUri: REDIRECT_URI,
     postLogoutRedirectUri: REDIRECT_URI,
     ...(settings.authorityMetadata && {
-      // Only the local Entra ID needs this: README.md says why.
+      // Only for the local Entra ID: see README.md.
       authorityMetadata: JSON.stringify(settings.authorityMetadata),
       knownAuthorities: [new URL(settings.authority).host],
     }),
@@ -23,23 +23,23 @@ await msal.initialize();
 
 const scopes = [settings.scope];
 
-/** The account that is signed in, or null; comes back from Entra ID where the page was on the way. */
+/** Returns the signed-in account or null, after completing a sign-in that is in progress. */
 export async function findAccount() {
-  const answer = await msal.handleRedirectPromise();
-  return answer?.account ?? msal.getAllAccounts()[0] ?? null;
+  const response = await msal.handleRedirectPromise();
+  return response?.account ?? msal.getAllAccounts()[0] ?? null;
 }
 
-/** Leaves the page for Entra ID, and comes back to it. */
+/** Redirects to Entra ID and back to this page. */
 export function signIn() {
   return msal.loginRedirect({ scopes, prompt: "select_account" });
 }
 
-/** Leaves the page for Entra ID, which ends its session too, and comes back to it. */
+/** Redirects to Entra ID, which ends its own session, too, and back to this page. */
 export function signOut(account) {
   return msal.logoutRedirect({ account });
 }
 
-/** An access token for the service: the one MSAL keeps while it lasts, else a new one by the refresh token. */
+/** Returns an access token for the service, from MSAL's cache or by the refresh token. */
 export async function getAccessToken(account, forceRefresh) {
   const { accessToken } = await msal.acquireTokenSilent({ scopes, account, forceRefresh });
   return accessToken;

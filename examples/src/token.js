@@ -1,4 +1,4 @@
-// Keeps an AzureCommunicationTokenCredential alive, and shows what it holds.
+// Keeps the token of an AzureCommunicationTokenCredential fresh, and shows it.
 
 import { AzureCommunicationTokenCredential } from "@azure/communication-common";
 
@@ -19,7 +19,7 @@ if (account) {
 
 async function start(refreshToken) {
   clearProblem();
-  showStatus("Asking for a token…");
+  showStatus("Requesting a token…");
   credential?.dispose();
   try {
     const token = await refreshToken();

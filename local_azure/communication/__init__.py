@@ -1,1 +1,1 @@
-"""The stand-in for Azure Communication Services Identity."""
+"""The local version of Azure Communication Services Identity."""

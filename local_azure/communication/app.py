@@ -1,4 +1,4 @@
-"""The Flask app of the Communication Services stand-in: five operations of the Identity REST API.
+"""The Flask app of the local Communication Services: five operations of the Identity REST API.
 
 learn.microsoft.com/rest/api/communication/identity.
 """
@@ -41,7 +41,7 @@ def create_app(endpoint: Endpoint, journal: Journal, faults: Faults) -> Flask:
 
 @bp.before_request
 def check_request() -> None:
-    """Let only trusted callers, known API versions and what the limits allow reach an operation."""
+    """Refuse unknown callers, unsupported API versions and requests beyond the limits."""
     communication = get_communication()
     target: str = request.environ["RAW_URI"]
     communication.callers.check(request.method, target, request.headers, request.get_data())
@@ -57,7 +57,7 @@ def check_request() -> None:
 
 @bp.after_request
 def add_headers(response: Response) -> Response:
-    """Echo the caller's request id where it asked for that, and list the API versions."""
+    """Echo the request id if the caller asked for it, and list the API versions."""
     response.headers["api-supported-versions"] = ", ".join(API_VERSIONS)
     request_id = request.headers.get("x-ms-client-request-id")
     if request_id and request.headers.get("x-ms-return-client-request-id") == "true":
@@ -67,18 +67,18 @@ def add_headers(response: Response) -> Response:
 
 @bp.post("/identities", endpoint="create")
 def create_identity() -> ResponseReturnValue:
-    """Make an identity, and a token for it where scopes are given."""
+    """Create an identity, and a token for it if there are scopes."""
     communication = get_communication()
     body = _read_body()
     minutes = check_minutes(body.get("expiresInMinutes"))
     wanted = body.get("createTokenWithScopes")
-    # Null and an empty list alike ask for no token.
+    # Null and an empty list both mean no token.
     scopes = check_scopes(wanted) if wanted else ()
     identity = communication.identities.create(request.headers.get("x-ms-client-request-id", ""))
-    answer: dict[str, object] = {"identity": {"id": identity.id}}
+    response: dict[str, object] = {"identity": {"id": identity.id}}
     if scopes:
-        answer["accessToken"] = communication.tokens.issue(identity, scopes, minutes).to_json()
-    return answer, HTTPStatus.CREATED
+        response["accessToken"] = communication.tokens.issue(identity, scopes, minutes).to_json()
+    return response, HTTPStatus.CREATED
 
 
 @bp.post("/identities/<raw_id>/:issueAccessToken", endpoint="issue")
@@ -108,14 +108,14 @@ def delete_identity(raw_id: str) -> ResponseReturnValue:
 
 @bp.post("/teamsUser/:exchangeAccessToken", endpoint="exchange")
 def exchange_token() -> ResponseReturnValue:
-    """Exchange the Entra ID token of a Teams user for a token of the service."""
+    """Exchange the Entra ID token of a Teams user for an ACS token."""
     communication = get_communication()
     object_id, expires_on = check_exchange(communication.entra_keys, _read_body())
     return communication.tokens.issue_for_teams_user(object_id, expires_on).to_json()
 
 
 def _read_body() -> dict[str, object]:
-    """Return the JSON object of the request, empty where there is no body."""
+    """Return the JSON object of the request, empty without a body."""
     if not request.get_data():
         return {}
     body = request.get_json(force=True, silent=True)
@@ -135,7 +135,7 @@ def _answer_error(error: CommunicationError) -> ResponseReturnValue:
 
 
 def _answer_http_error(error: HTTPException) -> ResponseReturnValue:
-    """Answer routing errors in the service's own form."""
+    """Return routing errors in the form of the real service."""
     return jsonify(
         {"error": make_error_body(error.name.replace(" ", ""), str(error.description))}
     ), error.code or 500

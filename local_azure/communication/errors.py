@@ -1,4 +1,4 @@
-"""Errors in the form of Communication Services, with the words recorded from the live service."""
+"""Errors in the form of Communication Services, with texts recorded from the live service."""
 
 from http import HTTPStatus
 
@@ -14,7 +14,7 @@ class CommunicationError(Exception):
         target: str | None = None,
         retry_after: int | None = None,
     ) -> None:
-        """Refuse with an error code, and the member that is wrong where there is one."""
+        """Refuse with an error code and, if one is wrong, the name of the member."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -30,7 +30,7 @@ class CommunicationError(Exception):
 
 
 def make_error_body(code: str, message: str) -> dict[str, object]:
-    """Return what stands under `error`."""
+    """Return the content of `error`."""
     return {"code": code, "message": message}
 
 
@@ -45,5 +45,5 @@ def refuse_value(message: str, target: str) -> CommunicationError:
 
 
 def refuse_caller() -> CommunicationError:
-    """Return the 401 for a caller that proves nothing; the service gives no detail, nor do we."""
+    """Return the 401 for an unauthenticated caller, without detail, as the live service does."""
     return CommunicationError(HTTPStatus.UNAUTHORIZED, "Denied", "Denied by the resource provider.")

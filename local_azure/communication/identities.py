@@ -16,10 +16,10 @@ PREFIX = "8:acs:"
 
 @dataclass(frozen=True)
 class Identity:
-    """A live identity, the caller's id of the request that made it, and how often its tokens were revoked.
+    """An existing identity, the client's id of the request that created it, and its number of revocations.
 
-    Each token carries that number: `iat` counts whole seconds, and two tokens of one second are
-    the same text, so time could not tell one issued before a revocation from one issued just after.
+    Each token carries that number. `iat` counts whole seconds, so it cannot distinguish a token issued before
+    a revocation from one issued right after it.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Identities:
     """The live identities by raw id, `8:acs:<resource>_<identity>`."""
 
     def __init__(self, shelf: Shelf, resource_id: str) -> None:
-        """Load the identities kept on `shelf`."""
+        """Load the identities from `shelf`."""
         self._shelf = shelf
         self._lock = threading.Lock()
         self.resource_id = resource_id
@@ -60,7 +60,7 @@ class Identities:
             return sorted(self._identities.values(), key=lambda identity: identity.created_at)
 
     def create(self, request_id: str = "") -> Identity:
-        """Make an identity."""
+        """Create an identity."""
         identity = Identity(f"{PREFIX}{self.resource_id}_{uuid.uuid4()}", time.time(), request_id)
         with self._lock:
             self._put(identity)
@@ -73,8 +73,8 @@ class Identities:
     def get(self, raw_id: str) -> Identity:
         """Return a live identity.
 
-        CommunicationError: 401 `IdentityNotOwned` where the id belongs to another resource, 404
-        `IdentityNotFound` where it never was or was deleted; what the live service says then is not recorded.
+        Raises CommunicationError: 401 `IdentityNotOwned` if the id belongs to another resource, 404
+        `IdentityNotFound` if it never existed or was deleted (the live service's code is not documented).
         """
         identity = self.find(raw_id)
         if identity is not None:

@@ -26,14 +26,14 @@ class Limits:
         self.enabled = False
 
     def turn(self, on: bool) -> None:
-        """Turn the limits on or off, with nothing counted yet."""
+        """Turn the limits on or off, and reset the counts."""
         with self._lock:
             self.enabled = on
             self._counts.clear()
             self._window_end = 0.0
 
     def count(self, operation: str) -> None:
-        """Count a request; CommunicationError 429 with the seconds to wait when it is one too many."""
+        """Count a request. Raises CommunicationError 429 with the seconds to wait beyond the limit."""
         if not self.enabled:
             return
         now = time.monotonic()

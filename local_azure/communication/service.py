@@ -1,7 +1,7 @@
-"""The parts of the Communication Services stand-in, wired once.
+"""Wires the parts of the local Communication Services.
 
-There are two resources, each behind an endpoint of its own, so that settings can name the wrong one. A
-control route can also let the endpoints exchange their resources, as a slot swap would.
+There are two resources, each with its own endpoint, so that settings can name the wrong one. A control
+route can also swap the resources of the endpoints, as a slot swap would.
 """
 
 import base64
@@ -35,7 +35,7 @@ class CommunicationServices:
     def load(
         cls, store: Store, entra_keys: KeyRing, *, name: str = "", access_key: str | None = None
     ) -> "CommunicationServices":
-        """Make the parts from what `store` kept; `entra_keys` verify the tokens of Entra ID."""
+        """Load the parts from `store`; `entra_keys` verify the tokens of Entra ID."""
         shelf = store.shelf(f"resource{name}")
         kept = shelf.find("resource")
         if kept is None:
@@ -54,14 +54,14 @@ class CommunicationServices:
 
 @dataclass(kw_only=True)
 class Endpoint:
-    """An address and the resource that it serves at the moment."""
+    """A URL and the resource that it currently serves."""
 
     origin: str
     resource: CommunicationServices
 
     @property
     def connection_string(self) -> str:
-        """What leads the SDK here; both resources have the same access key."""
+        """The connection string for the SDK; both resources have the same access key."""
         return f"endpoint={self.origin}/;accesskey={self.resource.callers.access_key}"
 
     def to_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Checks who calls: the HMAC signature of an access key, or an Entra ID token.
+"""Authenticates callers, by the HMAC signature of an access key or by an Entra ID token.
 
 learn.microsoft.com/rest/api/communication/authentication.
 """
@@ -29,7 +29,7 @@ def hash_content(body: bytes) -> str:
 
 
 def sign(key: bytes, *, verb: str, target: str, date: str, host: str, content_hash: str) -> str:
-    """Return the signature of a request; `target` is path and query exactly as they stand on the wire."""
+    """Return the signature of a request; `target` is path and query exactly as sent."""
     text = f"{verb}\n{target}\n{date};{host};{content_hash}"
     return base64.b64encode(hmac.digest(key, text.encode("utf-8"), hashlib.sha256)).decode("ascii")
 
@@ -45,7 +45,7 @@ class Callers:
         self._trusted_oid = trusted_oid
 
     def check(self, verb: str, target: str, headers: Headers, body: bytes) -> None:
-        """Return when the caller is trusted; CommunicationError 401 `Denied` otherwise."""
+        """Return if the caller is trusted. Raises CommunicationError 401 `Denied` otherwise."""
         authorization = headers.get("Authorization", "")
         if authorization.startswith("Bearer "):
             trusted = self._check_bearer(authorization.removeprefix("Bearer "))

@@ -12,8 +12,8 @@ from local_azure.signing import KeyRing
 def check_exchange(entra_keys: KeyRing, body: Mapping[str, object]) -> tuple[str, float]:
     """Return the object id of the Teams user whose token `body` carries, and when it expires.
 
-    CommunicationError: 401 `InvalidAccessToken` for a token that is not good, then 400 `ValidationError`
-    for an `appId` or `userId` that is malformed or not the token's.
+    Raises CommunicationError: 401 `InvalidAccessToken` for an invalid token, then 400 `ValidationError` for
+    an `appId` or `userId` that is malformed or not the token's.
     """
     token = body.get("token")
     if token is None:

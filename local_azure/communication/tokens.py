@@ -14,7 +14,7 @@ TEAMS_SCOPES = ("chat", "voip")
 MINUTES = range(60, 1441)
 DEFAULT_MINUTES = 1440
 REVOCATIONS = "localAzureRevocations"
-"""The one claim that real tokens have not: see `identities.Identity`."""
+"""The one claim that real tokens do not have: see `identities.Identity`."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class AccessToken:
     expires_on: float
 
     def to_json(self) -> dict[str, object]:
-        """Return the token as the service answers it."""
+        """Return the token as the service sends it."""
         return {"token": self.token, "expiresOn": format_ticks(self.expires_on)}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a token is good, and if not why."""
+    """Whether a token is valid, and if not, why."""
 
     reason: str | None
     identity: str | None = None
@@ -56,17 +56,17 @@ class AccessTokens:
         self._identities = identities
 
     def issue(self, identity: Identity, scopes: Sequence[str], minutes: int) -> AccessToken:
-        """Return a token for an identity, good for `minutes`."""
+        """Return a token for an identity, valid for `minutes`."""
         skype_id = identity.id.removeprefix("8:")
         expires_on = time.time() + minutes * 60
         return self._sign(skype_id, scopes, expires_on, {REVOCATIONS: identity.revocations})
 
     def issue_for_teams_user(self, object_id: str, expires_on: float) -> AccessToken:
-        """Return a token for the Teams user with this object id, to expire with the one it is given for."""
+        """Return a token for the Teams user with this object id, with the expiry of the exchanged token."""
         return self._sign(f"orgid:{object_id}", TEAMS_SCOPES, expires_on, {})
 
     def check(self, token: str) -> Verdict:
-        """Tell whether a chat or calling service would take `token` now."""
+        """Tell whether a chat or calling service would accept `token` now."""
         try:
             claims = self._keys.read(token, audiences=None)
         except ValueError as error:
@@ -102,7 +102,7 @@ class AccessTokens:
 
 
 def check_minutes(minutes: object) -> int:
-    """Return `expiresInMinutes`, the default where it is null; CommunicationError 400 otherwise."""
+    """Return `expiresInMinutes`, or the default if it is null. Raises CommunicationError 400."""
     if minutes is None:
         return DEFAULT_MINUTES
     if not isinstance(minutes, int) or isinstance(minutes, bool) or minutes not in MINUTES:
@@ -114,7 +114,7 @@ def check_minutes(minutes: object) -> int:
 
 
 def check_scopes(scopes: object) -> tuple[str, ...]:
-    """Return the scopes of a token; CommunicationError 400 where they are missing, empty or unknown."""
+    """Return the scopes of a token. Raises CommunicationError 400 if they are missing, empty or unknown."""
     if scopes is None:
         raise refuse_value("Scopes: The Scopes field is required.", "Scopes")
     if scopes == []:

@@ -1,1 +1,1 @@
-"""Control routes, by which tests look into the stand-ins and break them on purpose."""
+"""Control routes, with which tests inspect the local Azure and plant faults."""

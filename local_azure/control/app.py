@@ -1,4 +1,4 @@
-"""The Flask app of the control routes, and those about calls and faults."""
+"""The Flask app of the control routes, with the routes for calls and faults."""
 
 from http import HTTPStatus
 
@@ -15,7 +15,7 @@ bp = Blueprint("control", __name__)
 
 
 def create_app(controlled: Controlled) -> Flask:
-    """Return the app that controls the stand-ins."""
+    """Return the app that controls the local Azure."""
     app = Flask("local_azure", static_folder=None)
     app.extensions["controlled"] = controlled
     app.json.sort_keys = False  # type: ignore[attr-defined]  # only the default provider has it
@@ -54,7 +54,7 @@ def show_faults() -> ResponseReturnValue:
 
 @bp.delete("/faults")
 def clear_faults() -> ResponseReturnValue:
-    """Remove all faults and tamperings, and end the calls that hang."""
+    """Remove all faults and tamperings, and end hanging calls."""
     controlled = get_controlled()
     controlled.faults.clear()
     controlled.entra.forge.clear()

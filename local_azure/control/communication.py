@@ -1,4 +1,4 @@
-"""Control routes of the Communication Services stand-in."""
+"""Control routes of the local Communication Services."""
 
 from http import HTTPStatus
 
@@ -24,7 +24,7 @@ def show_resources() -> ResponseReturnValue:
 
 @bp.patch("/acs")
 def change_settings() -> ResponseReturnValue:
-    """Turn the request limits on or off; let the two endpoints exchange their resources."""
+    """Turn the request limits on or off; swap the resources of the two endpoints."""
     controlled = get_controlled()
     members = read_members()
     if "limits" in members:
@@ -37,7 +37,7 @@ def change_settings() -> ResponseReturnValue:
 
 @bp.get("/acs/identities")
 def list_identities() -> ResponseReturnValue:
-    """List the live identities of both resources, oldest first: what the real service tells nobody."""
+    """List the identities of both resources, oldest first, which the real service cannot do."""
     return jsonify(
         [identity.to_json() for resource in _resources() for identity in resource.identities.list()]
     )
@@ -45,7 +45,7 @@ def list_identities() -> ResponseReturnValue:
 
 @bp.delete("/acs/identities/<raw_id>")
 def delete_identity(raw_id: str) -> ResponseReturnValue:
-    """Delete an identity behind the back of the service that uses it."""
+    """Delete an identity without the service's knowledge."""
     try:
         _owner_of(raw_id).identities.delete(raw_id)
     except CommunicationError as error:
@@ -55,7 +55,7 @@ def delete_identity(raw_id: str) -> ResponseReturnValue:
 
 @bp.post("/acs/tokens/check")
 def check_token() -> ResponseReturnValue:
-    """Tell whether a token is good right now."""
+    """Tell whether a token is valid now."""
     token = read_members().text("token")
     verdict = _resources()[0].tokens.check(token)
     if verdict.identity is not None:
@@ -64,12 +64,12 @@ def check_token() -> ResponseReturnValue:
 
 
 def _resources() -> list[CommunicationServices]:
-    """Both resources, whichever endpoint serves them."""
+    """Return both resources, whichever endpoint serves them."""
     return [endpoint.resource for endpoint in get_controlled().endpoints]
 
 
 def _owner_of(raw_id: str) -> CommunicationServices:
-    """The resource of the identity; the first one for what belongs to neither."""
+    """Return the resource of the identity, or the first one if it belongs to neither."""
     resources = _resources()
     prefixes = {f"8:acs:{resource.identities.resource_id}_": resource for resource in resources}
     return next((found for prefix, found in prefixes.items() if raw_id.startswith(prefix)), resources[0])

@@ -1,4 +1,4 @@
-"""Control routes of the Entra ID stand-in."""
+"""Control routes of the local Entra ID."""
 
 from http import HTTPStatus
 from typing import get_args
@@ -66,7 +66,7 @@ def delete_account(username: str) -> ResponseReturnValue:
 
 @bp.post("/entra/tamper")
 def tamper() -> ResponseReturnValue:
-    """Make the next tokens wrong (see `tampering.KINDS`)."""
+    """Tamper with the next tokens (see `tampering.KINDS`)."""
     members = read_members()
     tampering = Tampering(members.text("kind"), members.mapping("claims"))
     kind = members.one_of("token", get_args(TokenKind), "id")
@@ -84,7 +84,7 @@ def rotate_keys() -> ResponseReturnValue:
 
 @bp.post("/entra/token")
 def mint_tokens() -> ResponseReturnValue:
-    """Mint tokens without a browser: `access_token`, and `id_token` where a person is meant."""
+    """Issue tokens without a browser: `access_token` and, for an account, `id_token`."""
     entra = get_controlled().entra
     members = read_members()
     wish = Wish(
@@ -106,7 +106,7 @@ def mint_tokens() -> ResponseReturnValue:
 
 
 def _read_tampering(members: Members) -> Tampering | None:
-    """Return the tampering asked for; `claims` alone means the kind of that name."""
+    """Return the requested tampering; `claims` alone means the kind of that name."""
     kind = members.optional_text("tamper")
     claims = members.mapping("claims")
     if kind is None and not claims:

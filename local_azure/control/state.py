@@ -1,4 +1,4 @@
-"""What the control routes act upon."""
+"""The state that the control routes act on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ from local_azure.journal import Journal
 
 @dataclass(frozen=True, kw_only=True)
 class Controlled:
-    """The running stand-ins."""
+    """The running parts of the local Azure."""
 
     entra: EntraId
     endpoints: tuple[Endpoint, Endpoint]
-    """Of Communication Services; the settings lead to the first one."""
+    """Of Communication Services; the settings name the first one."""
     journal: Journal
     faults: Faults
     client_certificate_path: Path
@@ -30,13 +30,13 @@ class Controlled:
 
 
 def get_controlled() -> Controlled:
-    """Return what the running app controls."""
+    """Return the state that the running app controls."""
     controlled: Controlled = current_app.extensions["controlled"]
     return controlled
 
 
 def read_document() -> dict[str, object]:
-    """Return the JSON object of the request, empty where there is no body; ValueError otherwise."""
+    """Return the JSON object of the request, empty without a body. Raises ValueError."""
     if not request.get_data():
         return {}
     document = request.get_json(force=True, silent=True)

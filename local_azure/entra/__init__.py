@@ -1,1 +1,1 @@
-"""The stand-in for Entra ID: sign-in pages, the v2.0 endpoints and a managed-identity endpoint."""
+"""The local Entra ID: sign-in pages, the v2.0 endpoints and a managed-identity endpoint."""

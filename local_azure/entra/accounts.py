@@ -20,7 +20,7 @@ def name_issuer(tls_origin: str, tenant: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A person in a tenant; `tenant_id` and `object_id` together are their key."""
+    """A user in a tenant; `tenant_id` and `object_id` together are the key."""
 
     username: str
     name: str
@@ -31,11 +31,11 @@ class Account:
 
     @classmethod
     def from_json(cls, username: str, document: Mapping[str, object]) -> "Account":
-        """Read an account, with a random object id where none is given; ValueError when malformed."""
+        """Read an account, with a random object id by default. Raises ValueError if it is malformed."""
         members = Members(document)
         tenant_id = members.text("tenantId", CONTOSO)
         if tenant_id not in TENANTS:
-            raise ValueError("tenantId must be one of the tenants of the stand-in")
+            raise ValueError("tenantId must be one of the local tenants")
         return cls(
             username=username,
             name=members.text("name", username.partition("@")[0].title()),
@@ -91,7 +91,7 @@ class Directory:
     """The accounts of all tenants by user name."""
 
     def __init__(self, shelf: Shelf) -> None:
-        """Load the accounts kept on `shelf`; an empty one gets the first accounts."""
+        """Load the accounts from `shelf`, or the initial accounts if it is empty."""
         self._shelf = shelf
         kept = shelf.read_all()
         self._accounts = {name: Account.from_json(name, document) for name, document in kept.items()}
@@ -104,11 +104,11 @@ class Directory:
         return tuple(self._accounts.values())
 
     def find(self, username: str) -> Account | None:
-        """Return the account with this user name, whatever the letter case, or None."""
+        """Return the account with this user name, ignoring case, or None."""
         return self._accounts.get(username.lower())
 
     def put(self, account: Account) -> None:
-        """Add an account, or replace the one of the same user name."""
+        """Add an account, or replace the one with the same user name."""
         self._accounts[account.username.lower()] = account
         self._shelf.write(account.username.lower(), account.to_json())
 

@@ -1,4 +1,4 @@
-"""The Flask app of the Entra ID stand-in; one app serves the TLS origin and the one for browsers."""
+"""The Flask app of the local Entra ID, which serves the TLS origin and the one for browsers."""
 
 from urllib.parse import urlsplit
 
@@ -49,5 +49,5 @@ def _add_headers(response: Response) -> Response:
 
 
 def _is_loopback(origin: str) -> bool:
-    """Tell whether a page of this machine calls: only there can a single-page app be registered."""
+    """Tell whether the caller is a page on loopback, where single-page apps are registered."""
     return urlsplit(origin).hostname in LOOPBACK_HOSTS

@@ -38,7 +38,7 @@ class Assertions:
         return issuer if isinstance(issuer, str) and self._registrations.find(issuer) else None
 
     def check(self, app: WebRegistration, assertion: str) -> None:
-        """Return when `assertion` proves that the caller is `app`; EntraError otherwise."""
+        """Return if `assertion` proves that the caller is `app`. Raises EntraError otherwise."""
         if _read_unverified(assertion).get("iss") == app.client_id:
             self._check_certificate(app, assertion)
         else:
@@ -47,7 +47,7 @@ class Assertions:
     def _check_certificate(self, app: WebRegistration, assertion: str) -> None:
         header = jwt.get_unverified_header(assertion)
         certificate = app.certificate
-        # MSAL keeps the padding of base64url, other libraries leave it out as RFC 7515 says.
+        # MSAL keeps the padding of base64url; other libraries omit it, as RFC 7515 requires.
         thumbprints = {str(header.get(name, "")).rstrip("=") for name in ("x5t", "x5t#S256")}
         if not thumbprints & {certificate.thumbprint, certificate.sha256_thumbprint}:
             raise _refuse(
@@ -103,7 +103,7 @@ class Assertions:
         ]
 
     def _use(self, jti: str, expires_at: float) -> bool:
-        """Remember `jti` until it cannot be valid any more; False where it was used before."""
+        """Remember `jti` until it expires; return False if it was used before."""
         now = time.time()
         with self._lock:
             self._used = {old: end for old, end in self._used.items() if end + LEEWAY_SECONDS > now}

@@ -1,7 +1,7 @@
 """Reads and checks an authorization request.
 
-Until client and redirect URI are known to belong together, an error is a page and never a redirect
-(RFC 6749, section 4.1.2.1); afterwards the app is told.
+Until client and redirect URI are known to belong together, an error is shown as a page, never as a redirect
+(RFC 6749, section 4.1.2.1); afterwards it is sent to the app.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ PROMPTS = ("", "none", "login", "select_account", "consent")
 
 @dataclass(frozen=True, kw_only=True)
 class AuthorizationRequest:
-    """A request whose client and redirect URI are good."""
+    """A request with a valid client and redirect URI."""
 
     tenant: str
     app: Registration
@@ -35,21 +35,21 @@ class AuthorizationRequest:
     challenge: str | None = None
     challenge_method: str = "plain"
 
-    def build_redirect(self, answer: Mapping[str, str]) -> str:
-        """Return the redirect URI with the answer in its query or fragment."""
+    def build_redirect(self, response: Mapping[str, str]) -> str:
+        """Return the redirect URI with the response in its query or fragment."""
         if self.response_mode == "fragment":
-            return f"{self.redirect_uri}#{urlencode(answer)}"
+            return f"{self.redirect_uri}#{urlencode(response)}"
         separator = "&" if "?" in self.redirect_uri else "?"
-        return f"{self.redirect_uri}{separator}{urlencode(answer)}"
+        return f"{self.redirect_uri}{separator}{urlencode(response)}"
 
 
 class RedirectedError(Exception):
-    """An error that the app learns through its redirect URI, with `extra` parameters."""
+    """An error sent to the app's redirect URI, with `extra` parameters."""
 
     def __init__(
         self, asked: AuthorizationRequest, error: EntraError, extra: Mapping[str, str] | None = None
     ) -> None:
-        """Answer `asked` with `error`."""
+        """Respond to `asked` with `error`."""
         super().__init__(str(error))
         self.asked = asked
         self.error = error
@@ -57,7 +57,7 @@ class RedirectedError(Exception):
 
 
 def read_authorization(entra: EntraId, tenant: str, parameters: Mapping[str, str]) -> AuthorizationRequest:
-    """Return the request in `parameters`; PageError or RedirectedError where it is wrong."""
+    """Return the request in `parameters`. Raises PageError or RedirectedError."""
     app = _read_app(entra, parameters)
     redirect_uri = parameters.get("redirect_uri", "")
     if not app.allows_redirect(redirect_uri):

@@ -23,7 +23,7 @@ COOKIE = "local-entra-browser"
 def authorize(tenant: str) -> ResponseReturnValue:
     """Show the account picker, or send the browser back to the app with a code or an error.
 
-    A request may come by GET or POST; one that posts `account` or `cancel` comes from the picker.
+    A request may use GET or POST; a POST with `account` or `cancel` comes from the picker.
     """
     entra = get_entra()
     parameters = request.values.to_dict()
@@ -54,7 +54,7 @@ def _grant(entra: EntraId, asked: AuthorizationRequest, username: str) -> Respon
     try:
         account = entra.get_account(username, asked.tenant)
     except EntraError as error:
-        # As Entra ID does, the person is told, not the app.
+        # Like Entra ID, tell the user, not the app.
         raise PageError(error.code, str(error).partition(": ")[2]) from error
     cookie, session = entra.browsers.join(
         request.cookies.get(COOKIE, ""), account.username, asked.app.client_id
@@ -78,7 +78,7 @@ def _grant(entra: EntraId, asked: AuthorizationRequest, username: str) -> Respon
 
 
 def _find_silent_session(entra: EntraId, asked: AuthorizationRequest) -> EntraSession:
-    """Return the one session that a request without a page can mean; RedirectedError otherwise."""
+    """Return the session for a request with `prompt=none`. Raises RedirectedError unless one matches."""
     sessions = entra.browsers.list_sessions(request.cookies.get(COOKIE, ""))
     if asked.login_hint:
         sessions = [session for session in sessions if session.username == asked.login_hint]
@@ -102,11 +102,11 @@ def _find_silent_session(entra: EntraId, asked: AuthorizationRequest) -> EntraSe
     return sessions[0]
 
 
-def _send_back(asked: AuthorizationRequest, answer: dict[str, str]) -> Response:
-    """Hand the answer to the app in the way it asked for."""
+def _send_back(asked: AuthorizationRequest, response: dict[str, str]) -> Response:
+    """Send the response to the app in the requested way."""
     if asked.state is not None:
-        answer["state"] = asked.state
+        response["state"] = asked.state
     if asked.response_mode == "form_post":
-        page = render_template("entra/form_post.html", action=asked.redirect_uri, fields=answer)
+        page = render_template("entra/form_post.html", action=asked.redirect_uri, fields=response)
         return make_response(page)
-    return make_response(redirect(asked.build_redirect(answer), HTTPStatus.FOUND))
+    return make_response(redirect(asked.build_redirect(response), HTTPStatus.FOUND))

@@ -1,4 +1,4 @@
-"""Who is signed in to Entra ID in which browser."""
+"""The browsers' sessions at Entra ID."""
 
 import secrets
 import threading
@@ -24,7 +24,7 @@ class Browsers:
         self._sessions: dict[str, dict[str, EntraSession]] = {}
 
     def list_sessions(self, cookie: str) -> list[EntraSession]:
-        """Return the sessions of one browser, in the order they began."""
+        """Return the sessions of one browser, oldest first."""
         with self._lock:
             return list(self._sessions.get(cookie, {}).values())
 
@@ -41,7 +41,7 @@ class Browsers:
             return cookie, session
 
     def leave(self, cookie: str, username: str | None) -> list[EntraSession]:
-        """End the session of one account, or all where `username` is None; return what ended."""
+        """End the session of one account, or all if `username` is None; return the ended sessions."""
         with self._lock:
             browser = self._sessions.get(cookie, {})
             names = list(browser) if username is None else [name for name in browser if name == username]

@@ -1,4 +1,4 @@
-"""Tells which app calls the token endpoint, and makes it prove that."""
+"""Authenticates the app that calls the token endpoint."""
 
 import hmac
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ class Client:
 
 
 def authenticate(entra: EntraId, form: Mapping[str, str], basic: Authorization | None) -> Client:
-    """Return the client that calls.
+    """Return the calling client.
 
-    EntraError: AADSTS700016 unknown (400), AADSTS7000215 wrong secret, AADSTS7000218 no proof,
+    Raises EntraError: AADSTS700016 unknown (400), AADSTS7000215 wrong secret, AADSTS7000218 no proof,
     AADSTS50012 and others for a bad assertion (401).
     """
     client_id = form.get("client_id", "")

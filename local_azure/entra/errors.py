@@ -1,4 +1,4 @@
-"""Entra ID's errors: AADSTS codes with the words of the real service, as JSON, redirect or page.
+"""Entra ID's errors: AADSTS codes with the texts of the real service, as JSON, redirect or page.
 
 The codes are listed at learn.microsoft.com/entra/identity-platform/reference-error-codes.
 """
@@ -27,12 +27,12 @@ class EntraError(Exception):
         return make_error_body(self.error, str(self), self.code)
 
     def to_redirect(self) -> dict[str, str]:
-        """Return the parameters that tell the app (RFC 6749, section 4.1.2.1)."""
+        """Return the parameters of the redirect (RFC 6749, section 4.1.2.1)."""
         return {"error": self.error, "error_description": str(self)}
 
 
 class PageError(EntraError):
-    """A refusal shown to the person, because the redirect URI is not trusted or must not be told."""
+    """An error shown to the user, because the redirect URI is not trusted or must not receive it."""
 
     def __init__(self, code: int, message: str) -> None:
         """Show AADSTS`code` and the message."""
@@ -61,7 +61,7 @@ def make_fault_body(status: int, code: str) -> dict[str, object]:
 
 
 def get_parameter(parameters: Mapping[str, str], name: str) -> str:
-    """Return a parameter; EntraError AADSTS900144 where it is missing or empty."""
+    """Return a parameter. Raises EntraError AADSTS900144 if it is missing or empty."""
     value = parameters.get(name, "")
     if not value:
         raise EntraError(

@@ -1,4 +1,4 @@
-"""Authorization codes and refresh tokens: each is good for one use, also under parallel uses."""
+"""Authorization codes and refresh tokens: each can be used once, even by concurrent requests."""
 
 import secrets
 import threading
@@ -14,7 +14,7 @@ SPA_REFRESH_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """What a person let an app do."""
+    """The permissions that a user granted to an app."""
 
     client_id: str
     username: str
@@ -42,20 +42,20 @@ class OneTimeGrants:
         self._taken: set[str] = set()
 
     def add(self, grant: Grant, lifetime: int) -> str:
-        """Return a new value that stands for `grant` for `lifetime` seconds."""
+        """Return a new random value for `grant`, valid for `lifetime` seconds."""
         value = f"1.{secrets.token_urlsafe(48)}"
         with self._lock:
             self._entries[value] = _Entry(grant, time.time() + lifetime)
         return value
 
     def find(self, value: str) -> Grant | None:
-        """Return the grant behind `value` without using it up, or None when unknown or expired."""
+        """Return the grant for `value` without using it up, or None if unknown or expired."""
         with self._lock:
             entry = self._entries.get(value)
         return entry.grant if entry is not None and entry.expires_at > time.time() else None
 
     def take(self, value: str) -> Grant | None:
-        """Return the grant behind `value` to exactly one caller; None to all others."""
+        """Return the grant for `value` to exactly one caller, and None to all others."""
         with self._lock:
             entry = self._entries.pop(value, None)
             if entry is None:
@@ -64,11 +64,11 @@ class OneTimeGrants:
         return entry.grant if entry.expires_at > time.time() else None
 
     def was_taken(self, value: str) -> bool:
-        """Tell whether `value` was good once and has been used."""
+        """Tell whether `value` was valid and has been used."""
         with self._lock:
             return value in self._taken
 
 
 def narrow(grant: Grant, scopes: Scopes, nonce: str | None = None) -> Grant:
-    """Return the grant with other scopes and without what only the redemption of a code needs."""
+    """Return the grant with other scopes, and without the members for redeeming a code."""
     return replace(grant, scopes=scopes, nonce=nonce, challenge=None, redirect_uri="")

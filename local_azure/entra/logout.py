@@ -23,7 +23,7 @@ LONG_AGO_SECONDS = 10 * 365 * 24 * 3600
 
 @bp.route("/<tenant>/oauth2/v2.0/logout", methods=["GET", "POST"], endpoint="logout")
 def end_session(tenant: str) -> ResponseReturnValue:
-    """End Entra ID's session in this browser, tell the apps that took part, and send the browser on."""
+    """End Entra ID's session in this browser, notify the apps that used it, and redirect the browser."""
     entra = get_entra()
     entra.check_tenant(tenant)
     parameters = request.values.to_dict()
@@ -37,12 +37,12 @@ def end_session(tenant: str) -> ResponseReturnValue:
 
 
 def _read_username(entra: EntraId, logout_hint: str, id_token_hint: str) -> str | None:
-    """Return whose session is meant, or None for all of this browser's."""
+    """Return the account whose session to end, or None for all sessions of this browser."""
     if logout_hint:
         return read_login_hint(logout_hint)
     if id_token_hint:
         try:
-            # An ID token that has expired still says who is leaving.
+            # An expired ID token still names the user.
             claims = entra.keys.read(id_token_hint, audiences=None, leeway=LONG_AGO_SECONDS)
         except ValueError:
             return None
@@ -64,7 +64,7 @@ def _list_frames(entra: EntraId, ended: Iterable[EntraSession]) -> Iterable[str]
 
 
 def _find_target(entra: EntraId, parameters: dict[str, str]) -> str | None:
-    """Return where the browser goes on to, or None where no registered redirect URI was asked for."""
+    """Return the URL to redirect to, or None without a registered redirect URI."""
     uri = parameters.get("post_logout_redirect_uri", "")
     if not any(app.allows_redirect(uri) for app in (entra.registrations.web, entra.registrations.spa)):
         return None

@@ -27,14 +27,14 @@ WEB_REDIRECT_URIS = tuple(
 
 @dataclass(kw_only=True)
 class Registration:
-    """One app registration; this one is a public client, which can keep no secret."""
+    """One app registration: a public client, which has no secret."""
 
     client_id: str
     name: str
     front_channel_logout_url: str | None = None
 
     def allows_redirect(self, uri: str) -> bool:
-        """Tell whether `uri` is registered: here, any path of a plain http loopback origin is."""
+        """Tell whether `uri` is registered, as every path of a plain http loopback origin is."""
         parts = _split_loopback(uri)
         return parts is not None and parts[0] == "http"
 
@@ -50,7 +50,7 @@ class WebRegistration(Registration):
     def allows_redirect(self, uri: str) -> bool:
         """Tell whether `uri` is registered.
 
-        The match is exact, but for loopback hosts the port does not count
+        The match is exact, except for the port of loopback hosts
         (learn.microsoft.com/entra/identity-platform/reply-url).
         """
         if uri in self.redirect_uris:
@@ -65,7 +65,7 @@ class Registrations:
     """The registrations by client id."""
 
     def __init__(self, shelf: Shelf) -> None:
-        """Load the web app's secret and certificate kept on `shelf`, or make them."""
+        """Load the web app's secret and certificate from `shelf`, or create them."""
         self._shelf = shelf
         kept = shelf.find("web")
         if kept is None:

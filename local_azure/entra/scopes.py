@@ -1,4 +1,4 @@
-"""What an app may ask for: OpenID Connect scopes and the scopes of one resource."""
+"""The scopes that an app may request: those of OpenID Connect and of one resource."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +30,7 @@ class Scopes:
 
     @classmethod
     def parse(cls, text: str) -> "Scopes":
-        """Read a `scope` parameter; EntraError where it names an unknown scope or two resources."""
+        """Read a `scope` parameter. Raises EntraError for an unknown scope or two resources."""
         resources: dict[Resource, list[str]] = {}
         for scope in text.split():
             if scope in OPENID_SCOPES:

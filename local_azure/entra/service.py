@@ -1,4 +1,4 @@
-"""The parts of the Entra ID stand-in, wired once."""
+"""Wires the parts of the local Entra ID."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class EntraId:
 
     @classmethod
     def load(cls, store: Store, *, tls_origin: str, page_origin: str) -> "EntraId":
-        """Make the parts from what `store` kept; the origins are where browsers and clients call."""
+        """Load the parts from `store`; clients call `tls_origin`, browsers `page_origin`."""
         keys = KeyRing(store.shelf("entra-keys"), "accounts.accesscontrol.example")
         forge = Forge(keys, tls_origin)
         registrations = Registrations(store.shelf("registrations"))
@@ -54,7 +54,7 @@ class EntraId:
         )
 
     def check_tenant(self, tenant: str) -> str:
-        """Return the tenant segment of a URL in lower case; EntraError AADSTS90002 where there is none."""
+        """Return the tenant segment of a URL in lower case. Raises EntraError AADSTS90002 if unknown."""
         tenant = tenant.lower()
         if tenant in TENANTS or tenant in TENANT_INDEPENDENT:
             return tenant
@@ -63,7 +63,7 @@ class EntraId:
     def get_account(self, username: str, tenant: str) -> Account:
         """Return an account that may use the endpoints of `tenant`.
 
-        EntraError: AADSTS50034 unknown, AADSTS50057 disabled, AADSTS50020 of another tenant.
+        Raises EntraError: AADSTS50034 unknown, AADSTS50057 disabled, AADSTS50020 of another tenant.
         """
         account = self.directory.find(username)
         if account is None:

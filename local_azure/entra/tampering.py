@@ -1,4 +1,4 @@
-"""Makes tokens wrong on purpose, one way at a time, so that tests can see them refused."""
+"""Tampers with tokens, in one way at a time, so that tests can check that they are refused."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ ROGUE_KEYS_PATH = "/rogue/keys"
 
 @dataclass(frozen=True)
 class Tampering:
-    """One way to make a token wrong; the kind `claims` lays `claims` over it, null removing one."""
+    """One way to tamper with a token; the kind `claims` overrides its claims, and null removes one."""
 
     kind: str
     claims: Mapping[str, object] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Tampering:
 
 
 class Forge:
-    """The tamperings that wait for the next tokens, and the means to carry them out."""
+    """The tamperings planned for the next tokens, and the code that applies them."""
 
     def __init__(self, keys: KeyRing, tls_origin: str) -> None:
         """Forge tokens that look as if `keys` had signed them."""
@@ -46,12 +46,12 @@ class Forge:
         self._waiting: list[tuple[TokenKind, Tampering]] = []
 
     def plan(self, kind: TokenKind, tampering: Tampering, times: int) -> None:
-        """Let the next `times` tokens of this kind be wrong."""
+        """Tamper with the next `times` tokens of this kind."""
         with self._lock:
             self._waiting += [(kind, tampering)] * times
 
     def take(self, kind: TokenKind) -> Tampering | None:
-        """Return the tampering that waits for this token, or None."""
+        """Return the tampering for this token, or None."""
         with self._lock:
             for index, (wanted, tampering) in enumerate(self._waiting):
                 if wanted == kind:
@@ -60,7 +60,7 @@ class Forge:
             return None
 
     def clear(self) -> None:
-        """Let the next tokens be right again."""
+        """Remove all planned tamperings."""
         with self._lock:
             self._waiting.clear()
 
@@ -70,7 +70,7 @@ class Forge:
         return SigningKey.generate("rogue")
 
     def make(self, claims: Claims, tampering: Tampering) -> str:
-        """Return a token with these claims, made wrong."""
+        """Return a token with these claims, tampered with."""
         if tampering.kind == "claims":
             changed = {**claims, **tampering.claims}
             return self.keys.current.sign(
@@ -106,7 +106,7 @@ def _sign_with_unknown_key(forge: Forge, claims: Claims) -> str:
 
 
 def _spoil_signature(forge: Forge, claims: Claims) -> str:
-    """Name the key that is published, but sign with another."""
+    """Name the published key, but sign with another."""
     published = forge.keys.current.thumbprint
     return forge.rogue_key.sign(claims, kid=published, x5t=published)
 
@@ -116,7 +116,7 @@ def _sign_none(forge: Forge, claims: Claims) -> str:
 
 
 def _sign_with_public_key(forge: Forge, claims: Claims) -> str:
-    """Sign HS256 with the public key as the secret: what a verifier that trusts `alg` falls for."""
+    """Sign with HS256 and the public key as the secret, which deceives verifiers that trust `alg`."""
     key = forge.keys.current
     text = _encode({"alg": "HS256", "typ": "JWT", "kid": key.thumbprint}, claims)
     return f"{text}.{encode_base64url(hmac.digest(key.public_pem, text.encode('ascii'), hashlib.sha256))}"

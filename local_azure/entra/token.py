@@ -22,7 +22,7 @@ bp = Blueprint("token", __name__)
 
 @bp.post("/<tenant>/oauth2/v2.0/token", endpoint="token")
 def issue_tokens(tenant: str) -> ResponseReturnValue:
-    """Exchange a code, a refresh token or the client's own proof for tokens."""
+    """Exchange a code, a refresh token or the client's credentials for tokens."""
     entra = get_entra()
     form = request.form.to_dict()
     tenant = entra.check_tenant(tenant)
@@ -48,7 +48,7 @@ def issue_tokens(tenant: str) -> ResponseReturnValue:
 
 
 def _redeem_code(entra: EntraId, client: Client, form: Mapping[str, str]) -> Grant:
-    """Return the grant behind a code and use the code up, whatever the checks after that say."""
+    """Return the grant for a code, and use the code up even if the later checks fail."""
     code = get_parameter(form, "code")
     redirect_uri = get_parameter(form, "redirect_uri")
     grant = entra.codes.take(code)
@@ -76,7 +76,7 @@ def _check_verifier(grant: Grant, verifier: str) -> None:
     if grant.challenge is None and not verifier:
         return
     if grant.challenge_method == "S256":
-        # Another charset than ASCII is no verifier, and must not be an exception of ours.
+        # A verifier that is not ASCII is invalid, and must not raise an exception.
         verifier = encode_base64url(hashlib.sha256(verifier.encode("utf-8")).digest())
     if grant.challenge is None or not hmac.compare_digest(verifier.encode(), grant.challenge.encode()):
         raise EntraError(
@@ -98,7 +98,7 @@ def _redeem_refresh_token(entra: EntraId, client: Client, form: Mapping[str, str
 
 
 def _read_scopes(form: Mapping[str, str], grant: Grant) -> Scopes:
-    """Return the scopes asked for now; what was granted of OpenID Connect stays granted."""
+    """Return the requested scopes; granted OpenID Connect scopes stay granted."""
     if not form.get("scope"):
         return grant.scopes
     scopes = Scopes.parse(form["scope"])
@@ -132,7 +132,7 @@ def _answer(
 
 
 def _answer_app(entra: EntraId, client: Client, form: Mapping[str, str]) -> dict[str, object]:
-    """Answer an app that asks for itself; the tenant of the app is meant, whatever the URL says."""
+    """Issue a token to the app itself, for its own tenant whatever the URL says."""
     scope = get_parameter(form, "scope")
     if not isinstance(client.app, WebRegistration):
         raise EntraError("unauthorized_client", 700025, "A public client cannot ask for an app-only token.")

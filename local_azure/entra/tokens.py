@@ -1,4 +1,4 @@
-"""Mints ID tokens and access tokens with the claims of the v2.0 endpoint.
+"""Issues ID tokens and access tokens with the claims of the v2.0 endpoint.
 
 Claims: learn.microsoft.com/entra/identity-platform/id-token-claims-reference and
 …/access-token-claims-reference.
@@ -24,7 +24,7 @@ from local_azure.entra.tampering import Forge, Tampering, TokenKind
 from local_azure.signing import KeyRing
 
 BEARER = "Bearer"
-"""The kind of every token here: https://www.rfc-editor.org/rfc/rfc6749.html#section-7.1"""
+"""The type of every token here: https://www.rfc-editor.org/rfc/rfc6749.html#section-7.1"""
 
 TOKEN_SECONDS = 3600
 IDENTITY_TOKEN_SECONDS = 86400
@@ -36,7 +36,7 @@ Claims = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a minted token shall differ in from the usual one."""
+    """The differences between an issued token and the usual one."""
 
     lifetime: int = TOKEN_SECONDS
     tampering: Tampering | None = None
@@ -46,10 +46,10 @@ USUAL = Wish()
 
 
 class Tokens:
-    """Signs tokens with the current key, tampered where a test asked for it."""
+    """Signs tokens with the current key, after tampering if a test asked for it."""
 
     def __init__(self, keys: KeyRing, forge: Forge, tls_origin: str) -> None:
-        """Mint for the issuers under `tls_origin`."""
+        """Issue tokens for the issuers under `tls_origin`."""
         self._keys = keys
         self._forge = forge
         self._tls_origin = tls_origin
@@ -61,7 +61,7 @@ class Tokens:
     def mint_id_token(
         self, account: Account, client_id: str, *, nonce: str | None, sid: str | None, wish: Wish = USUAL
     ) -> str:
-        """Return the ID token that tells an app who signed in."""
+        """Return the ID token for the user who signed in."""
         claims = self._describe(account, client_id, sid, wish)
         claims["aud"] = client_id
         claims["login_hint"] = make_login_hint(account)
@@ -79,9 +79,9 @@ class Tokens:
         client_proof: str,
         wish: Wish = USUAL,
     ) -> str:
-        """Return the access token for the resource in `scopes`; Graph's is opaque to everybody else.
+        """Return the access token for the resource in `scopes`; Graph's is opaque to other parties.
 
-        `client_proof` is how the client proved itself: 0 not at all, 1 by secret, 2 by certificate.
+        `client_proof` is how the client authenticated: 0 not at all, 1 by secret, 2 by certificate.
         """
         if scopes.resource == "graph":
             return f"opaque.{secrets.token_urlsafe(64)}"
@@ -95,7 +95,7 @@ class Tokens:
         return self._seal("access", claims, wish)
 
     def mint_app_token(self, client_proof: str, wish: Wish = USUAL) -> str:
-        """Return the access token of the web app for its own API, with no person in it."""
+        """Return the app-only access token of the web app for its own API."""
         claims = self._start(CONTOSO, wish) | {
             "aud": WEB_CLIENT_ID,
             "azp": WEB_CLIENT_ID,
@@ -155,10 +155,10 @@ class Tokens:
 
 
 def _as_version_1(claims: Claims) -> Claims:
-    """Return the claims in the form of v1.0: which one a token has is up to the resource it is for.
+    """Return the claims in the form of v1.0: the resource of a token determines its version.
 
-    The resource behind the Teams scopes has never asked for another; hence the `appid` that the exchange
-    is documented to look at.
+    The resource of the Teams scopes uses v1.0, hence the `appid` that the exchange is documented to
+    read.
     """
     changed = claims | {"ver": "1.0", "iss": f"https://sts.windows.net/{claims['tid']}/"}
     changed["unique_name"] = changed["upn"] = changed.pop("preferred_username")
@@ -167,17 +167,17 @@ def _as_version_1(claims: Claims) -> Claims:
 
 
 def make_client_info(account: Account) -> str:
-    """Return `client_info`, by which MSAL tells accounts apart."""
+    """Return `client_info`, by which MSAL distinguishes accounts."""
     return _encode_json({"uid": account.object_id, "utid": account.tenant_id})
 
 
 def make_login_hint(account: Account) -> str:
-    """Return the opaque `login_hint` claim, which `logout_hint` and `login_hint` take back."""
+    """Return the opaque `login_hint` claim, which `logout_hint` and `login_hint` accept."""
     return "O." + _encode_json({"username": account.username, "tid": account.tenant_id})
 
 
 def read_login_hint(hint: str) -> str:
-    """Return the user name that a `login_hint` claim stands for; any other text stands for itself."""
+    """Return the user name in a `login_hint` claim, or any other text unchanged."""
     try:
         return str(json.loads(decode_base64url(hint.removeprefix("O.")))["username"])
     except (ValueError, KeyError, TypeError):
@@ -185,7 +185,7 @@ def read_login_hint(hint: str) -> str:
 
 
 def _make_subject(account: Account, client_id: str) -> str:
-    """Return `sub`: different for each app, always the same for one person and app."""
+    """Return `sub`: different for each app, constant for one user and app."""
     pair = f"{client_id}/{account.tenant_id}/{account.object_id}"
     return encode_base64url(hashlib.sha256(pair.encode("ascii")).digest())
 

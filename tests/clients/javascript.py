@@ -14,6 +14,9 @@ import {{ createTeamsTokenRefresher, createTokenRefresher, TokenRequestError }} 
 const input = {input};
 const {{ serviceUrl }} = input;
 const getAccessToken = () => input.accessToken;
+const newRefresher = (options) => createTokenRefresher({{ serviceUrl, getAccessToken, ...options }});
+const refused = [];
+const onSignInRequired = (error) => refused.push(error.code);
 
 // What each call comes to: a token, or what the error says.
 const settle = (...calls) => Promise.all(calls.map((call) => call.then(
@@ -24,6 +27,12 @@ const settle = (...calls) => Promise.all(calls.map((call) => call.then(
 const print = (value) => console.log(JSON.stringify(value));
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 """
+ASK = """
+const tokenRefresher = newRefresher({ onSignInRequired, ...input.options });
+const answers = await settle(...Array.from({ length: input.times ?? 1 }, () => tokenRefresher()));
+print({ answers, refused });
+"""
+"""What so many calls at once come to, and the errors that `onSignInRequired` was told."""
 
 
 def run_client(person: Person, code: str, **given: object) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from azure.communication.identity import CommunicationIdentityClient
 from azure.data.tables import TableServiceClient
 
 from tests.clients.javascript import CLIENT
-from tests.support.identity_rows import identity_key
 from tests.support.local_azure import LocalAzure
 from tests.support.node import run_code
 from tests.support.person import Person
+from tests.support.rows import insert_identity_row
+from tests.support.service import ROOT
 
-ROOT = Path(__file__).parents[2]
 README, PYTHON_README = CLIENT / "README.md", ROOT / "clients" / "python" / "README.md"
 MIGRATION = ROOT / "docs" / "migration.md"
 
@@ -45,11 +45,9 @@ def run_block(person: Person, block: str, access_token: str, before: str = "") -
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_readme_gets_a_token_by_an_access_token(
-    azure: LocalAzure, person: Person, access_token: str, number: int
-) -> None:
+def test_readme_works_with_access_token(person: Person, access_token: str, number: int) -> None:
     token = run_block(person, read_blocks(README, "js")[number], access_token)
-    assert azure.check_token(token)["valid"]
+    assert person.azure.check_token(token)["valid"]
 
 
 def test_readme_gets_a_token_by_the_session(azure: LocalAzure, signed_in: Person) -> None:
@@ -74,11 +72,8 @@ def test_client_that_moved_gets_the_identity_it_had(
     """What `users import` leaves behind is a row of the contract's table."""
     with azure.in_environment():
         connection_string = azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"]
-        old = CommunicationIdentityClient.from_connection_string(connection_string).create_user()
-    partition, row = identity_key(person)
-    raw_id = old.properties["id"]
-    tables.create_table_if_not_exists("identities").upsert_entity(
-        {"PartitionKey": partition, "RowKey": row, "AcsUserId": raw_id, "Blocked": False}
-    )
+        client = CommunicationIdentityClient.from_connection_string(connection_string)
+        identity = client.create_user().properties["id"]
+    insert_identity_row(tables, person, acs_user_id=identity)
     _, after = read_blocks(MIGRATION, "js")
-    assert azure.check_token(run_block(person, after, access_token))["identity"] == raw_id
+    assert azure.check_token(run_block(person, after, access_token))["identity"] == identity

@@ -1,69 +1,75 @@
-"""The JavaScript client with a bearer token: what it gets, waits out, shares and gives up."""
+"""The JavaScript client, with a bearer token or on a page of the service's origin."""
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.clients.javascript import run_client
-from tests.support.gate import Gate
+from tests.clients.javascript import ASK, run_client
+from tests.support.concurrency import timed
 from tests.support.local_azure import LocalAzure
+from tests.support.node import join_cookies
 from tests.support.person import Person
-from tests.support.service import Service
-from tests.support.together import timed
 from tests.support.tokens import make_token
 
-ASK = """
-const refused = [];
-const onSignInRequired = (error) => refused.push(error.code);
-const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken, onSignInRequired });
-const answers = await settle(...Array.from({ length: input.times ?? 1 }, () => tokenRefresher()));
-print({ answers, refused });
+Run = Callable[..., dict[str, Any]]
+
+WITH_SIGNALS = """
+const signals = [];
+const tokenRefresher = newRefresher({ fetch: (url, init) => {
+  signals.push(init.signal);
+  return fetch(url, init);
+} });
+const controllers = [new AbortController(), new AbortController()];
+const calls = settle(...controllers.map(({ signal }) => tokenRefresher(signal)));
+"""
+AS_PAGE = """
+import { requests, takeCookies } from "./as-browser.mjs";
+"""
+TWO_SESSIONS = """
+globalThis.location = { origin: serviceUrl }; // that of the page counts
+const tokenRefresher = createTokenRefresher({ onSignInRequired });
+const answers = await settle(tokenRefresher());
+takeCookies(input.others);
+answers.push(...await settle(tokenRefresher()), ...await settle(tokenRefresher()));
+print({ answers, requests, refused });
 """
 
 
-def ask(person: Person, access_token: str, **given: object) -> dict[str, Any]:
-    return run_client(person, ASK, accessToken=access_token, **given)
+@pytest.fixture
+def run(person: Person, access_token: str) -> Run:
+    """Runs code with the person's access token, unless another is given; returns the object it prints."""
+    return partial(run_client, person, accessToken=access_token)
 
 
-def test_credential_gets_a_token_with_the_scopes_and_life_that_were_asked(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
+def run_page(person: Person, code: str, **given: object) -> dict[str, Any]:
+    """Run code as if on a page of the service, with the person's cookies."""
+    return run_client(person, AS_PAGE + code, **given)
+
+
+def test_credential_gets_a_token_with_requested_options(azure: LocalAzure, run: Run) -> None:
     code = """
-    const wish = { scopes: ["chat"], expiresInMinutes: 60 };
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken, ...wish });
+    const tokenRefresher = newRefresher({ scopes: ["chat"], expiresInMinutes: 60 });
     const credential = new AzureCommunicationTokenCredential({ tokenRefresher });
     const answers = [await credential.getToken(), await credential.getToken()];
     credential.dispose();
     print({ answers });
     """
     azure.reset_calls()
-    first, again = run_client(person, code, accessToken=access_token)["answers"]
+    first, again = run(code)["answers"]
     check = azure.check_token(first["token"])
     assert (check["valid"], check["scopes"]) == (True, ["chat"])
     assert again == first
     assert sum(azure.count_calls("acs").values()) == 1
 
 
-def test_wish_that_the_service_refuses_is_an_error_at_once(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
-    code = """
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken, expiresInMinutes: 59 });
-    print({ answers: await settle(tokenRefresher()) });
-    """
-    (answer,) = run_client(person, code, accessToken=access_token)["answers"]
-    assert (answer["name"], answer["status"], answer["code"]) == ("TokenRequestError", 400, "invalid_request")
-    assert answer["requestId"]
-    assert answer["retryAfter"] is None
-
-
-def test_credential_refreshes_proactively(azure: LocalAzure, person: Person, access_token: str) -> None:
+def test_credential_refreshes_proactively(azure: LocalAzure, run: Run) -> None:
     code = """
     let noteRefreshed;
     const refreshed = new Promise((resolve) => (noteRefreshed = resolve));
-    const refresh = createTokenRefresher({ serviceUrl, getAccessToken });
+    const refresh = newRefresher();
     const tokenRefresher = async (abortSignal) => {
       const token = await refresh(abortSignal);
       setImmediate(noteRefreshed); // the credential gets the token first
@@ -77,34 +83,25 @@ def test_credential_refreshes_proactively(azure: LocalAzure, person: Person, acc
     credential.dispose();
     """
     old = make_token(2)
-    (answer,) = run_client(person, code, accessToken=access_token, old=old)["answers"]
-    assert answer["token"] != old
-    assert azure.check_token(answer["token"])["valid"]
+    (response,) = run(code, old=old)["answers"]
+    assert response["token"] != old
+    assert azure.check_token(response["token"])["valid"]
 
 
-def test_calls_at_once_share_one_request(azure: LocalAzure, person: Person, access_token: str) -> None:
-    azure.reset_calls()
-    answers = ask(person, access_token, times=10)["answers"]
-    assert len({answer["token"] for answer in answers}) == 1
-    assert len(answers) == 10
-    assert sum(azure.count_calls("acs").values()) == 1  # the create, whose answer holds the first token
-
-
-def test_refused_access_token_is_got_anew_once(person: Person, access_token: str) -> None:
+def test_refused_access_token_is_fetched_again(run: Run) -> None:
     code = """
     const asked = [];
-    const onSignInRequired = (error) => asked.push(error.code);
     async function refreshWith(later) {
       const getAccessToken = async (abortSignal, options) => {
         asked.push({ ...options, aborted: abortSignal.aborted });
         return options.forceRefresh ? later : "an.expired.token";
       };
-      return await createTokenRefresher({ serviceUrl, getAccessToken, onSignInRequired })();
+      return await newRefresher({ getAccessToken, onSignInRequired: (error) => asked.push(error.code) })();
     }
     const answers = await settle(refreshWith(input.accessToken));
     print({ answers: [...answers, ...await settle(refreshWith("no.better.token"))], asked });
     """
-    result = run_client(person, code, accessToken=access_token)
+    result = run(code)
     good, bad = result["answers"]
     assert good["token"]
     assert (bad["status"], bad["code"]) == (401, "invalid_token")
@@ -112,151 +109,127 @@ def test_refused_access_token_is_got_anew_once(person: Person, access_token: str
     assert result["asked"] == [*tries, *tries, "invalid_token"]
 
 
-def test_401_is_handed_to_the_app_once_for_all_callers(person: Person) -> None:
-    result = ask(person, "no.good.token", times=3)
-    assert {(answer["status"], answer["code"]) for answer in result["answers"]} == {(401, "invalid_token")}
+def test_401_reaches_the_app_once_for_all_callers(run: Run) -> None:
+    result = run(ASK, accessToken="no.good.token", times=3)
+    outcomes = {(response["status"], response["code"]) for response in result["answers"]}
+    assert outcomes == {(401, "invalid_token")}
     assert result["refused"] == ["invalid_token"]
 
 
-def test_error_of_the_app_itself_comes_out_as_it_is(person: Person) -> None:
+def test_error_of_the_app_itself_is_unchanged(run: Run) -> None:
     code = """
     const failing = async () => { throw new RangeError("interaction required"); };
-    print({ answers: await settle(createTokenRefresher({ serviceUrl, getAccessToken: failing })()) });
+    print({ answers: await settle(newRefresher({ getAccessToken: failing })()) });
     """
-    (answer,) = run_client(person, code)["answers"]
-    assert (answer["name"], answer["message"]) == ("RangeError", "interaction required")
+    (response,) = run(code)["answers"]
+    assert (response["name"], response["message"]) == ("RangeError", "interaction required")
 
 
-def test_rate_limit_is_waited_out(
-    azure: LocalAzure, strict_service: Service, person: Person, access_token: str
-) -> None:
+def test_abort_of_one_caller_leaves_the_others(azure: LocalAzure, run: Run) -> None:
     code = """
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken });
-    print({ answers: [...await settle(tokenRefresher()), ...await settle(tokenRefresher())] });
-    """
-    result = run_client(person, code, serviceUrl=strict_service.url, accessToken=access_token)
-    assert all(azure.check_token(answer["token"])["valid"] for answer in result["answers"])
-    assert '"status": 429' in strict_service.log()
-
-
-@pytest.mark.parametrize(("status", "as_date"), [(429, False), (503, True)], ids=["seconds", "date"])
-def test_upstream_in_trouble_is_waited_out_as_long_as_it_says(
-    azure: LocalAzure, person: Person, access_token: str, status: int, as_date: bool
-) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-    azure.plant_fault("acs", "create", "status", status=status, retryAfter=date if as_date else "2")
-    result, seconds = timed(lambda: ask(person, access_token))
-    assert azure.check_token(result["answers"][0]["token"])["valid"]
-    assert seconds > (1.5 if as_date else 2)
-
-
-def test_tries_are_four_at_most(azure: LocalAzure, person: Person, access_token: str) -> None:
-    azure.plant_fault("acs", "create", "status", status=503, retryAfter="0", times=None)
-    azure.reset_calls()
-    (answer,) = ask(person, access_token)["answers"]
-    assert (answer["status"], answer["code"]) == (503, "upstream_unavailable")
-    assert azure.count_calls("acs") == {"create": 4}
-
-
-def test_wait_that_is_too_long_is_left_to_the_app(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
-    azure.plant_fault("acs", "create", "status", status=429, retryAfter="3600")
-    (answer,) = ask(person, access_token)["answers"]
-    assert (answer["code"], answer["retryAfter"]) == ("upstream_throttled", 3600)
-
-
-def test_broken_connection_is_tried_again(
-    azure: LocalAzure, gate: Gate, person: Person, access_token: str
-) -> None:
-    gate.hang_up(1)
-    (answer,) = ask(person, access_token, serviceUrl=f"http://127.0.0.1:{gate.port}")["answers"]
-    assert azure.check_token(answer["token"])["valid"]
-
-
-def test_service_that_is_away_is_given_up_without_a_status(gate: Gate, person: Person) -> None:
-    gate.hang_up(10)
-    result, seconds = timed(lambda: ask(person, "x", serviceUrl=f"http://127.0.0.1:{gate.port}"))
-    (answer,) = result["answers"]
-    assert (answer["name"], answer["status"], answer["code"]) == ("TokenRequestError", None, None)
-    assert 7 <= seconds < 14  # 1, 2 and 4
-
-
-def test_redirect_is_an_error_at_once(redirecting_url: str, person: Person) -> None:
-    result, seconds = timed(lambda: ask(person, "x", serviceUrl=redirecting_url))
-    (answer,) = result["answers"]
-    assert (answer["name"], answer["status"], answer["code"]) == ("TokenRequestError", 302, None)
-    assert seconds < 3
-
-
-def test_caller_who_aborts_leaves_the_others_waiting(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
-    code = """
-    let requestSignal;
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken, fetch: (url, init) => {
-      requestSignal = init.signal;
-      return fetch(url, init);
-    } });
-    const [leaving, staying] = [new AbortController(), new AbortController()];
-    const answers = settle(tokenRefresher(leaving.signal), tokenRefresher(staying.signal));
-    leaving.abort();
+    controllers[0].abort();
     await sleep(100);
-    const kept = !requestSignal.aborted;
+    const kept = !signals[0].aborted;
     const early = await settle(tokenRefresher(AbortSignal.abort()));
-    print({ answers: [...await answers, ...early], kept });
+    print({ answers: [...await calls, ...early], kept });
     """
     azure.plant_fault("acs", "create", "delay", seconds=0.5)
-    result = run_client(person, code, accessToken=access_token)
+    result = run(WITH_SIGNALS + code)
     left, stayed, early = result["answers"]
     assert (left["name"], early["name"]) == ("AbortError", "AbortError")
     assert azure.check_token(stayed["token"])["valid"]
     assert result["kept"]
 
 
-def test_request_that_nobody_waits_for_is_aborted(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
+def test_request_ends_with_its_last_caller(azure: LocalAzure, run: Run) -> None:
     code = """
-    const signals = [];
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken, fetch: (url, init) => {
-      signals.push(init.signal);
-      return fetch(url, init);
-    } });
-    const controllers = [new AbortController(), new AbortController()];
-    const answers = settle(...controllers.map(({ signal }) => tokenRefresher(signal)));
     await sleep(100);
     controllers.forEach((controller) => controller.abort());
-    const [left, [{ aborted }]] = [await answers, signals];
+    const [left, [{ aborted }]] = [await calls, signals];
     print({ answers: [...left, ...await settle(tokenRefresher())], aborted, requests: signals.length });
     """
     azure.plant_fault("acs", "create", "delay", seconds=0.5)
-    result = run_client(person, code, accessToken=access_token)
+    result = run(WITH_SIGNALS + code)
     *left, after = result["answers"]
-    assert [answer["name"] for answer in left] == ["AbortError", "AbortError"]
+    assert [response["name"] for response in left] == ["AbortError", "AbortError"]
     assert azure.check_token(after["token"])["valid"]
     assert (result["aborted"], result["requests"]) == (True, 2)
 
 
-def test_wait_is_cut_short_by_an_abort(azure: LocalAzure, person: Person, access_token: str) -> None:
-    code = """
-    const tokenRefresher = createTokenRefresher({ serviceUrl, getAccessToken });
-    print({ answers: await settle(tokenRefresher(AbortSignal.timeout(700))) });
-    """
+def test_wait_is_cut_short_by_an_abort(azure: LocalAzure, run: Run) -> None:
     azure.plant_fault("acs", "create", "status", status=503, retryAfter="100")
-    result, seconds = timed(lambda: run_client(person, code, accessToken=access_token))
-    assert [answer["name"] for answer in result["answers"]] == ["TimeoutError"]
+    code = "print({ answers: await settle(newRefresher()(AbortSignal.timeout(700))) });"
+    result, seconds = timed(lambda: run(code))
+    assert [response["name"] for response in result["answers"]] == ["TimeoutError"]
     assert seconds < 10
 
 
-def test_teams_refresher_exchanges_the_callers_own_token(
-    azure: LocalAzure, person: Person, access_token: str
-) -> None:
+def test_teams_refresher_exchanges_the_callers_own_token(azure: LocalAzure, person: Person, run: Run) -> None:
     code = """
     const getTeamsUserAadToken = async () => input.teamsUserAadToken;
     const refresh = createTeamsTokenRefresher({ serviceUrl, getAccessToken, getTeamsUserAadToken });
     print({ answers: await settle(refresh()) });
     """
     teams, _ = azure.mint_tokens(username=person.account.username, scope="teams")
-    (answer,) = run_client(person, code, accessToken=access_token, teamsUserAadToken=teams)["answers"]
-    assert azure.check_token(answer["token"])["valid"]
+    (response,) = run(code, teamsUserAadToken=teams)["answers"]
+    assert azure.check_token(response["token"])["valid"]
+
+
+def test_credential_is_fed_by_the_session(azure: LocalAzure, signed_in: Person) -> None:
+    code = """
+    const tokenRefresher = createTokenRefresher({ serviceUrl, onSignInRequired });
+    const credential = new AzureCommunicationTokenCredential({ tokenRefresher });
+    const issued = new AzureCommunicationTokenCredential(input.issued.token);
+    const answers = [await credential.getToken(), { token: await tokenRefresher() }, await issued.getToken()];
+    print({ answers, requests, refused });
+    """
+    issued = signed_in.token().json()
+    result = run_page(signed_in, code, issued=issued)
+    checks = [azure.check_token(response["token"]) for response in result["answers"]]
+    identity = signed_in.me()["communicationUserId"]
+    assert [(check["valid"], check["identity"]) for check in checks] == [(True, identity)] * 3
+    assert (result["requests"], result["refused"]) == ({"/api/me": 1, "/api/token": 2}, [])
+    expires = datetime.fromisoformat(issued["expiresOn"]).timestamp() * 1000
+    assert result["answers"][-1]["expiresOnTimestamp"] == expires  # as the service named it
+
+
+def test_sign_in_in_another_tab_is_followed(azure: LocalAzure, signed_in: Person) -> None:
+    result = run_page(signed_in, TWO_SESSIONS, others=join_cookies(signed_in.in_new_browser()))
+    assert all(azure.check_token(response["token"])["valid"] for response in result["answers"])
+    # The first request after the change is refused; the value that is read then serves the last one, too.
+    assert (result["requests"], result["refused"]) == ({"/api/me": 2, "/api/token": 4}, [])
+
+
+def test_sign_in_of_another_gives_no_token(signed_in: Person, new_person: Callable[..., Person]) -> None:
+    other = new_person().signed_in()
+    result = run_page(signed_in, TWO_SESSIONS, others=join_cookies(other))
+    own, *refusals = result["answers"]
+    assert signed_in.azure.check_token(own["token"])["valid"]
+    assert [(response["status"], response["code"]) for response in refusals] == [(401, "user_changed")] * 2
+    assert result["refused"] == ["user_changed"] * 2
+    assert other.me()["communicationUserId"] is None
+
+
+def test_ended_session_is_handed_to_the_app_once(signed_in: Person) -> None:
+    code = """
+    const tokenRefresher = createTokenRefresher({ serviceUrl, onSignInRequired });
+    print({ answers: await settle(tokenRefresher(), tokenRefresher()), requests, refused });
+    """
+    cookies = dict(signed_in.http.cookies)
+    assert signed_in.sign_out().status_code == 303
+    signed_in.http.cookies.update(cookies)
+    result = run_page(signed_in, code)
+    outcomes = [(response["status"], response["code"]) for response in result["answers"]]
+    assert outcomes == [(401, "not_signed_in")] * 2
+    assert (result["requests"], result["refused"]) == ({"/api/me": 1}, ["not_signed_in"])
+
+
+def test_cookie_of_another_origin_is_refused(signed_in: Person) -> None:
+    code = """
+    globalThis.location = { origin: "https://app.example" };
+    const make = async () => createTokenRefresher({ serviceUrl });
+    print({ answers: await settle(make()), requests });
+    """
+    result = run_page(signed_in, code)
+    assert result["answers"][0]["name"] == "TypeError"
+    assert result["requests"] == {}

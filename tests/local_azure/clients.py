@@ -14,30 +14,14 @@ from tests.support.local_azure import LocalAzure
 
 @contextlib.contextmanager
 def open_client(
-    azure: LocalAzure,
-    *,
-    endpoint: str | None = None,
-    credential: TokenCredential | AzureKeyCredential | None = None,
-    retries: int = 3,
+    azure: LocalAzure, *, credential: TokenCredential | None = None, retries: int = 3
 ) -> Iterator[CommunicationIdentityClient]:
-    """Open a client, by connection string or with another endpoint or credential.
-
-    The client cannot be closed, only its transport can.
-    """
+    """Open a client, by the access key or with another credential; it closes the transport."""
     connection_string = azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"]
-    own_endpoint, key = (part.partition("=")[2] for part in connection_string.split(";"))
+    endpoint, key = (part.partition("=")[2] for part in connection_string.split(";"))
+    host, proof = endpoint.rstrip("/"), credential or AzureKeyCredential(key)
     with RequestsTransport() as transport:
-        if endpoint is None and credential is None:
-            yield CommunicationIdentityClient.from_connection_string(
-                connection_string, transport=transport, retry_total=retries
-            )
-        else:
-            yield CommunicationIdentityClient(
-                endpoint or own_endpoint.rstrip("/"),
-                credential or AzureKeyCredential(key),
-                transport=transport,
-                retry_total=retries,
-            )
+        yield CommunicationIdentityClient(host, proof, transport=transport, retry_total=retries)
 
 
 def get_response(error: HttpResponseError) -> HttpResponse:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from azure.identity import ManagedIdentityCredential
 
 from tests.local_azure.flows import EntraFlow
 from tests.local_azure.resource import Resource
@@ -12,8 +13,7 @@ from tests.support.local_azure import LocalAzure
 
 @pytest.fixture(scope="session")
 def running_azure() -> Iterator[LocalAzure]:
-    """A local Azure that runs through the whole session."""
-    with LocalAzure(redirect_uris=["https://app.example/callback"]) as azure:
+    with LocalAzure("--redirect-uri", "https://app.example/callback") as azure:
         yield azure
 
 
@@ -45,3 +45,12 @@ def flow(local_azure: LocalAzure, browser: requests.Session) -> EntraFlow:
 def resource(local_azure: LocalAzure, browser: requests.Session) -> Resource:
     """The Communication Services resource, called by hand."""
     return Resource(local_azure, browser)
+
+
+@pytest.fixture
+def identity(local_azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> ManagedIdentityCredential:
+    """The managed identity, as App Service lets the SDK find it."""
+    app = local_azure.get_app()
+    monkeypatch.setenv("IDENTITY_ENDPOINT", app.identity_endpoint)
+    monkeypatch.setenv("IDENTITY_HEADER", app.identity_header)
+    return ManagedIdentityCredential(client_id=app.identity_client_id)

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -32,11 +31,9 @@ class EntraFlow:
 
     @property
     def token_url(self) -> str:
-        """The token endpoint."""
         return f"{self.azure.get_app().tls_origin}/{self.tenant}/oauth2/v2.0/token"
 
     def make_authorize_url(self, **changes: str | None) -> str:
-        """Return the URL of an authorization request."""
         app = self.azure.get_app()
         parameters: dict[str, str | None] = {
             "client_id": app.client_id,
@@ -48,22 +45,21 @@ class EntraFlow:
             "code_challenge": CHALLENGE,
             "code_challenge_method": "S256",
         }
-        query = urlencode(_leave_out_none({**parameters, **changes}))
+        query = urlencode(
+            {name: value for name, value in {**parameters, **changes}.items() if value is not None}
+        )
         return f"{app.page_origin}/{self.tenant}/oauth2/v2.0/authorize?{query}"
 
     def open_page(self, **changes: str | None) -> requests.Response:
         """Return the answer to an authorization request, redirects not followed."""
-        return self.browser.get(
-            self.make_authorize_url(**changes), allow_redirects=False, timeout=CALL_SECONDS
-        )
+        url = self.make_authorize_url(**changes)
+        return self.browser.get(url, allow_redirects=False, timeout=CALL_SECONDS)
 
     def pick(self, account: str = ALICE, **changes: str | None) -> dict[str, str]:
         """Pick an account; return what the app gets in its query."""
-        location = self.azure.sign_in(self.browser, self.make_authorize_url(**changes), account)
-        return read_query(location)
+        return read_query(self.azure.sign_in(self.browser, self.make_authorize_url(**changes), account))
 
-    def redeem(self, code: str, **changes: str | None) -> requests.Response:
-        """Return the token endpoint's answer to a code."""
+    def redeem(self, code: str | None, **changes: str | None) -> requests.Response:
         parameters: dict[str, str | None] = {
             "grant_type": "authorization_code",
             "code": code,
@@ -75,18 +71,14 @@ class EntraFlow:
     def post_token(self, **changes: str | None) -> requests.Response:
         """Return the token endpoint's answer, the web app's secret being sent unless told otherwise."""
         app = self.azure.get_app()
-        parameters: dict[str, str | None] = {
-            "client_id": app.client_id,
-            "client_secret": app.client_secret,
-        }
-        form = _leave_out_none({**parameters, **changes})
-        return self.browser.post(self.token_url, data=form, timeout=CALL_SECONDS)
+        parameters: dict[str, str | None] = {"client_id": app.client_id, "client_secret": app.client_secret}
+        return self.browser.post(self.token_url, data={**parameters, **changes}, timeout=CALL_SECONDS)
 
     def sign_in(self, account: str = ALICE, **changes: str | None) -> dict[str, str]:
         """Sign an account in and return the token response."""
-        answer = self.redeem(self.pick(account, **changes)["code"])
-        answer.raise_for_status()
-        body: dict[str, str] = answer.json()
+        response = self.redeem(self.pick(account, **changes)["code"])
+        response.raise_for_status()
+        body: dict[str, str] = response.json()
         return body
 
     def verify(self, token: str, audience: str | None = None) -> Claims:
@@ -100,15 +92,10 @@ class EntraFlow:
 
 
 def read_query(url: str) -> dict[str, str]:
-    """Return the parameters in a URL's query."""
     return dict(parse_qsl(urlsplit(url).query))
 
 
-def read_error(answer: requests.Response) -> tuple[int, str, int]:
+def read_error(response: requests.Response) -> tuple[int, str, int]:
     """Return status, OAuth error and AADSTS number of a refusal by the token endpoint."""
-    body = answer.json()
-    return answer.status_code, body["error"], body["error_codes"][0]
-
-
-def _leave_out_none(parameters: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in parameters.items() if value is not None}
+    body = response.json()
+    return response.status_code, body["error"], body["error_codes"][0]

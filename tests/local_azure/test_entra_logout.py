@@ -1,6 +1,5 @@
 """The end-session endpoint."""
 
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
@@ -8,27 +7,15 @@ import requests
 from bs4 import BeautifulSoup
 
 from tests.local_azure.flows import ALICE, BOB, EntraFlow, read_query
-from tests.support.local_azure import CALL_SECONDS, LocalAzure
+from tests.support.local_azure import CALL_SECONDS
 
 AFTER = "http://localhost:8000/"
 FRONT_CHANNEL = "http://localhost:8000/auth/front-channel-logout"
 
 
-@pytest.fixture
-def front_channel(local_azure: LocalAzure) -> Iterator[str]:
-    """A registered front-channel logout URL."""
-    local_azure.change_app(frontChannelLogoutUrl=FRONT_CHANNEL)
-    yield FRONT_CHANNEL
-    local_azure.change_app(frontChannelLogoutUrl=None)
-
-
 def sign_out(flow: EntraFlow, **parameters: str) -> requests.Response:
-    origin = flow.azure.get_app().page_origin
-    return flow.browser.get(
-        f"{origin}/organizations/oauth2/v2.0/logout?{urlencode(parameters)}",
-        allow_redirects=False,
-        timeout=CALL_SECONDS,
-    )
+    url = f"{flow.azure.get_app().page_origin}/organizations/oauth2/v2.0/logout?{urlencode(parameters)}"
+    return flow.browser.get(url, allow_redirects=False, timeout=CALL_SECONDS)
 
 
 def has_session(flow: EntraFlow, account: str) -> bool:
@@ -38,8 +25,8 @@ def has_session(flow: EntraFlow, account: str) -> bool:
 def test_sign_out_ends_all_sessions_of_the_browser(flow: EntraFlow) -> None:
     flow.pick(ALICE)
     flow.pick(BOB)
-    answer = sign_out(flow, post_logout_redirect_uri=AFTER, state="x")
-    assert (answer.status_code, answer.headers["Location"]) == (302, f"{AFTER}?state=x")
+    response = sign_out(flow, post_logout_redirect_uri=AFTER, state="x")
+    assert (response.status_code, response.headers["Location"]) == (302, f"{AFTER}?state=x")
     assert not has_session(flow, ALICE)
     assert not has_session(flow, BOB)
 
@@ -59,24 +46,21 @@ def test_hint_ends_one_session(flow: EntraFlow, hint: str) -> None:
 )
 def test_unregistered_target_ends_on_a_page(flow: EntraFlow, uri: str) -> None:
     flow.pick(ALICE)
-    answer = sign_out(flow, post_logout_redirect_uri=uri)
-    assert answer.status_code == 200
-    assert "attacker" not in answer.text
+    response = sign_out(flow, post_logout_redirect_uri=uri)
+    assert response.status_code == 200
+    assert "attacker" not in response.text
     assert not has_session(flow, ALICE)
 
 
-def test_front_channel_is_called_with_sid_and_issuer(flow: EntraFlow, front_channel: str) -> None:
+def test_front_channel_is_called_for_apps_that_took_part(flow: EntraFlow) -> None:
+    flow.azure.change_app(frontChannelLogoutUrl=FRONT_CHANNEL)
     claims = flow.verify(flow.sign_in(ALICE)["id_token"])
     page = BeautifulSoup(sign_out(flow, post_logout_redirect_uri=AFTER).text, "html.parser")
     [frame] = page.select("iframe")
-    assert str(frame["src"]).startswith(f"{front_channel}?")
+    assert str(frame["src"]).startswith(f"{FRONT_CHANNEL}?")
     assert read_query(str(frame["src"])) == {"sid": claims["sid"], "iss": claims["iss"]}
     [refresh] = page.select("meta[http-equiv=refresh]")
     assert str(refresh["content"]).endswith(f"url={AFTER}")
-
-
-def test_front_channel_is_called_for_apps_that_took_part(
-    local_azure: LocalAzure, flow: EntraFlow, front_channel: str
-) -> None:
-    flow.pick(ALICE, client_id=local_azure.get_app().spa_client_id, redirect_uri="http://localhost/")
+    flow.pick(ALICE, client_id=flow.azure.get_app().spa_client_id, redirect_uri="http://localhost/")
     assert sign_out(flow, post_logout_redirect_uri=AFTER).status_code == 302
+    flow.azure.change_app(frontChannelLogoutUrl=None)

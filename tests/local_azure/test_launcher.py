@@ -1,6 +1,7 @@
 """`python -m local_azure`: its settings file, its end, and what a restart keeps."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -18,26 +19,16 @@ from azure.core.exceptions import AzureError
 from azure.data.tables import TableServiceClient
 
 from tests.local_azure.clients import open_client
-from tests.local_azure.flows import CALLBACK, EntraFlow
-from tests.support.local_azure import (
-    CALL_SECONDS,
-    ROOT,
-    STOP_SECONDS,
-    LocalAzure,
-    read_env_file,
-)
+from tests.local_azure.flows import EntraFlow
+from tests.support.local_azure import CALL_SECONDS, ROOT, STOP_SECONDS, LocalAzure, read_env_file
 
+ACS = "COMMUNICATION_SERVICES_CONNECTION_STRING"
+STORAGE = "TABLE_STORAGE_CONNECTION_STRING"
 NAMES = [
-    "ENTRA_AUTHORITY",
-    "ENTRA_CLIENT_ID",
-    "ENTRA_CLIENT_SECRET",
-    "ENTRA_ALLOWED_TENANTS",
-    "COMMUNICATION_SERVICES_CONNECTION_STRING",
-    "TABLE_STORAGE_CONNECTION_STRING",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-    "LOCAL_AZURE_CONTROL_URL",
+    *("ENTRA_AUTHORITY", "ENTRA_CLIENT_ID", "ENTRA_CLIENT_SECRET", "ENTRA_ALLOWED_TENANTS", ACS, STORAGE),
+    *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "LOCAL_AZURE_CONTROL_URL"),
 ]
+KEYS = "/common/discovery/v2.0/keys"
 
 
 def find_azurite(azure: LocalAzure) -> psutil.Process:
@@ -68,9 +59,8 @@ def test_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) ->
     command = [sys.executable, "-m", "local_azure", "--env-file", str(env_file)]
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    with subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
-    ) as process:
+    env = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=env) as process:
         while not env_file.exists():
             assert process.poll() is None
             time.sleep(0.02)
@@ -106,55 +96,43 @@ def test_death_of_azurite_ends_it_with_one_line() -> None:
     azure = LocalAzure().start()
     assert azure.process is not None
     find_azurite(azure).kill()
-    _, said = azure.process.communicate(timeout=STOP_SECONDS)
+    _, errors = azure.process.communicate(timeout=STOP_SECONDS)
     assert azure.process.returncode == 1
-    assert said == "local_azure: Azurite ended by itself with code -9\n"
+    assert errors == "local_azure: Azurite stopped unexpectedly with code -9\n"
 
 
 def test_hanging_calls_do_not_delay_the_end() -> None:
     with LocalAzure() as azure:
         azure.plant_fault("entra", "keys", "hang")
         with azure.make_session() as session, pytest.raises(requests.Timeout):
-            session.get(f"{azure.get_app().tls_origin}/common/discovery/v2.0/keys", timeout=0.1)
+            session.get(f"{azure.get_app().tls_origin}{KEYS}", timeout=0.1)
         start = time.monotonic()
     assert time.monotonic() - start < 3
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--env-file", "/proc/nowhere/azure.env"], ["--env-file", "azure.env", "--data", "/proc/no"]],
-)
-def test_unusable_path_is_told_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+def run_elsewhere(folder: Path, *arguments: str, **env: str) -> str:
+    """Run it in another folder, where it fails; return its one line of error."""
     command = [sys.executable, "-m", "local_azure", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    ended = subprocess.run(
+        command, cwd=folder, env=os.environ | env, stderr=subprocess.PIPE, text=True, timeout=60
     )
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("local_azure: ")
-    assert answer.stderr.count("\n") == 1
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("local_azure: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["/proc/nowhere/azure.env"], ["azure.env", "--data", "/proc/no"]])
+def test_unusable_path_is_told_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    run_elsewhere(tmp_path, "--env-file", *arguments, PYTHONPATH=str(ROOT))
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_node_modules_are_told_in_one_line(tmp_path: Path) -> None:
-    """A copy of the package without its node_modules."""
-    package = tmp_path / "local_azure"
-    for path in (ROOT / "local_azure").rglob("*.py"):
-        if "node_modules" not in path.parts:
-            copy = package / path.relative_to(ROOT / "local_azure")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
-    answer = subprocess.run(
-        [sys.executable, "-m", "local_azure", "--env-file", "azure.env"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert answer.returncode == 1
-    assert answer.stderr.startswith("local_azure: Azurite is not installed")
-    assert answer.stderr.count("\n") == 1
+    without = shutil.ignore_patterns("node_modules", "__pycache__")
+    shutil.copytree(ROOT / "local_azure", tmp_path / "local_azure", ignore=without)
+    error = run_elsewhere(tmp_path, "--env-file", "azure.env")
+    assert error.startswith("local_azure: Azurite is not installed")
 
 
 def test_data_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,48 +147,29 @@ def test_data_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with open_client(azure) as client:
             kept, gone = (client.create_user_and_token(["chat"]) for _ in range(2))
             client.revoke_tokens(gone[0])
-        with TableServiceClient.from_connection_string(
-            azure.env["TABLE_STORAGE_CONNECTION_STRING"]
-        ) as tables:
+        with TableServiceClient.from_connection_string(azure.env[STORAGE]) as tables:
             tables.create_table("kept").create_entity({"PartitionKey": "a", "RowKey": "b", "Value": "ä"})
         with azure.make_session() as session:
             id_token = EntraFlow(azure, session).sign_in()["id_token"]
-    with LocalAzure(data=data) as azure:
+    with LocalAzure("--front-channel-logout-url", "http://localhost:8000/out", data=data) as azure:
         assert azure.env["ENTRA_CLIENT_SECRET"] == first_env["ENTRA_CLIENT_SECRET"]
-        assert (
-            azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"].partition("accesskey=")[2]
-            == first_env["COMMUNICATION_SERVICES_CONNECTION_STRING"].partition("accesskey=")[2]
-        )
+        assert len({env[ACS].partition("accesskey=")[2] for env in (azure.env, first_env)}) == 1
         assert azure.get_account("greta@contoso.example") == account
         assert "bob@contoso.example" not in {known.username for known in azure.list_accounts()}
         assert azure.get_app().certificate_path.read_bytes() == certificate
         assert azure.list_identities() == [kept[0].raw_id, gone[0].raw_id]
         assert azure.check_token(kept[1].token)["valid"] is True
         assert azure.check_token(gone[1].token)["reason"] == "the token was revoked"
-        with TableServiceClient.from_connection_string(
-            azure.env["TABLE_STORAGE_CONNECTION_STRING"]
-        ) as tables:
+        with TableServiceClient.from_connection_string(azure.env[STORAGE]) as tables:
             assert tables.get_table_client("kept").get_entity("a", "b")["Value"] == "ä"
         with azure.make_session() as session:
             assert EntraFlow(azure, session).verify(id_token)["name"] == "Alice Example"
-        # The CA of before is trusted still.
-        requests.get(
-            f"{azure.get_app().tls_origin}/common/discovery/v2.0/keys",
-            timeout=CALL_SECONDS,
-            verify=first_env["SSL_CERT_FILE"],
-        ).raise_for_status()
-
-
-def test_arguments_reach_the_registration() -> None:
-    with LocalAzure(
-        redirect_uris=["https://app.example/callback"], front_channel_logout_url="http://localhost:8000/out"
-    ) as azure:
-        assert "https://app.example/callback" in azure.get_app().redirect_uris
         url = f"{azure.env['LOCAL_AZURE_CONTROL_URL']}/entra/app"
         app = requests.get(url, timeout=CALL_SECONDS).json()
         assert app["frontChannelLogoutUrl"] == "http://localhost:8000/out"
-        with azure.make_session() as session:
-            assert EntraFlow(azure, session).pick(redirect_uri=CALLBACK)
+        # The CA of before is trusted still.
+        url, ca_path = azure.get_app().tls_origin + KEYS, first_env["SSL_CERT_FILE"]
+        assert requests.get(url, timeout=CALL_SECONDS, verify=ca_path).status_code == 200
 
 
 def test_end_under_load_is_quiet() -> None:
@@ -229,7 +188,7 @@ def test_end_under_load_is_quiet() -> None:
         while azure.count_calls("acs").get("create", 0) < 100:
             time.sleep(0.02)
         azure.process.send_signal(signal.SIGTERM)
-        _, said = azure.process.communicate(timeout=STOP_SECONDS)
+        _, errors = azure.process.communicate(timeout=STOP_SECONDS)
         for thread in threads:
             thread.join()
-    assert (azure.process.returncode, said) == (0, "")
+    assert (azure.process.returncode, errors) == (0, "")

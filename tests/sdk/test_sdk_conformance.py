@@ -19,6 +19,7 @@ TESTS = 98
 EXTRAS = ("aiohttp==3.13.2", "python-dateutil==2.9.0.post0")
 SHIM = Path(__file__).parent / "shim"
 ACCOUNT = "alice@contoso.example"
+CONNECTION_STRING = "COMMUNICATION_SERVICES_CONNECTION_STRING"
 
 
 @pytest.fixture
@@ -41,24 +42,17 @@ def sdk_folder(pytestconfig: pytest.Config) -> Path:
 @pytest.mark.timeout(600)
 def test_tests_of_the_sdk_pass_against_local_azure(sdk_folder: Path) -> None:
     tests = sdk_folder / f"{SDK}-{VERSION}" / "tests"
+    files = sorted(str(path) for path in tests.glob("test_communication_identity_client*.py"))
+    plugins = ["-p", "no:cacheprovider", "-p", "no:socket"]
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, *plugins, "--rootdir", str(tests)]
     with LocalAzure() as azure:
-        answer = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider"),
-                *("--rootdir", str(tests), "-p", "no:socket"),
-                *sorted(str(path) for path in tests.glob("test_communication_identity_client*.py")),
-            ],
-            cwd=tests,
-            env=make_environment(azure, sdk_folder / "extras"),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
+        env = make_environment(azure, sdk_folder / "extras")
+        response = subprocess.run(
+            [*command, *files], cwd=tests, env=env, stdout=subprocess.PIPE, text=True, timeout=300
         )
-        identities = len(azure.list_identities())
-        calls = azure.count_calls("acs")
-    assert answer.returncode == 0, answer.stdout
-    assert re.search(rf"^{TESTS} passed", answer.stdout, re.MULTILINE), answer.stdout
+        identities, calls = len(azure.list_identities()), azure.count_calls("acs")
+    assert response.returncode == 0, response.stdout
+    assert re.search(rf"^{TESTS} passed", response.stdout, re.MULTILINE), response.stdout
     # They spoke to the stand-in, and not to nobody: the asynchronous ones too.
     assert calls["create"] > TESTS / 2
     assert calls["exchange"] >= 20
@@ -73,9 +67,7 @@ def make_environment(azure: LocalAzure, extras: Path) -> dict[str, str]:
         **os.environ,
         **azure.env,
         "PYTHONPATH": os.pathsep.join((str(SHIM), str(extras))),
-        "COMMUNICATION_LIVETEST_DYNAMIC_CONNECTION_STRING": azure.env[
-            "COMMUNICATION_SERVICES_CONNECTION_STRING"
-        ],
+        "COMMUNICATION_LIVETEST_DYNAMIC_CONNECTION_STRING": azure.env[CONNECTION_STRING],
         "COMMUNICATION_M365_APP_ID": app.client_id,
         "COMMUNICATION_M365_AAD_AUTHORITY": app.tls_origin,
         "COMMUNICATION_M365_AAD_TENANT": "organizations",

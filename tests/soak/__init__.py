@@ -1,4 +1,4 @@
-"""A soak: many users, an administrator, faults and kills for minutes, and then what is left of it all.
+"""A soak: many users, an administrator, faults and kills for minutes, then a check of every promise.
 
 `python -m tests.soak --minutes 10 --users 50 --seed 1`; exit status 1 where a promise was broken.
 """

@@ -1,10 +1,11 @@
-"""Runs the soak and prints what came of it."""
+"""Runs the soak and prints its result."""
 
 import argparse
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import click
 
@@ -15,25 +16,28 @@ from tests.soak.users import User
 from tests.soak.verdict import Verdict, reach
 
 PROGRESS_SECONDS = 10.0
-LAST_ANSWER_SECONDS = 60.0
+LAST_RESPONSE_SECONDS = 60.0
 
 
 def main() -> int:
     """Return the exit status: 1 where a promise was broken."""
-    arguments = _parse_arguments()
-    tally = Tally()
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Runs the soak.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--users", type=int, default=50)
+    parser.add_argument("--seed", default="1", help="of the users' choices; timing still varies")
+    arguments, tally = parser.parse_args(), Tally()
     click.echo(f"soak: {arguments.users} users for {arguments.minutes:g} minutes, seed {arguments.seed}")
     with set_up(arguments.users, tally) as scene:
         _play(scene, arguments.minutes * 60, arguments.seed)
-        click.echo("faults are over; settling, repairing, looking")
+        click.echo("faults are over: wait for background tasks, repair, check")
         verdict = reach(scene)
     _print(tally, verdict)
     return 1 if tally.violations or verdict.lost or verdict.duplicates else 0
 
 
 def _play(scene: Scene, seconds: float, seed: str) -> None:
-    actors = [User(scene, member, seed).live for member in scene.members]
-    actors += [work(scene, seed).work for work in (Administrator, Breaker, Killer)]
+    actors: list[Callable[[], None]] = [User(scene, member, seed).live for member in scene.members]
+    actors += [trouble(scene, seed).work for trouble in (Administrator, Breaker, Killer)]
     threads = [threading.Thread(target=_act, args=(scene, actor), daemon=True) for actor in actors]
     ends = time.monotonic() + seconds
     for thread in threads:
@@ -43,20 +47,20 @@ def _play(scene: Scene, seconds: float, seed: str) -> None:
         click.echo(scene.tally.progress())
     scene.stop.set()
     for thread in threads:
-        thread.join(LAST_ANSWER_SECONDS)
+        thread.join(LAST_RESPONSE_SECONDS)
         if thread.is_alive():
             scene.tally.violate("a request that never ends")
 
 
-def _act(scene: Scene, actor: object) -> None:
+def _act(scene: Scene, actor: Callable[[], None]) -> None:
     try:
-        actor()  # type: ignore[operator]
+        actor()
     except Exception as error:
         scene.tally.violate(f"the soak itself: {type(error).__name__}: {error}")
 
 
 def _print(tally: Tally, verdict: Verdict) -> None:
-    click.echo(f"requests   {tally.requests()}  ({_list(tally.actions)})")
+    click.echo(f"requests   {tally.statuses.total()}  ({_list(tally.actions)})")
     click.echo(f"answers    {_list(tally.statuses)}")
     click.echo(f"faults     {tally.faults.total()}  ({_list(tally.faults)})")
     click.echo(f"kills      {tally.kills}")
@@ -76,16 +80,6 @@ def _print(tally: Tally, verdict: Verdict) -> None:
 
 def _list(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.most_common())
-
-
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Runs the soak.")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--users", type=int, default=50)
-    parser.add_argument(
-        "--seed", default="1", help="makes everybody choose the same; timing stays what it is"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

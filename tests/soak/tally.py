@@ -1,4 +1,4 @@
-"""What was counted, and what broke a promise."""
+"""Counts, and broken promises."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ LIMIT_SECONDS = 15.0
 
 @dataclass
 class Tally:
-    """Safe to share between threads."""
+    """Safe to share between threads; one thread alone counts faults, and one kills."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
@@ -21,15 +21,15 @@ class Tally:
     began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answered(self, action: str, status: int, seconds: float, code: str) -> None:
-        """Count an answer: it must come in time, and no defect of ours may be in it."""
+    def responded(self, action: str, status: int, seconds: float, code: str) -> None:
+        """Count a response: it must come in time, and not be an internal error."""
         with self._lock:
             self.actions[action] += 1
             self.statuses[f"{status} {code}".strip()] += 1
             if seconds > self.slowest[0]:
                 self.slowest = (seconds, action)
         if seconds > LIMIT_SECONDS:
-            self.violate(f"{action}: answered after {seconds:.1f} s")
+            self.violate(f"{action}: response after {seconds:.1f} s")
         if status >= 500 and status != 503:
             self.violate(f"{action}: {status}")
 
@@ -37,30 +37,19 @@ class Tally:
         """Count a request whose process was killed, or just down."""
         with self._lock:
             self.actions[action] += 1
-            self.statuses["no answer: killed"] += 1
-
-    def broke(self, fault: str) -> None:
-        with self._lock:
-            self.faults[fault] += 1
-
-    def killed(self) -> None:
-        with self._lock:
-            self.kills += 1
+            self.statuses["no response: killed"] += 1
 
     def violate(self, promise: str) -> None:
-        """Note a promise that was broken."""
+        """Record a broken promise."""
         with self._lock:
             self.violations.append(promise)
 
-    def requests(self) -> int:
-        return self.statuses.total()
-
     def progress(self) -> str:
-        """One line about how far it is."""
+        """Return a line about the progress."""
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         good = sum(count for status, count in self.statuses.items() if status[0] in "23")
         return (
-            f"{minutes:3}:{seconds:02}  {self.requests():6} requests, {good:6} good, "
+            f"{minutes:3}:{seconds:02}  {self.statuses.total():6} requests, {good:6} good, "
             f"{self.faults.total():5} faults, {self.kills:3} kills, slowest {self.slowest[0]:4.1f} s, "
             f"{len(self.violations)} violations"
         )

@@ -1,11 +1,11 @@
-"""What makes it hard: an administrator, faults in all three upstreams, and processes that are killed."""
+"""An administrator, faults in all three upstreams, and kills of processes."""
 
 import time
 
 import requests
 
 from tests.soak.scene import Member, Scene, chance_of
-from tests.soak.users import deleting
+from tests.soak.users import delete
 from tests.support.commands import CommandFailed, repair
 from tests.support.storage_proxy import Fault
 
@@ -13,10 +13,10 @@ ADMINISTRATOR_PAUSE, FAULT_PAUSE = 1.0, 0.8
 KILL_PAUSES = (5.0, 15.0)
 REPAIR_SECONDS = 60.0
 FAULTS_KEPT = 12
-"""Older ones that nobody has met are taken back."""
+"""The maximum; the oldest is removed."""
 
 STATUSES, STATUSES_AFTER_COMMIT = (400, 401, 403, 429, 500, 503), (500, 503)
-"""None by which the storage would say what is not so: that something is gone or changed, or was not done."""
+"""Without 404, 409 and 412: the storage never says falsely that a row is gone or has changed."""
 STORAGE_CALLS = (
     *(("GET", table) for table in ("sessions", "identities", "userindex", "audit", "ledger")),
     *(("POST", "sessions"), ("POST", "identities"), ("PATCH", "identities"), ("PATCH", "sessions")),
@@ -25,10 +25,7 @@ STORAGE_CALLS = (
 )
 STORAGE_KINDS = ("status", "reset", "half", "drip", "hang", "delay", "fail-after-commit", "hang-after-commit")
 KINDS = ("status", "status", "hang", "reset", "delay", "half", "drip", "fail-after-commit")
-OPERATIONS = {
-    "acs": ("create", "issue", "revoke", "delete"),
-    "entra": ("discovery", "keys", "token"),
-}
+OPERATIONS = {"acs": ("create", "issue", "revoke", "delete"), "entra": ("discovery", "keys", "token")}
 
 
 class Administrator:
@@ -39,10 +36,11 @@ class Administrator:
         self._csrf: dict[str, str] = {}
 
     def work(self) -> None:
-        """Act until the scene is over; then nobody is left blocked who should not be."""
+        """Act until the scene is over."""
         repaired_at = time.monotonic()
         while not self._scene.stop.wait(self._chance.expovariate(1 / ADMINISTRATOR_PAUSE)):
-            if not self._csrf and not self._enter():
+            self._csrf = self._csrf or self._scene.ask_csrf(self._chance, self._scene.administrator)
+            if not self._csrf:
                 continue
             member = self._chance.choice(self._scene.members)
             blocked = [other for other in self._scene.members if other.block_began is not None]
@@ -52,49 +50,38 @@ class Administrator:
                 repaired_at = time.monotonic()
                 self._repair()
             else:
-                self._chance.choice(
-                    [self._block, self._block, self._unblock, self._delete, self._revoke, self._look]
-                )(member)
-
-    def _enter(self) -> bool:
-        who = self._scene.administrator
-        if self._scene.sign_in(self._chance, who):
-            answer = self._scene.send(self._chance, who, "me", "GET", "/api/me")
-            if answer is not None and answer.status_code == 200:
-                self._csrf = {"X-CSRFToken": answer.json()["csrfToken"]}
-        return bool(self._csrf)
+                actions = [self._block, self._block, self._unblock, self._delete, self._revoke, self._search]
+                self._chance.choice(actions)(member)
 
     def _act(self, member: Member, action: str) -> requests.Response | None:
         path = f"/api/admin/users/{member.key}/{action}"
-        answer = self._scene.send(
+        response = self._scene.send(
             self._chance, self._scene.administrator, f"admin {action}", "POST", path, headers=self._csrf
         )
-        if answer is not None and answer.status_code == 401:
+        if response is not None and response.status_code == 401:
             self._csrf = {}
-        return answer
+        return response
 
     def _block(self, member: Member) -> None:
         if member.block_began is None:
             member.block_began = time.monotonic()
-        answer = self._act(member, "block")
-        if answer is not None and answer.status_code == 200:
+        response = self._act(member, "block")
+        if response is not None and response.status_code == 200:
             member.blocked_at = time.monotonic()
 
     def _unblock(self, member: Member) -> None:
         member.blocked_at = None
-        answer = self._act(member, "unblock")
-        if answer is not None and answer.status_code in (200, 404):
+        response = self._act(member, "unblock")
+        if response is not None and response.status_code in (200, 404):
             member.block_began = None
 
     def _delete(self, member: Member) -> None:
-        with deleting(member) as outcome:
-            answer = self._act(member, "delete")
-            outcome.append(answer is not None and answer.status_code == 204)
+        delete(member, lambda: self._act(member, "delete"))
 
     def _revoke(self, member: Member) -> None:
         self._act(member, self._chance.choice(["revoke", "sign-out"]))
 
-    def _look(self, member: Member) -> None:
+    def _search(self, member: Member) -> None:
         path = f"/api/admin/users?q={member.person.account.name}"
         self._scene.send(self._chance, self._scene.administrator, "admin search", "GET", path)
 
@@ -102,7 +89,7 @@ class Administrator:
         try:
             repair(direct_settings(self._scene))
             self._scene.tally.actions["users repair"] += 1
-        except CommandFailed:  # a fault cut it short: it is run again some time
+        except CommandFailed:  # by a fault; a later run finishes it
             self._scene.tally.actions["users repair, cut short"] += 1
 
 
@@ -121,38 +108,24 @@ class Breaker:
 
     def work(self) -> None:
         while not self._scene.stop.wait(self._chance.expovariate(1 / FAULT_PAUSE)):
-            upstream = self._chance.choice(["storage", "storage", "acs", "entra", "identities", "resource"])
-            match upstream:
-                case "storage":
-                    self._break_storage()
-                case "identities":
-                    self._hide_identities()
-                case "resource":
-                    self._swap_resources()
-                case _:
-                    self._break_other(upstream)
+            storage, others = self._break_storage, self._break_others
+            chances = [storage, storage, others, others, self._hide_identities, self._swap_resources]
+            self._scene.tally.faults[self._chance.choice(chances)()] += 1
 
-    def _hide_identities(self) -> None:
-        """Communication Services says of a few identities that they do not exist, with its own code or
-        without."""
-        self._scene.world.azure.plant_fault(
-            "acs",
-            "issue",
-            "status",
-            times=self._chance.choice([1, 3, 9]),
-            status=404,
-            code=self._chance.choice(["IdentityNotFound", None]),
-        )
-        self._scene.tally.broke("acs 404")
+    def _hide_identities(self) -> str:
+        """Communication Services denies a few identities, with its own error code or without."""
+        times, code = self._chance.choice([1, 3, 9]), self._chance.choice(["IdentityNotFound", None])
+        self._scene.world.azure.plant_fault("acs", "issue", "status", times=times, status=404, code=code)
+        return "acs 404"
 
-    def _swap_resources(self) -> None:
+    def _swap_resources(self) -> str:
         """Another resource answers for a moment."""
         self._scene.world.azure.swap_resources()
         self._scene.stop.wait(self._chance.uniform(0.1, 1.0))
         self._scene.world.azure.swap_resources()
-        self._scene.tally.broke("acs other resource")
+        return "acs other resource"
 
-    def _break_storage(self) -> None:
+    def _break_storage(self) -> str:
         method, table = self._chance.choice(STORAGE_CALLS)
         kind = self._chance.choice(STORAGE_KINDS)
         fault = Fault(
@@ -168,10 +141,10 @@ class Breaker:
         self._planted.append(fault)
         if len(self._planted) > FAULTS_KEPT:
             self._scene.world.storage.remove(self._planted.pop(0))
-        self._scene.tally.broke(f"storage {kind}")
+        return f"storage {kind}"
 
-    def _break_other(self, upstream: str) -> None:
-        kind = self._chance.choice(KINDS)
+    def _break_others(self) -> str:
+        upstream, kind = self._chance.choice([*OPERATIONS]), self._chance.choice(KINDS)
         if len(self._scene.world.azure.list_faults()) > FAULTS_KEPT:
             self._scene.world.azure.clear_faults()
         self._scene.world.azure.plant_fault(
@@ -184,7 +157,7 @@ class Breaker:
             seconds=self._chance.choice([0.3, 1.0]),
             then=self._chance.choice(["status", "reset", "hang"]),
         )
-        self._scene.tally.broke(f"{upstream} {kind}")
+        return f"{upstream} {kind}"
 
     def _status(self, kind: str) -> int:
         return self._chance.choice(STATUSES_AFTER_COMMIT if kind == "fail-after-commit" else STATUSES)
@@ -200,7 +173,7 @@ class Killer:
         while not self._scene.stop.wait(self._chance.uniform(*KILL_PAUSES)):
             service = self._chance.choice(self._scene.services)
             service.kill()
-            self._scene.tally.killed()
+            self._scene.tally.kills += 1
             self._scene.kill_times.append(time.monotonic())
             time.sleep(self._chance.uniform(0, 1))
             service.start()

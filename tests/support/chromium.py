@@ -1,8 +1,8 @@
-"""Runs Chromium, and watches every page: what goes wrong unnoticed in a browser fails the test."""
+"""Runs Chromium and watches every page: an error in the browser fails the test."""
 
 import re
 import shutil
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -12,30 +12,24 @@ from tests.support.person import Person
 from tools.chromium import PROGRAM
 
 ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-WAIT_MILLISECONDS = 10_000
 OUR_HOSTS = ("localhost", "127.0.0.1")
 SCHEMES_WITHOUT_HOST = ("about", "blob", "data")
+AXE = Path(__file__).parents[1] / "node" / "node_modules" / "axe-core" / "axe.min.js"
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 class Chromium:
     """The browser; each window is a profile of its own, with its own cookies."""
 
     def __enter__(self) -> Self:
-        """Get ready to start it: that happens with the first window."""
         self._playwright = sync_playwright().start()
         self._processes: dict[bool, Browser] = {}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
         for process in self._processes.values():
             process.close()
         self._playwright.stop()
@@ -47,7 +41,7 @@ class Chromium:
         # With less motion, colours and scrolling change at once.
         common = {"viewport": {"width": width, "height": 900}, "locale": "en-GB", "reduced_motion": "reduce"}
         context = self._processes[scripts].new_context(**(common | options))
-        context.set_default_timeout(WAIT_MILLISECONDS)
+        context.set_default_timeout(10_000)
         return Window(context)
 
     def _start(self, scripts: bool) -> Browser:
@@ -56,74 +50,77 @@ class Chromium:
         return self._playwright.chromium.launch(
             executable_path=shutil.which(PROGRAM),
             args=[*ARGUMENTS, *without_scripts],
-            # People's browsers have it, and it decides what the back button shows.
+            # Browsers have it, and it decides what the back button shows.
             ignore_default_args=["--disable-back-forward-cache"],
         )
 
 
 class Window:
-    """A browser profile whose pages are watched; `close` says whether anything went wrong in them."""
+    """A browser profile whose pages are watched; `close` fails where there was an error in them."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
-        self._complaints: list[str] = []
+        self._problems: list[str] = []
         self._expected: list[str] = []
-        context.on("console", lambda message: self._note_console(message.type, message.text))
-        context.on("weberror", lambda error: self._complaints.append(f"uncaught: {error.error}"))
-        context.on("request", self._note_request)
-        context.on("requestfailed", self._note_failure)
-        context.on("response", self._note_response)
+        context.on("console", lambda message: self._record_console(message.type, message.text))
+        context.on("weberror", lambda error: self._problems.append(f"uncaught: {error.error}"))
+        context.on("request", self._record_request)
+        context.on("requestfailed", self._record_failure)
+        context.on("response", self._record_response)
 
     def new_page(self) -> Page:
-        """Open a tab."""
         return self.context.new_page()
 
     def take_cookies(self, person: Person) -> None:
         """Let the window have the cookies of a person who signed in over HTTP."""
-        self.context.add_cookies(
-            [
-                {"name": cookie.name, "value": cookie.value or "", "url": person.url}
-                for cookie in person.http.cookies
-            ]
-        )
+        for cookie in person.http.cookies:
+            self.context.add_cookies([{"name": cookie.name, "value": cookie.value or "", "url": person.url}])
 
     def expect_trouble(self, pattern: str) -> None:
-        """Let pass, and insist on, complaints that match: trouble that the test makes on purpose."""
+        """Allow, and require, problems that match: the test causes them on purpose."""
         self._expected.append(pattern)
 
-    def complaints(self) -> Sequence[str]:
-        """What went wrong until now, what the test made on purpose left out."""
-        for page in self.context.pages:
-            page.evaluate("1")  # whatever the page has reported before this is read by now
-        return [text for text in self._complaints if not self._is_expected(text)]
-
     def close(self) -> None:
-        """Close all tabs; AssertionError with what went wrong in them, or what was to and did not."""
-        complaints = self.complaints()
+        """Close all tabs; AssertionError with their problems, or with an expected one that did not happen."""
+        for page in self.context.pages:
+            page.evaluate("1")  # so everything that the page has reported before is read
+        problems = [text for text in self._problems if not self._is_expected(text)]
         self.context.close()
-        assert not complaints, "\n".join(complaints)
+        assert not problems, "\n".join(problems)
         for pattern in self._expected:
-            assert any(re.search(pattern, text) for text in self._complaints), f"there was no {pattern}"
+            assert any(re.search(pattern, text) for text in self._problems), f"there was no {pattern}"
 
     def _is_expected(self, text: str) -> bool:
         return any(re.search(pattern, text) for pattern in self._expected)
 
-    def _note_console(self, kind: str, text: str) -> None:
-        # Violations of the content security policy come this way too. An answer with an error status
-        # does as well, without its address: that is noted by `_note_response`.
+    def _record_console(self, kind: str, text: str) -> None:
+        # Violations of the content security policy come this way too. An error status does as well, without
+        # its address: `_record_response` records it.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
-            self._complaints.append(f"console: {text}")
+            self._problems.append(f"console: {text}")
 
-    def _note_request(self, request: Request) -> None:
+    def _record_request(self, request: Request) -> None:
         address = urlsplit(request.url)
         if address.hostname not in OUR_HOSTS and address.scheme not in SCHEMES_WITHOUT_HOST:
-            self._complaints.append(f"a request to a stranger: {request.url}")
+            self._problems.append(f"a request to another host: {request.url}")
 
-    def _note_failure(self, request: Request) -> None:
-        # Aborted is what was under way when somebody left the page.
+    def _record_failure(self, request: Request) -> None:
+        # Requests in progress are aborted when the page is left.
         if request.failure != "net::ERR_ABORTED":
-            self._complaints.append(f"failed: {request.method} {request.url} {request.failure}")
+            self._problems.append(f"failed: {request.method} {request.url} {request.failure}")
 
-    def _note_response(self, response: Response) -> None:
+    def _record_response(self, response: Response) -> None:
         if response.status >= 400:
-            self._complaints.append(f"status {response.status}: {response.request.method} {response.url}")
+            self._problems.append(f"status {response.status}: {response.request.method} {response.url}")
+
+
+def find_violations(page: Page) -> list[str]:
+    """Return what in the page is against WCAG 2.2 AA, or against what axe's makers think good practice."""
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    run = "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})"
+    return [
+        f"{violation['id']}: {node['failureSummary']} in {node['html']}"
+        for violation in page.evaluate(run, WCAG)["violations"]
+        for node in violation["nodes"]
+    ]

@@ -1,21 +1,27 @@
-"""Runs the operators' commands: inside this process, or as operators do, as a program of its own."""
+"""Runs the operators' commands: inside this process, or in a process of their own."""
 
+import contextlib
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
+import tempfile
 from collections.abc import Mapping
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click.testing
 from flask import Flask
 
 from tests.support.service import ROOT
-
-SECONDS = 120
+from tests.support.settings import UNMEASURED
 
 
 class CommandFailed(Exception):
-    """A command ended with another status than 0; the message is what it said."""
+    """A command ended with another status than 0; the message is its standard error."""
 
 
 def run_command(application: Flask, *arguments: str, typed: str = "") -> click.testing.Result:
@@ -27,23 +33,52 @@ def run_command(application: Flask, *arguments: str, typed: str = "") -> click.t
 
 
 def read_json(result: click.testing.Result) -> Any:
-    """What a program gets: its standard output is JSON and nothing else."""
+    """Return the standard output, which must be JSON and nothing else."""
     return json.loads(result.stdout)
 
 
-def run_users(env: Mapping[str, str], *arguments: str, seconds: float = SECONDS) -> str:
+def run_users(env: Mapping[str, str], *arguments: str, seconds: float = 120) -> str:
     """Run `flask --app wsgi users …`; return what it prints. Raises CommandFailed."""
-    command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=dict(env), capture_output=True, text=True, timeout=seconds, check=False
-    )
-    if done.returncode:
-        raise CommandFailed(done.stderr)
-    return done.stdout
+    with tempfile.TemporaryDirectory(prefix="command-") as folder:
+        process = start_users_command(env, *arguments, output=Path(folder))
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+            raise CommandFailed(f"users {arguments} did not end within {seconds} s")
+        printed, errors = (Path(folder, name).read_text(encoding="utf-8") for name in ("stdout", "stderr"))
+    if process.exitcode:
+        raise CommandFailed(errors)
+    return printed
+
+
+def start_users_command(env: Mapping[str, str], *arguments: str, output: Path) -> ForkServerProcess:
+    """Start `flask --app wsgi users …`, which writes to the files `stdout` and `stderr` in `output`."""
+    # Importing takes most of the time of a command, so it is forked from a process that has imported all.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["flask.cli", "trusted_service.app", "trusted_service.cli.users"])
+    with mock.patch.dict(os.environ, UNMEASURED):
+        forkserver.ensure_running()
+    command = ["flask", "--app", "wsgi", "users", *arguments]
+    process = context.Process(target=_run_flask, args=(dict(env), command, output), daemon=True)
+    process.start()
+    return process
+
+
+def _run_flask(env: dict[str, str], command: list[str], output: Path) -> None:
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
+    for stream in (sys.stdout, sys.stderr):
+        name = stream.name.strip("<>")
+        os.dup2(os.open(output / name, os.O_WRONLY | os.O_CREAT, 0o600), stream.fileno())
+    sys.argv = command
+    from flask.cli import main
+
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
 
 
 def repair(env: Mapping[str, str], *, dry_run: bool = False) -> list[dict[str, Any]]:
     """Run `users repair`; return its findings: `kind`, `user` and `detail`."""
     options = ("--dry-run",) if dry_run else ()
-    findings: list[dict[str, Any]] = json.loads(run_users(env, "repair", "--json", *options))
-    return findings
+    return list(json.loads(run_users(env, "repair", "--json", *options)))

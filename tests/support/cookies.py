@@ -14,24 +14,16 @@ class SetCookie:
     value: str
     attributes: Mapping[str, str]
 
-    @classmethod
-    def parse(cls, header: str) -> "SetCookie":
-        pair, *rest = header.split(";")
-        name, _, value = pair.partition("=")
-        attributes = (attribute.strip().partition("=") for attribute in rest)
-        return cls(
-            name=name,
-            value=value,
-            attributes={attribute.lower(): content for attribute, _, content in attributes},
-        )
 
-
-def read_cookies(answer: requests.Response) -> dict[str, SetCookie]:
-    """Return the cookies that this answer sets, by name; each may be set only once."""
-    cookies = [SetCookie.parse(header) for header in answer.raw.headers.getlist("Set-Cookie")]
-    by_name = {cookie.name: cookie for cookie in cookies}
-    assert len(by_name) == len(cookies)
-    return by_name
+def read_cookies(response: requests.Response) -> dict[str, SetCookie]:
+    """Return the cookies that this response sets, by name; each may be set only once."""
+    cookies: dict[str, SetCookie] = {}
+    for header in response.raw.headers.getlist("Set-Cookie"):
+        (name, _, value), *rest = (part.strip().partition("=") for part in header.split(";"))
+        assert name not in cookies
+        attributes = {attribute.lower(): content for attribute, _, content in rest}
+        cookies[name] = SetCookie(name=name, value=value, attributes=attributes)
+    return cookies
 
 
 def send_cookies(url: str, header: str | bytes) -> requests.Response:

@@ -1,4 +1,4 @@
-"""The cookie that keeps a sign-in under way, read and written with the service's own key."""
+"""The cookie that keeps a sign-in in progress, read and written with the service's own key."""
 
 import hashlib
 import time
@@ -22,15 +22,17 @@ def flow_cookies(person: Person) -> dict[str, str]:
     }
 
 
-def read_flow(service: Service, cookie: str) -> dict[str, Any]:
-    """Return what the cookie holds; itsdangerous.BadData unless the service's key signed it."""
-    document: dict[str, Any] = _serializer(service, 0).loads(cookie)
-    return document
+def read_own_flow(service: Service, person: Person) -> dict[str, Any]:
+    """Return what the browser's only flow cookie holds."""
+    (cookie,) = flow_cookies(person).values()
+    return dict(_serializer(service, 0).loads(cookie))
 
 
-def write_flow(service: Service, document: dict[str, Any], *, seconds_ago: int = 0) -> str:
-    """Return the cookie that the service would have made that long ago."""
-    return str(_serializer(service, seconds_ago).dumps(document))
+def write_own_flow(
+    service: Service, person: Person, document: dict[str, Any], *, seconds_ago: int = 0
+) -> None:
+    """Let the browser have the cookie that the service would have made that long ago."""
+    replace_flow(person, str(_serializer(service, seconds_ago).dumps(document)))
 
 
 def replace_flow(person: Person, cookie: str) -> None:

@@ -1,28 +1,28 @@
-"""A gate on the way to a TCP server: open it lets everything through, closed it accepts and says nothing."""
+"""TCP servers on the loopback that pass connections on: a gate that closes, and a front that ends TLS."""
 
 import contextlib
 import socket
 import socketserver
+import ssl
 import threading
+from pathlib import Path
 from typing import Self
+
+import trustme
 
 CHUNK = 65536
 
 
-class Gate:
-    """Listens on `port` of the loopback in front of `target`; starts open."""
+class Forwarder:
+    """Listens on `port`, and passes each connection on to the port `target`."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._open = threading.Event()
-        self._stopped = threading.Event()
-        self._refusals = 0
-        self._open.set()
-        gate = self
+    def __init__(self, target: int = 0) -> None:
+        self.target = target
+        forwarder = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                gate._pass(self.request)
+                forwarder.handle(self.request)
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -36,38 +36,68 @@ class Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._open.set()
         self._server.shutdown()
         self._server.server_close()
+
+    def handle(self, client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", self.target)) as server:
+            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+            back.start()
+            _copy(client, server)
+            back.join()
+
+
+class Gate(Forwarder):
+    """Starts open. Closed, it accepts connections and never responds."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(target)
+        self._open = threading.Event()
+        self._refusals = 0
+        self._open.set()
+
+    def __exit__(self, *error: object) -> None:
+        self._open.set()
+        super().__exit__(*error)
 
     def open(self) -> None:
         """Let new connections through; those that waited are closed."""
         self._open.set()
 
     def close(self) -> None:
-        """Say nothing on new connections."""
         self._open.clear()
 
     def hang_up(self, times: int) -> None:
-        """End the next connections without a word, so many of them."""
+        """End the next connections at once, so many of them."""
         self._refusals = times
 
-    def _pass(self, client: socket.socket) -> None:
+    def handle(self, client: socket.socket) -> None:
         if self._refusals:
             self._refusals -= 1
-            return
-        if not self._open.is_set():
+        elif not self._open.is_set():
             self._open.wait()
-            return
-        with socket.create_connection(("127.0.0.1", self._target)) as server:
-            back = threading.Thread(target=copy, args=(server, client), daemon=True)
-            back.start()
-            copy(client, server)
-            back.join()
+        else:
+            super().handle(client)
 
 
-def copy(source: socket.socket, target: socket.socket) -> None:
+class TlsFront(Forwarder):
+    """Ends TLS at `url`, as App Service does; `target` is to be set before the first connection."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.ca_path = folder / "ca.pem"
+        self.url = f"https://localhost:{self.port}"
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_path)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(self._context)
+
+    def handle(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), self._context.wrap_socket(client, server_side=True) as plain:
+            super().handle(plain)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(CHUNK):
             target.sendall(data)

@@ -54,10 +54,5 @@ def hostile_paths() -> Iterator[str]:
     yield from (f"{lead}auth/sign-out" for lead in LEADS)
     yield from (*SCHEMES, *PATHS, *OUR_OWN)
     yield from (f"{SITE}{path}" for path in ("", "/", "/admin/users"))
-    yield from (
-        f"/{'x' * 10_000}",
-        f"/?{'x' * 10_000}",
-        "/" * 10_000,
-        f"{'/x' * 2000}/..",
-        "/?" + "x=1&" * 4000,
-    )
+    yield from (f"/{'x' * 10_000}", f"/?{'x' * 10_000}", "/" * 10_000)
+    yield from (f"{'/x' * 2000}/..", "/?" + "x=1&" * 4000)

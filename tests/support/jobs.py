@@ -1,85 +1,110 @@
-"""Jobs as an administrator's browser makes and watches them."""
+"""Jobs as an administrator's browser creates and watches them, and what they leave in the tables."""
 
 import csv
 import io
 import re
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import requests
+from azure.data.tables import TableServiceClient
 
 from tests.support.person import Person
+from tests.support.rows import list_rows
+from tests.support.seed import seed_users
+from trusted_service.models import Identity
 
-PATIENCE_SECONDS = 30.0
 
-
-class Administrator:
-    """A signed-in administrator, with the value that forms carry."""
+class JobAdmin:
+    """A signed-in administrator, with the value that forms carry, and the tables past the service."""
 
     def __init__(self, person: Person) -> None:
-        self.person = person
+        self.person, self.azure = person, person.azure
         self.csrf = person.me()["csrfToken"]
+        connection_string = person.azure.env["TABLE_STORAGE_CONNECTION_STRING"]
+        self.tables = TableServiceClient.from_connection_string(connection_string)
 
-    def at(self, url: str) -> "Administrator":
+    def at(self, url: str) -> "JobAdmin":
         """The same browser at another instance."""
-        return Administrator(self.person.at(url))
+        return JobAdmin(self.person.at(url))
 
-    def select(self, action: str, users: Iterable[str]) -> requests.Response:
+    def select(self, action: str, users: Iterable[object]) -> requests.Response:
         """Send the selection as the page with all users does."""
-        return self._post("/admin/jobs", [("action", action), *(("user", user) for user in users)])
+        return self._post("/admin/jobs", [("action", action), *(("user", key_of(user)) for user in users)])
 
     def upload(self, action: str, content: bytes | str) -> requests.Response:
-        data = content.encode() if isinstance(content, str) else content
-        return self.person.post(
-            "/admin/jobs",
-            data={"csrf_token": self.csrf, "action": action},
-            files={"file": ("leavers.csv", data, "text/csv")},
-        )
+        form, file = {"csrf_token": self.csrf, "action": action}, ("leavers.csv", content, "text/csv")
+        return self.person.post("/admin/jobs", data=form, files={"file": file})
+
+    def draft(self, response: requests.Response, seconds: float = 30) -> str:
+        """Wait for the dry run of the job that was just created; return its path."""
+        path = job_path(response)
+        self.wait_for(path, "draft", seconds)
+        return path
 
     def start(self, path: str, **fields: str) -> requests.Response:
-        return self._post(f"{path}/start", [*fields.items()])
+        """Start the job; a deletion is confirmed."""
+        return self._post(f"{path}/start", [*({"confirm": "yes"} | fields).items()])
+
+    def finish(self, path: str, seconds: float = 30, **fields: str) -> str:
+        """Start the job and wait for its end; return its path."""
+        self.start(path, **fields)
+        self.wait_for(path, "done", seconds)
+        return path
 
     def cancel(self, path: str) -> requests.Response:
         return self._post(f"{path}/cancel", [])
 
-    def status(self, path: str) -> dict[str, object]:
-        answer = self.person.get(f"{path}.json")
-        assert answer.status_code == 200, answer.text
-        document: dict[str, object] = answer.json()
-        return document
+    def status(self, path: str) -> dict[str, Any]:
+        response = self.person.get(f"{path}.json")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
 
-    def wait_for(self, path: str, *states: str, seconds: float = PATIENCE_SECONDS) -> dict[str, object]:
-        """Wait until the job is in one of these states."""
-        return self.wait_until(path, lambda status: status["state"] in states, seconds)
+    def wait_for(self, path: str, state: str, seconds: float = 30) -> None:
+        self.wait_until(path, lambda status: status["state"] == state, seconds)
 
-    def wait_until(
-        self, path: str, condition: Callable[[dict[str, object]], bool], seconds: float = PATIENCE_SECONDS
-    ) -> dict[str, object]:
+    def wait_until(self, path: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 30) -> None:
         ends = time.monotonic() + seconds
-        while not condition(status := self.status(path)):
+        while not holds(status := self.status(path)):
             assert time.monotonic() < ends, status
             time.sleep(0.1)
-        return status
 
     def rows(self, path: str) -> list[dict[str, str]]:
         """The rows as the CSV of results has them."""
-        answer = self.person.get(f"{path}.csv")
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["Content-Type"].startswith("text/csv")
-        return list(csv.DictReader(io.StringIO(answer.text)))
+        response = self.person.get(f"{path}.csv")
+        assert response.status_code == 200, response.text
+        assert response.headers["Content-Type"].startswith("text/csv")
+        return list(csv.DictReader(io.StringIO(response.text)))
 
-    def draft(self, answer: requests.Response, seconds: float = PATIENCE_SECONDS) -> str:
-        """Wait for the dry run of the job that was just made; its path."""
-        path = job_path(answer)
-        self.wait_for(path, "draft", seconds=seconds)
-        return path
+    def results(self, path: str) -> list[str]:
+        return [row["result"] for row in self.rows(path)]
+
+    def new_users(self, count: int, *, blocked: float = 0.0) -> list[Identity]:
+        """Create users with identities at Communication Services."""
+        return seed_users(self.azure.env, count, acs=True, blocked=blocked)
+
+    def find(self, user: object) -> dict[str, Any]:
+        """The mapping row of a user, given as identity, object id or `<tenant id>/<object id>`; else {}."""
+        rows = list_rows(self.tables, "identities", "PartitionKey", key_of(user).rpartition("/")[2])
+        return dict(*rows)
+
+    def audit(self, user: object) -> list[tuple[str, str]]:
+        """The actions on a user with their outcomes, in order."""
+        rows = list_rows(self.tables, "audit", "TargetObjectId", key_of(user).rpartition("/")[2])
+        rows = sorted((row for row in rows if row["PartitionKey"] == "all"), key=lambda row: row["At"])
+        return [(row["Action"], row["Outcome"]) for row in rows]
 
     def _post(self, path: str, fields: list[tuple[str, str]]) -> requests.Response:
         return self.person.post(path, data=[("csrf_token", self.csrf), *fields])
 
 
-def job_path(answer: requests.Response) -> str:
-    """The path of the job that this answer leads to."""
-    assert answer.status_code == 303, answer.text
-    assert re.fullmatch(r"/admin/jobs/[0-9]{15}-[0-9a-f]{16}", answer.headers["Location"])
-    return answer.headers["Location"]
+def key_of(user: object) -> str:
+    return str(user.user_id if isinstance(user, Identity) else user)
+
+
+def job_path(response: requests.Response) -> str:
+    """The path of the job that this response leads to."""
+    assert response.status_code == 303, response.text
+    assert re.fullmatch(r"/admin/jobs/[0-9]{15}-[0-9a-f]{16}", response.headers["Location"])
+    return response.headers["Location"]

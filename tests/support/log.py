@@ -11,23 +11,19 @@ from tests.support.service import Service, request_lines
 Event = dict[str, Any]
 
 
-def read_events(service: Service, answer: requests.Response) -> list[Event]:
+def read_events(service: Service, response: requests.Response) -> list[Event]:
     """Return the log lines of the request that got this answer, oldest first; the last is about itself."""
-    lines = request_lines(service.log(), answer.headers["X-Request-ID"])
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in request_lines(service.log(), response.headers["X-Request-ID"])]
 
 
-def read_event(service: Service, answer: requests.Response, name: str) -> Event:
+def read_event(service: Service, response: requests.Response, name: str) -> Event:
     """Return the one log line of this name that the request left."""
-    (event,) = [event for event in read_events(service, answer) if event["event"] == name]
+    (event,) = [event for event in read_events(service, response) if event["event"] == name]
     return event
 
 
 def assert_not_logged(service: Service, *secrets: str) -> None:
-    """Check that none of these secrets stands anywhere in the log, nor anything that looks like a JWT.
-
-    Nothing but secrets, which stand nowhere else: other tests write to the same log.
-    """
+    """Check that none of these secrets, which other tests do not have, and no JWT stands in the log."""
     log = service.log()
     for secret in (*secrets, service.env["SECRET_KEY"]):
         assert secret

@@ -1,9 +1,4 @@
-"""Looks through the log of every service that a test run starts for what must never stand in one.
-
-A plugin of pytest, named in pyproject.toml. Whoever gets hold of a secret in a test remembers it here; the
-scan comes when the last test is over, in each process of the run, by the hooks below. So a secret that leaks
-in a test that looks for something else is found too.
-"""
+"""A plugin of pytest that scans, after the last test, all services' logs for secrets that tests received."""
 
 import re
 from collections import defaultdict
@@ -17,7 +12,7 @@ import requests
 
 JWT = re.compile(r"eyJ[A-Za-z0-9_-]{10,}\.eyJ")
 SHORTEST = 16
-"""Shorter values are not remembered: they could stand in a log by chance."""
+"""Shorter values could be in a log by chance."""
 IN_REDIRECTS = ("code", "state", "nonce", "code_challenge", "sid")
 IN_DOCUMENTS = ("token", "csrfToken")
 SETTINGS = (
@@ -37,47 +32,47 @@ _secrets: Secrets = {}
 
 
 def watch(log: Path) -> None:
-    """Have this file looked through at the end of the run."""
+    """Scan this file at the end of the run."""
     _logs.append(log)
 
 
 def remember(kind: str, value: str) -> None:
-    """Remember a value that must not stand in any log, and what it is."""
+    """Remember a value that must not be in any log, and its kind."""
     if len(value) >= SHORTEST:
         _secrets[value] = kind
 
 
 def remember_settings(env: Mapping[str, str]) -> None:
-    """Remember the secrets among the settings: those of connection strings by themselves, too."""
+    """Remember the secrets among the settings, also those inside connection strings."""
     for name in SETTINGS:
         for part in (env.get(name, ""), *re.split(r"[;,]", env.get(name, ""))):
             _, _, key = part.partition("Key=") if "Key=" in part else part.partition("accesskey=")
             remember(name, key if key else part if "KEY" in name or "SECRET" in name else "")
 
 
-def remember_answer(answer: requests.Response, *_args: object, **_options: object) -> None:
-    """Remember the cookies, codes and tokens that came with an answer: a hook for `requests`."""
-    for cookie in answer.raw.headers.getlist("Set-Cookie"):
+def remember_answer(response: requests.Response, *_args: object, **_options: object) -> None:
+    """Remember the cookies, codes and tokens of a response: a hook for `requests`."""
+    for cookie in response.raw.headers.getlist("Set-Cookie"):
         name, _, value = cookie.partition(";")[0].partition("=")
         remember(f"cookie {name}", value)
         if name.endswith("session"):
             remember("session id", value.partition(".")[0])
-    query = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
+    query = parse_qs(urlsplit(response.headers.get("Location", "")).query)
     for name in IN_REDIRECTS:
         remember(name, query.get(name, [""])[0])
-    if answer.headers.get("Content-Type") == "application/json" and answer.content:
-        document = answer.json()
+    if response.headers.get("Content-Type") == "application/json" and response.content:
+        document = response.json()
         for name in IN_DOCUMENTS if isinstance(document, dict) else ():
             remember(name, str(document.get(name) or ""))
 
 
 def find_leaks() -> list[str]:
-    """Where secrets stand in the logs of this run, without saying them again."""
+    """Return where secrets are in the logs of this run, without the secrets."""
     return [leak for log in _logs if log.exists() for leak in scan(log, _secrets)]
 
 
 def scan(log: Path, secrets: Secrets) -> Iterator[str]:
-    """The lines of this log in which one of these secrets stands, or something like a JWT."""
+    """Yield the lines of this log that hold one of these secrets, or something like a JWT."""
     by_beginning = defaultdict(list)
     for secret in secrets:
         by_beginning[secret[:SHORTEST]].append(secret)
@@ -92,7 +87,7 @@ def scan(log: Path, secrets: Secrets) -> Iterator[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Look through the logs of all services when the last of them has stopped; a secret fails the run."""
+    """Scan the logs when all services have stopped; a secret fails the run."""
     found = find_leaks()
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput[LEAKS] = found  # a process of pytest-xdist: the first one tells
@@ -103,12 +98,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what another process of this run has found."""
+    """Collect the findings of another process of this run."""
     node.config.stash.setdefault(FOUND, []).extend(getattr(node, "workeroutput", {}).get(LEAKS, []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say where."""
     found = config.stash.get(FOUND, [])
     if found:
         terminalreporter.section("secrets in the logs", red=True)

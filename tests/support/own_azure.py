@@ -1,19 +1,21 @@
-"""A local Azure where nobody has been yet, for tests that look at everybody or at what comes first."""
+"""The upstreams and the service of a test in one object, and a way to start them for some tests alone."""
 
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from azure.data.tables import TableServiceClient
+import requests
+from azure.data.tables import TableEntity, TableServiceClient
 
-from tests.support.desk import ROLE, Desk
-from tests.support.index_rows import wait_until_indexed
+from tests.support import rows
+from tests.support.admin_client import ROLE, Admin, bearer, post_token
+from tests.support.commands import repair
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
-from tests.support.storage_proxy import StorageProxy
+from tests.support.storage_proxy import Fault, StorageProxy
 
 GENEROUS = {
     "RATE_LIMIT_TOKEN": "100000 per minute",
@@ -23,8 +25,8 @@ GENEROUS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnAzure:
-    """The local Azure, its storage behind a proxy, and one service in front."""
+class World:
+    """A local Azure, its storage behind a proxy, the tables without the proxy, and one service."""
 
     azure: LocalAzure
     storage: StorageProxy
@@ -33,27 +35,80 @@ class OwnAzure:
     settings: dict[str, str]
     """Those of the service, for another one beside it."""
 
+    @cached_property
+    def admin(self) -> Admin:
+        return self.new_admin()
+
     def new_person(self, username: str = "", **account: object) -> Person:
-        """Make somebody nobody has seen."""
-        username = username or f"{uuid.uuid4().hex[:12]}@contoso.example"
-        members = {"name": "Test Person", "tenantId": self.azure.env["ENTRA_ALLOWED_TENANTS"]} | account
-        return Person(self.azure, self.service.url, self.azure.put_account(username, **members))
+        return Person(self.azure, self.service.url, self.azure.new_account(username, **account))
 
     def new_user(self, username: str = "", **account: object) -> Person:
-        """Somebody who is signed in and has an identity."""
-        person = self.new_person(username, **account)
-        assert person.sign_in().status_code == 302
+        """Create a user with a session, which has cached their identity, and with index rows."""
+        person = self.new_person(username, **account).signed_in()
         assert person.token().status_code == 200
-        wait_until_indexed(self.tables, person.account.object_id)
+        rows.wait_until_indexed(self.tables, person.account.object_id)
         return person
 
-    def new_desk(self) -> Desk:
-        """An administrator, who has no identity, so no list shows them."""
-        person = self.new_person(roles=[ROLE], name="Ada Ministrator")
-        assert person.sign_in().status_code == 302
-        desk = Desk(person)
-        assert desk.csrf
-        return desk
+    def new_admin(self) -> Admin:
+        """Create an administrator, who has no identity, so no list shows them."""
+        admin = Admin(self.new_person(roles=[ROLE], name="Ada Ministrator").signed_in())
+        assert admin.csrf
+        return admin
+
+    def rename(self, person: Person, name: str) -> None:
+        """Change the name at Entra ID."""
+        now = person.account
+        self.azure.put_account(now.username, name=name, tenantId=now.tenant_id, objectId=now.object_id)
+
+    def start_beside(self, settings: Mapping[str, str], *, measured: bool = False) -> Service:
+        """Another instance with the same address but for the port, not started yet."""
+        own = self.settings | {"PUBLIC_URL": self.service.url} | dict(settings)
+        return Service(own, measured=measured)
+
+    def token_by_bearer(self, person: Person, at: Service | None = None) -> requests.Response:
+        """Ask for a token without a session, as an app on a phone does."""
+        return post_token(person.at((at or self.service).url), bearer(self.azure, person))
+
+    def identity_of(self, person: Person) -> str:
+        return rows.get_identity(self.tables, person)
+
+    def find_row(self, person: Person) -> TableEntity | None:
+        return rows.find_identity_row(self.tables, person)
+
+    def list_rows(self, person: Person) -> list[TableEntity]:
+        return rows.list_identity_rows(self.tables, person)
+
+    def change_row(self, person: Person, **columns: object) -> None:
+        rows.change_identity_row(self.tables, person, **columns)
+
+    def list_sessions(self, person: Person) -> list[TableEntity]:
+        return rows.list_sessions(self.tables, person)
+
+    def run_before(
+        self, method: str, table: str, about: str, action: Callable[[], object], *, also: str = ""
+    ) -> None:
+        """Run the action right before the next storage call that matches."""
+        fault = Fault(
+            kind="signal", method=method, table=table, about=about, also=also, times=1, action=action
+        )
+        self.storage.plant(fault)
+
+    def lose_identity(self, acs_user_id: str, *, times: int | None = 1) -> None:
+        """Make Communication Services say that it does not have this identity."""
+        refusal = {"status": 404, "code": "IdentityNotFound"}
+        self.azure.plant_fault("acs", "issue", "status", times=times, about=acs_user_id, **refusal)
+
+    def repair(self, person: Person, *, dry_run: bool = False) -> list[str]:
+        """Run `users repair`; return the kinds of its findings about the person."""
+        findings = repair(self.service.env, dry_run=dry_run)
+        return [finding["kind"] for finding in findings if finding["user"] == person.key]
+
+    def clear_faults(self) -> None:
+        self.azure.clear_faults()
+        self.storage.clear()
+
+
+OwnAzure = World  # one that no other test uses
 
 
 @contextmanager
@@ -64,13 +119,19 @@ def own_azure(
     measured: bool = False,
     data: Path | None = None,
 ) -> Iterator[OwnAzure]:
-    """Start all of it; `settings` change the service's, `data` holds what is there already."""
-    with (
-        LocalAzure(data=data) as azure,
-        StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as storage,
-    ):
-        leading = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
-        together = azure.env | GENEROUS | leading | dict(settings or {})
-        tables = TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
-        with tables, Service(together, workers=workers, measured=measured) as service:
+    """Start all of it; `settings` change the service's, `data` is what the local Azure starts with."""
+    with open_upstreams(data) as (azure, storage, tables):
+        through_proxy = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
+        together = azure.env | GENEROUS | through_proxy | dict(settings or {})
+        with Service(together, workers=workers, measured=measured) as service:
             yield OwnAzure(azure=azure, storage=storage, tables=tables, service=service, settings=together)
+
+
+@contextmanager
+def open_upstreams(data: Path | None = None) -> Iterator[tuple[LocalAzure, StorageProxy, TableServiceClient]]:
+    """Start a local Azure and a proxy in front of its storage; the tables are without the proxy."""
+    with LocalAzure(data=data) as azure:
+        connection_string = azure.env["TABLE_STORAGE_CONNECTION_STRING"]
+        tables = TableServiceClient.from_connection_string(connection_string)
+        with StorageProxy(connection_string) as storage, tables:
+            yield azure, storage, tables

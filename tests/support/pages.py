@@ -1,23 +1,49 @@
-"""What every error page looks like."""
+"""Pages as a browser without scripts reads them, and what every error page looks like."""
+
+import re
 
 import requests
 from bs4 import BeautifulSoup
 
 from tests.support.cookies import read_cookies
+from tests.support.person import Person
+
+MARKUP = re.compile(r"</?(?:a|br|code|em|p|pre|span|strong)\b[^>]*>|&(?:lt|gt|amp|quot|#\d+);|{[{%]|`")
 
 
-def assert_error_page(answer: requests.Response, status: int) -> BeautifulSoup:
-    """Check that the answer is a whole error page that signs nobody in and is kept nowhere; return it."""
-    assert answer.status_code == status, answer.text[:300].split("<title>")[-1]
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Location" not in answer.headers
-    assert not [name for name in read_cookies(answer) if name.endswith("session")]
-    if status == 503:
-        assert answer.headers["Retry-After"]
-    page = BeautifulSoup(answer.text, "html.parser")
+def read_page(person: Person, path: str, **query: str) -> BeautifulSoup:
+    """Return the page, which must be a whole one that is kept nowhere."""
+    response = person.get(path, params=query)
+    assert response.status_code == 200, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    return BeautifulSoup(response.text, "html.parser")
+
+
+def message_on(page: BeautifulSoup) -> str:
+    """Return what the page says was done."""
+    message = page.select_one("[role=status]")
+    return "" if message is None else message.get_text(strip=True)
+
+
+def assert_error_page(response: requests.Response, status: int) -> BeautifulSoup:
+    """Check that the response is a whole error page that starts no session and is not cached; return it."""
+    assert response.status_code == status, response.text[:300].split("<title>")[-1]
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Location" not in response.headers
+    assert not [name for name in read_cookies(response) if name.endswith("session")]
+    assert status != 503 or response.headers["Retry-After"]
+    page = BeautifulSoup(response.text, "html.parser")
     assert page.title is not None
     assert page.find("h1") is not None
-    assert answer.headers["X-Request-ID"] in answer.text
-    assert "Traceback" not in answer.text
+    assert response.headers["X-Request-ID"] in response.text
+    assert "Traceback" not in response.text
+    assert_no_visible_markup(page)
     return page
+
+
+def assert_no_visible_markup(page: BeautifulSoup) -> None:
+    """Check that no tag, entity, filler or Markdown of the source is text of the page, apart from code."""
+    strings = (string for string in page.strings if string.find_parent(["script", "style", "pre"]) is None)
+    text = "".join(strings)
+    assert not MARKUP.search(text), MARKUP.findall(text)

@@ -1,32 +1,27 @@
-"""What every error of the API looks like: RFC 9457, with the contract's members and headers."""
+"""Errors of the API: RFC 9457, with the contract's members and headers."""
 
 from http import HTTPStatus
 from typing import Any
 
 import requests
 
-MEMBERS = ["type", "title", "status", "detail", "code", "requestId"]
 
-
-def assert_problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that the answer is this problem, to the letter; return its document."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    document: dict[str, Any] = answer.json()
-    assert list(document) == MEMBERS
-    assert document["type"] == "about:blank"
-    assert document["title"] == HTTPStatus(status).phrase
-    assert document["status"] == status
-    assert document["code"] == code
+def assert_problem(response: requests.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that the response is exactly this problem; return its document."""
+    assert response.status_code == status, response.text
+    headers, document = response.headers, response.json()
+    assert headers["Content-Type"] == "application/problem+json"
+    assert list(document) == ["type", "title", "status", "detail", "code", "requestId"]
+    expected = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code}
+    assert document | expected == document
     assert isinstance(document["detail"], str)
     assert document["detail"]
-    assert document["requestId"] == answer.headers["X-Request-ID"]
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "Location" not in answer.headers
+    assert document["requestId"] == headers["X-Request-ID"]
+    assert headers["Cache-Control"] == "no-store"
+    assert "Location" not in headers
     # RFC 6750 section 3 wants it where a bearer token is short of a scope, too.
-    assert ("WWW-Authenticate" in answer.headers) == (status == 401 or code == "insufficient_scope")
-    if status == 401:
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    if status in (429, 503):
-        assert answer.headers["Retry-After"]
-    return document
+    is_challenge = status == 401 or code == "insufficient_scope"
+    assert headers.get("WWW-Authenticate", "").startswith("Bearer") == is_challenge
+    assert is_challenge or "WWW-Authenticate" not in headers
+    assert status not in (429, 503) or headers["Retry-After"]
+    return dict(document)

@@ -8,9 +8,9 @@ from typing import Self
 
 import redis
 
+from tests.support.concurrency import wait_until
 from tests.support.log_scan import remember
 from tests.support.service import free_port
-from tests.support.together import wait_until
 from tools.redis import PROGRAM
 
 STOP_SECONDS = 10
@@ -41,7 +41,6 @@ class Redis:
         return self
 
     def answers(self) -> bool:
-        """Whether it answers."""
         try:
             return bool(self.client.ping())
         except redis.ConnectionError:

@@ -1,43 +1,31 @@
-"""Tables of outcomes that a test run prints at its end, whichever process noted their cells.
-
-A plugin of pytest, named in pyproject.toml.
-"""
+"""A plugin of pytest that prints tables of outcomes at the end of a run, from all its processes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
 NoteCell = Callable[[str, str, str, str], None]
-"""Notes table, row, column and outcome."""
+"""Takes table, row, column and outcome."""
+Cell = tuple[str, str, str, str]
+"""Table, row, column and outcome."""
 
 PROPERTY = "cell"
 FAILED = "FAIL"
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One outcome. Tables, rows and columns stand in the order in which they first come."""
-
-    table: str
-    row: str
-    column: str
-    outcome: str
-
-
-def cells_of(properties: Iterable[tuple[str, object]], *, failed: bool) -> Iterator[Cell]:
-    """The cells that a test noted; of one that failed, none went as it should."""
-    for name, value in properties:
+def cells_of(report: pytest.TestReport) -> Iterator[Cell]:
+    """Yield the cells of a test; those of a failed one say so."""
+    for name, value in report.user_properties:
         if name == PROPERTY and isinstance(value, (list, tuple)):
             table, row, column, outcome = map(str, value)
-            yield Cell(table, row, column, FAILED if failed else outcome)
+            yield table, row, column, FAILED if report.failed else outcome
 
 
 def render(cells: Iterable[Cell]) -> Iterator[str]:
-    """Markdown tables, a cell for each row and column; `·` where a column does not apply."""
+    """Yield Markdown tables, in the order of their cells; `·` where a row has no such column."""
     tables: dict[str, dict[str, dict[str, str]]] = {}
-    for cell in cells:
-        tables.setdefault(cell.table, {}).setdefault(cell.row, {})[cell.column] = cell.outcome
+    for name, row, column, outcome in cells:
+        tables.setdefault(name, {}).setdefault(row, {})[column] = outcome
     for table, rows in tables.items():
         columns = list(dict.fromkeys(column for outcomes in rows.values() for column in outcomes))
         lines = [[table, *columns]]
@@ -52,16 +40,11 @@ def render(cells: Iterable[Cell]) -> Iterator[str]:
 
 @pytest.fixture
 def note_cell(record_property: Callable[[str, object], None]) -> NoteCell:
-    """Note an outcome for a table that is printed when all tests have run."""
-
-    def note(table: str, row: str, column: str, outcome: str) -> None:
-        record_property(PROPERTY, (table, row, column, outcome))
-
-    return note
+    """Record an outcome for a table that is printed when all tests have run."""
+    return lambda *cell: record_property(PROPERTY, cell)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables to which tests have noted their outcomes."""
     reports = [
         report
         for outcome in ("passed", "failed")
@@ -69,7 +52,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if isinstance(report, pytest.TestReport)
     ]
     reports.sort(key=lambda report: report.nodeid.split("[")[0])
-    for line in render(
-        cell for report in reports for cell in cells_of(report.user_properties, failed=report.failed)
-    ):
+    for line in render(cell for report in reports for cell in cells_of(report)):
         terminalreporter.write_line(line)

@@ -1,18 +1,17 @@
-"""Every route of the application, with sample values in its path, and how to call it."""
+"""The routes of the application, with sample values in their paths."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import requests
 from flask import Flask
 
 from tests.support.person import CALL_SECONDS, Person
-from trusted_service.web.audience import Audience, audience_of
+from trusted_service.users.actions import ACTIONS
+from trusted_service.web.security.audiences import Audience, audience_of
 
 SAMPLES = {
     "tenant_id": "00000000-0000-4000-8000-000000000001",
     "object_id": "00000000-0000-4000-8000-000000000002",
-    "action": "block",
     "job_id": "00000000-0000-4000-8000-000000000003",
 }
 STATIC_FILES = {"static": "site.css", "bootstrap.static": "css/bootstrap.min.css"}
@@ -43,13 +42,11 @@ class Route:
 
 def list_routes(app: Flask) -> list[Route]:
     """Return every route but those that Flask adds by itself (OPTIONS)."""
-    return list(_walk(app))
-
-
-def _walk(app: Flask) -> Iterator[Route]:
-    addresses = app.url_map.bind("")
+    routes, addresses = [], app.url_map.bind("")
     for rule in app.url_map.iter_rules():
-        samples = SAMPLES | {"filename": STATIC_FILES.get(rule.endpoint, "")}
-        path = addresses.build(rule.endpoint, {name: samples[name] for name in rule.arguments})
-        for method in sorted((rule.methods or set()) - {"OPTIONS"}):
-            yield Route(path, method, audience_of(app.view_functions[rule.endpoint]))
+        for action in ACTIONS if "action" in rule.arguments else [""]:
+            samples = SAMPLES | {"action": action, "filename": STATIC_FILES.get(rule.endpoint, "")}
+            path = addresses.build(rule.endpoint, {name: samples[name] for name in rule.arguments})
+            for method in sorted((rule.methods or set()) - {"OPTIONS"}):
+                routes.append(Route(path, method, audience_of(app.view_functions[rule.endpoint])))
+    return routes

@@ -1,29 +1,92 @@
-"""A person's rows in the tables, past the service."""
+"""A person's rows in the tables, read and changed without the service."""
 
+import contextlib
+import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableEntity, TableServiceClient, UpdateMode
 
+from tests.support.concurrency import wait_until
+from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
+
+FOREIGN_IDENTITY = "8:acs:00000000-0000-4000-8000-000000000000_11111111-1111-4111-8111-111111111111"
+"""An identity of another Communication Services resource."""
+FORMER_RESOURCE = "8:acs:0fa5b1c7-6f6c-4c0b-9d3e-2f1d6a5e4b3c"
 
 
 def list_rows(tables: TableServiceClient, table: str, column: str, value: str) -> list[TableEntity]:
-    """Return the rows where `column` is `value`; none where nobody has written to the table yet."""
-    found = tables.get_table_client(table).query_entities(f"{column} eq @value", parameters={"value": value})
-    try:
-        return list(found)
-    except ResourceNotFoundError:
-        return []
+    """Return the rows with this value; none if nothing has created the table yet."""
+    with contextlib.suppress(ResourceNotFoundError):
+        client = tables.get_table_client(table)
+        return list(client.query_entities(f"{column} eq @value", parameters={"value": value}))
+    return []
 
 
-def list_identities(tables: TableServiceClient, person: Person) -> list[TableEntity]:
-    """Return the person's rows in `identities`: there must never be more than one."""
-    return list_rows(tables, "identities", "PartitionKey", person.account.object_id)
+def find_row(tables: TableServiceClient, table: str, partition: str, row: str) -> TableEntity | None:
+    with contextlib.suppress(ResourceNotFoundError):
+        return tables.get_table_client(table).get_entity(partition, row)
+    return None
+
+
+def merge_row(
+    tables: TableServiceClient, table: str, key: tuple[str, str], columns: Mapping[str, object]
+) -> None:
+    entity = {"PartitionKey": key[0], "RowKey": key[1], **columns}
+    tables.get_table_client(table).update_entity(entity, mode=UpdateMode.MERGE)
+
+
+def identity_key(person: Person) -> tuple[str, str]:
+    """PartitionKey and RowKey of the person's row of `identities`."""
+    return person.account.object_id.lower(), person.account.tenant_id.lower()
+
+
+def find_identity_row(tables: TableServiceClient, person: Person) -> TableEntity | None:
+    return find_row(tables, "identities", *identity_key(person))
+
+
+def list_identity_rows(tables: TableServiceClient, person: Person) -> list[TableEntity]:
+    """Return the rows of the person's partition: there must never be more than one."""
+    return list_rows(tables, "identities", "PartitionKey", person.account.object_id.lower())
+
+
+def list_mentions(tables: TableServiceClient, person: Person) -> list[TableEntity]:
+    """Return every row of `identities` that mentions the person, under whatever keys."""
+    with contextlib.suppress(ResourceNotFoundError):
+        rows = tables.get_table_client("identities").list_entities()
+        return [row for row in rows if person.account.object_id.lower() in f"{row}".lower()]
+    return []
+
+
+def get_identity(tables: TableServiceClient, person: Person) -> str:
+    """Return the ACS identity in the person's only row."""
+    (row,) = list_identity_rows(tables, person)
+    return str(row["AcsUserId"])
+
+
+def insert_identity_row(
+    tables: TableServiceClient, person: Person, *, acs_user_id: str, blocked: bool = False
+) -> None:
+    """Create the row of an earlier visit."""
+    partition, row = identity_key(person)
+    entity: dict[str, Any] = {"PartitionKey": partition, "RowKey": row, "AcsUserId": acs_user_id}
+    entity |= {"Name": person.account.name, "Username": person.account.username, "Blocked": blocked}
+    entity |= {"CreatedAt": datetime.now(UTC), "LastTokenAt": datetime.now(UTC)}
+    tables.create_table_if_not_exists("identities").create_entity(entity)
+
+
+def change_identity_row(tables: TableServiceClient, person: Person, **columns: object) -> None:
+    merge_row(tables, "identities", identity_key(person), columns)
+
+
+def delete_identity_row(tables: TableServiceClient, person: Person) -> None:
+    tables.get_table_client("identities").delete_entity(*identity_key(person))
 
 
 def list_sessions(tables: TableServiceClient, person: Person) -> list[TableEntity]:
-    """Return the rows of the person's sessions."""
     return list_rows(tables, "sessions", "ObjectId", person.account.object_id)
 
 
@@ -36,9 +99,57 @@ def get_session(tables: TableServiceClient, person: Person) -> TableEntity:
 def age_session(tables: TableServiceClient, person: Person, column: str, by: timedelta) -> None:
     """Set a time of the person's only session to that long ago."""
     row = get_session(tables, person)
-    changes = {
-        "PartitionKey": row["PartitionKey"],
-        "RowKey": row["RowKey"],
-        column: datetime.now(UTC) - by,
-    }
-    tables.get_table_client("sessions").update_entity(changes, mode=UpdateMode.MERGE)
+    merge_row(tables, "sessions", (row["PartitionKey"], row["RowKey"]), {column: datetime.now(UTC) - by})
+
+
+def list_index_keys(tables: TableServiceClient, object_id: str) -> list[str]:
+    """Return the keys of the user's rows in `userindex`, in order and without the object id."""
+    rows = list_rows(tables, "userindex", "ObjectId", object_id)
+    return sorted(str(row["RowKey"]).removesuffix(f" {object_id}") for row in rows)
+
+
+def list_kinds(tables: TableServiceClient, object_id: str) -> set[str]:
+    """Return the kinds of the user's index rows: `n`, `t`, and for a blocked user `bn` and `bt`."""
+    return {key.partition("|")[0] for key in list_index_keys(tables, object_id)}
+
+
+def wait_until_indexed(tables: TableServiceClient, object_id: str) -> None:
+    """Wait until the index shows the user's row as it is, which happens after the response."""
+    own = ("identities", "PartitionKey", object_id)
+    wait_until(lambda: any(row.get("Indexed") for row in list_rows(tables, *own)))
+
+
+def wait_until_forgotten(tables: TableServiceClient, object_id: str) -> None:
+    wait_until(lambda: list_index_keys(tables, object_id) == [])
+
+
+def find_entry(tables: TableServiceClient, acs_user_id: str) -> TableEntity | None:
+    return find_row(tables, "ledger", acs_user_id.lower(), "identity")
+
+
+def list_former(tables: TableServiceClient, object_id: str, tenant_id: str) -> list[str]:
+    """Return the former identities that the ledger has of a user."""
+    rows = list_rows(tables, "ledger", "PartitionKey", f"user-{object_id}-{tenant_id}")
+    return [str(row["AcsUserId"]) for row in rows if row["Reason"]]
+
+
+def find_orphans(azure: LocalAzure, tables: TableServiceClient) -> set[str]:
+    """Return the live identities that neither a row of `identities` nor one of the ledger names."""
+    known: set[str] = set()
+    for table in ("identities", "ledger"):
+        with contextlib.suppress(ResourceNotFoundError):
+            rows = tables.get_table_client(table).list_entities(select=["AcsUserId"])
+            known.update(str(row.get("AcsUserId")) for row in rows)
+    return set(azure.list_identities()) - known
+
+
+def allow_former_resource(tables: TableServiceClient) -> None:
+    """Make the pin say that users are moved away from FORMER_RESOURCE; there must be a pin."""
+    merge_row(tables, "ledger", ("resource", "pin"), {"Former": FORMER_RESOURCE})
+
+
+def give_former_identity(tables: TableServiceClient, person: Person) -> str:
+    """Make the person's row name an identity of FORMER_RESOURCE; return it."""
+    identity = f"{FORMER_RESOURCE}_{uuid.uuid4()}"
+    change_identity_row(tables, person, AcsUserId=identity, Indexed=False)
+    return identity

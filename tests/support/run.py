@@ -42,7 +42,6 @@ class Run:
         return cls(process=process, port=port, output_file=output_file)
 
     def stop(self) -> None:
-        """Ask it to stop, and wait for its end."""
         self.process.terminate()
         self.process.wait(STOP_SECONDS)
 

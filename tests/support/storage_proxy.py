@@ -1,55 +1,53 @@
-"""A proxy in front of Azurite that counts calls and, on demand, misbehaves as a storage can."""
+"""A proxy in front of Azurite that records calls and, on demand, fails as a storage can."""
 
 import http.client
-import json
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import requests
+
+from tests.support.http_server import QuietHandler
 
 Kind = Literal[
     "status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit", "signal"
 ]
 
 IDLE_SECONDS = 2.0
-REFUSAL = json.dumps({"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}).encode()
+Headers = list[tuple[str, str]]
+REFUSAL = b'{"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}'
 """https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#sample-error-response"""
+DRIP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 BACKGROUND_TABLES = ("usage", "jobs")
 
 
 @dataclass(kw_only=True)
 class Fault:
-    """What becomes of calls that match: the next `times`, or all until cleared.
-
-    A call matches by its method, its table, and where they are given by holding `about` and `also` in key or
-    body, so that people whose calls misbehave in different ways can be served side by side. `committed` tells
-    that a call that hangs after it was done is done.
-    """
+    """A failure of calls with this method and table, and with `about` and `also` in key or body."""
 
     kind: Kind
     method: str = ""
     table: str = ""
     about: str = ""
     also: str = ""
-    times: int | None = None
-    skip: int = 0
+    times: int | None = None  # all until cleared
+    skip: int = 0  # calls that come first
     status: int = 503
     retry_after: str | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
-    committed: bool = False
+    committed: bool = False  # the call is done, and hangs
 
-    def strikes(self, call: "Call") -> bool:
-        if not (call.method.startswith(self.method) and call.table.startswith(self.table)) or self.times == 0:
-            return False
-        if self.about not in call.text or self.also not in call.text:
+    def meets(self, call: "Call") -> bool:
+        """Return whether the call fails, and count it."""
+        matches = call.method.startswith(self.method) and call.table.startswith(self.table)
+        if not matches or self.times == 0 or not (self.about in call.text and self.also in call.text):
             return False
         if self.skip:
             self.skip -= 1
@@ -61,10 +59,7 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request as the storage saw it. `table` is the path's first part behind the account.
-
-    `text` is what it is about: path and body as they came.
-    """
+    """A request to the storage. `table` is the path's first part after the account, `text` path and body."""
 
     method: str
     table: str
@@ -78,7 +73,6 @@ class _State:
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    stopped: threading.Event = field(default_factory=threading.Event)
     cleared: threading.Event = field(default_factory=threading.Event)
 
 
@@ -86,28 +80,17 @@ class StorageProxy:
     """Runs in a thread of the tests; `connection_string` leads through it."""
 
     def __init__(self, connection_string: str) -> None:
-        endpoint = next(
-            part.partition("=")[2]
-            for part in connection_string.split(";")
-            if part.startswith("TableEndpoint=")
-        )
+        endpoint = connection_string.partition("TableEndpoint=")[2].partition(";")[0]
         self._state = _State(upstream=urlsplit(endpoint).netloc)
-        state = self._state
-
-        class Handler(_Handler):
-            proxied = state
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": self._state}))
         address = f"127.0.0.1:{self._server.server_address[1]}"
         self.connection_string = connection_string.replace(self._state.upstream, address)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._state.stopped.set()
         self.clear()
         self._server.shutdown()
         self._server.server_close()
@@ -118,7 +101,6 @@ class StorageProxy:
             self._state.faults.append(fault)
 
     def remove(self, fault: Fault) -> None:
-        """Let no further call meet the fault."""
         with self._state.lock:
             fault.times = 0
             self._state.faults = [planted for planted in self._state.faults if planted is not fault]
@@ -130,7 +112,7 @@ class StorageProxy:
             self._state.cleared.set()
 
     def wait_until_quiet(self, seconds: float = 0.5) -> None:
-        """Wait until nothing has come for `seconds`: until what a request left to do afterwards is done."""
+        """Wait until there was no call for `seconds`, so that the background tasks of requests are done."""
         seen, since = -1, time.monotonic()
         while time.monotonic() - since < seconds:
             if len(self.calls()) != seen:
@@ -138,43 +120,38 @@ class StorageProxy:
             time.sleep(0.02)
 
     def calls(self, *, background: bool = False) -> list[Call]:
-        """What has come since `clear`; what the service does by itself now and then only if asked for."""
+        """Return the calls since `clear`, those of periodic tasks only where `background`."""
         with self._state.lock:
             calls = list(self._state.calls)
         return [call for call in calls if background or not call.table.startswith(BACKGROUND_TABLES)]
 
-    def calls_for(self, answer: requests.Response) -> list[Call]:
-        """Those of them that were made for this answer of the service, also after it left."""
-        return [call for call in self.calls() if call.request_id == answer.headers["X-Request-ID"]]
+    def calls_for(self, response: requests.Response) -> list[Call]:
+        """Return the calls of the request with this response, also those after it."""
+        return [call for call in self.calls() if call.request_id == response.headers["X-Request-ID"]]
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
     request_queue_size = 256
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no news here."""
+        """Ignore clients that disconnect."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
-    proxied: _State
+    disable_nagle_algorithm = True
+    state: _State
 
     def setup(self) -> None:
         super().setup()
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        self.upstream = http.client.HTTPConnection(self.proxied.upstream)
+        self.upstream = http.client.HTTPConnection(self.state.upstream)
         self.upstream_used = time.monotonic()
 
     def finish(self) -> None:
         self.upstream.close()
         super().finish()
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
     def handle_one_request(self) -> None:
-        """Read a request, pass it on or not, answer."""
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
@@ -187,25 +164,24 @@ class _Handler(BaseHTTPRequestHandler):
             request_id=self.headers.get("x-ms-client-request-id"),
             text=self.path + body.decode(errors="replace"),
         )
-        with self.proxied.lock:
-            self.proxied.calls.append(call)
-            fault = next((fault for fault in self.proxied.faults if fault.strikes(call)), None)
+        with self.state.lock:
+            self.state.calls.append(call)
+            fault = next((fault for fault in self.state.faults if fault.meets(call)), None)
         if fault is None:
-            self._answer(*self._forward(body))
+            self._respond(*self._forward(body))
         else:
-            self._misbehave(fault, body)
+            self._fail(fault, body)
 
-    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _forward(self, body: bytes) -> tuple[int, Headers, bytes]:
         # Azurite closes connections that were idle for 5 s, and one that it closes right now looks open here.
         if time.monotonic() - self.upstream_used > IDLE_SECONDS:
             self.upstream.close()
         self.upstream_used = time.monotonic()
         self.upstream.request(self.command, self.path, body, dict(self.headers.items()))
-        answer = self.upstream.getresponse()
-        content = answer.read()
-        return answer.status, answer.getheaders(), content
+        response = self.upstream.getresponse()
+        return response.status, response.getheaders(), response.read()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, part: float = 1.0) -> None:
+    def _respond(self, status: int, headers: Headers, content: bytes, part: float = 1.0) -> None:
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "content-length", "connection", "keep-alive"):
@@ -214,52 +190,34 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[: int(len(content) * part)])
-        self.wfile.flush()
 
-    def _misbehave(self, fault: Fault, body: bytes) -> None:
+    def _fail(self, fault: Fault, body: bytes) -> None:
         match fault.kind:
-            case "delay":
+            case "delay" | "signal":
                 time.sleep(fault.seconds)
-                self._answer(*self._forward(body))
-            case "status":
-                self._refuse(fault)
-            case "fail-after-commit":
-                self._forward(body)
-                self._refuse(fault)
-            case "signal":
-                # Something happens elsewhere between two calls; then this one goes its way.
-                assert fault.action is not None
-                fault.action()
-                self._answer(*self._forward(body))
+                if fault.action is not None:  # it happens between two calls; then this one goes on
+                    fault.action()
+                self._respond(*self._forward(body))
+            case "status" | "fail-after-commit":
+                if fault.kind == "fail-after-commit":
+                    self._forward(body)
+                more = [] if fault.retry_after is None else [("Retry-After", fault.retry_after)]
+                self._respond(fault.status, [("Content-Type", "application/json"), *more], REFUSAL)
             case "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
                 self.close_connection = True
-            case "hang":
-                self._hang()
-            case "hang-after-commit":
-                self._forward(body)
-                fault.committed = True
-                self._hang()
+            case "hang" | "hang-after-commit":
+                if fault.kind == "hang-after-commit":
+                    self._forward(body)
+                    fault.committed = True
+                self.state.cleared.wait(60)
+                self.close_connection = True
             case "half":
-                self._answer(*self._forward(body), part=0.5)
+                self._respond(*self._forward(body), part=0.5)
                 self.close_connection = True
             case "drip":
-                self._drip(fault.seconds)
-
-    def _hang(self) -> None:
-        self.proxied.cleared.wait(60)
-        self.close_connection = True
-
-    def _refuse(self, fault: Fault) -> None:
-        headers = [("Content-Type", "application/json")]
-        if fault.retry_after is not None:
-            headers.append(("Retry-After", fault.retry_after))
-        self._answer(fault.status, headers, REFUSAL)
-
-    def _drip(self, seconds: float) -> None:
-        self.close_connection = True
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
-        while not self.proxied.cleared.wait(seconds):
-            self.wfile.write(b" ")
-            self.wfile.flush()
+                self.close_connection = True
+                self.wfile.write(DRIP)
+                while not self.state.cleared.wait(fault.seconds):
+                    self.wfile.write(b" ")

@@ -1,8 +1,10 @@
-"""Tokens of Communication Services as clients see them before ours comes."""
+"""Tokens that are made up, and what Microsoft Teams calls itself in tokens."""
 
 import base64
 import json
 import time
+
+TEAMS = "https://auth.msft.communication.azure.com"
 
 
 def make_token(seconds: int) -> str:

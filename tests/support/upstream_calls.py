@@ -1,96 +1,62 @@
-"""The calls that a token request makes, in their order, and how to let one of them fail."""
+"""The upstream calls that requests make, and how to let one of them fail."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from tests.support.local_azure import LocalAzure
-from tests.support.storage_proxy import Fault, StorageProxy
-
-Kind = Literal["status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit"]
+from tests.support.own_azure import World
+from tests.support.storage_proxy import Fault, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamCall:
-    """An operation of Communication Services, or a method on a table; `skip` calls of its kind come first.
-
-    `also` is what a call to the storage has in its body.
-    """
+    """An operation of Communication Services, or a method on a table."""
 
     name: str
     acs: str = ""
     method: str = ""
     table: str = ""
-    also: str = ""
-    skip: int = 0
+    also: str = ""  # text that the body of a storage call contains
+    skip: int = 0  # calls of the same kind that come first
 
     def __str__(self) -> str:
-        """The name, as pytest shows it."""
         return self.name
 
 
 SESSION_READ = UpstreamCall(name="session read", method="GET", table="sessions")
-IDENTITY_READ = UpstreamCall(name="identity read", method="GET", table="identities")
-CREATE = UpstreamCall(name="create", acs="create")
-INSERT = UpstreamCall(name="insert", method="POST", table="identities")
 LAST_LOOK = UpstreamCall(name="last look at the session", method="GET", table="sessions", skip=1)
+SESSIONS_QUERY = UpstreamCall(name="sessions query", method="GET", table="sessions")
+SESSION_INSERT = UpstreamCall(name="session insert", method="POST", table="sessions")
+SESSION_WRITE = UpstreamCall(name="session write", method="P", table="sessions")
+SESSION_DELETE = UpstreamCall(name="session delete", method="DELETE", table="sessions")
+IDENTITY_READ = UpstreamCall(name="identity read", method="GET", table="identities")
+INSERT = UpstreamCall(name="insert", method="POST", table="identities")
+MERGE = UpstreamCall(name="identity merge", method="PATCH", table="identities")
+HOLD = UpstreamCall(name="identity hold", method="PATCH", table="identities", also='"Switching": true')
+SWITCH = UpstreamCall(name="identity switch", method="PATCH", table="identities", also='"AcsUserId"')
+UNMARK_BLOCK = UpstreamCall(name="block end", method="PATCH", table="identities", also='"Blocking": false')
+REMOVE = UpstreamCall(name="identity delete", method="DELETE", table="identities")
+LEDGER_READ = UpstreamCall(name="ledger read", method="GET", table="ledger")
+LEDGER_WRITE = UpstreamCall(name="ledger write", method="P", table="ledger")
+AUDIT_WRITE = UpstreamCall(name="audit insert", method="P", table="audit")
+AUDIT_QUERY = UpstreamCall(name="audit query", method="GET", table="audit")
+BATCH = UpstreamCall(name="batch", table="$batch")
+CREATE = UpstreamCall(name="create", acs="create")
 ISSUE = UpstreamCall(name="issue", acs="issue")
+REVOKE = UpstreamCall(name="revoke", acs="revoke")
+DELETE = UpstreamCall(name="delete", acs="delete")
 
 
-@dataclass(frozen=True)
-class Upstreams:
-    """Both upstreams of a token request, each with its own way to plant a fault."""
-
-    azure: LocalAzure
-    storage: StorageProxy
-
-    def plant(
-        self,
-        call: UpstreamCall,
-        kind: Kind,
-        *,
-        times: int | None = None,
-        status: int = 503,
-        retry_after: str | None = None,
-        seconds: float = 1.0,
-        about: str = "",
-        body: object = None,
-        code: str | None = None,
-    ) -> Fault | None:
-        """Let this call fail, until cleared unless `times` is given; return the storage's fault.
-
-        `about` is what its path or body holds; `body` and `code` are for Communication Services only.
-        """
-        if call.acs:
-            then = "status"
-            if kind == "hang-after-commit":
-                kind, then = "fail-after-commit", "hang"
-            members = {
-                "status": status,
-                "retryAfter": retry_after,
-                "seconds": seconds,
-                "body": body,
-                "code": code,
-                "then": then,
-                "about": about,
-            }
-            self.azure.plant_fault("acs", call.acs, kind, times=times, skip=call.skip, **members)
-            return None
-        fault = Fault(
-            kind=kind,
-            method=call.method,
-            table=call.table,
-            times=times,
-            skip=call.skip,
-            status=status,
-            retry_after=retry_after,
-            seconds=seconds,
-            about=about,
-            also=call.also,
-        )
-        self.storage.plant(fault)
-        return fault
-
-    def clear(self) -> None:
-        """Remove every fault."""
-        self.azure.clear_faults()
-        self.storage.clear()
+def fail_call(
+    world: World, call: UpstreamCall, kind: Kind, *, retry_after: str | None = None, **members: Any
+) -> Fault | None:
+    """Let this call fail, by default until cleared; `members` as of `Fault`. Return the storage's fault."""
+    if call.acs:
+        then = "hang" if kind == "hang-after-commit" else "status"
+        kind = "fail-after-commit" if kind == "hang-after-commit" else kind
+        members = {"times": None, "status": 503, "retryAfter": retry_after} | members
+        world.azure.plant_fault("acs", call.acs, kind, skip=call.skip, then=then, **members)
+        return None
+    members |= {"method": call.method, "table": call.table, "also": call.also, "skip": call.skip}
+    fault = Fault(kind=kind, retry_after=retry_after, **members)
+    world.storage.plant(fault)
+    return fault

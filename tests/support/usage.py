@@ -1,39 +1,21 @@
-"""A local Azure of its own for tests about usage: the table holds the sums of everybody's doings."""
+"""A local Azure of its own for tests about usage, since the table counts what all tests do."""
 
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
 
 from azure.core.exceptions import ResourceNotFoundError
-from azure.data.tables import TableClient, TableEntity, TableServiceClient
+from azure.data.tables import TableEntity, TableServiceClient
 
 from tests.support.local_azure import LocalAzure
+from tests.support.own_azure import GENEROUS, open_upstreams
 from tests.support.person import Person
 from tests.support.service import Service
 from tests.support.storage_proxy import Call, StorageProxy
+from trusted_service.models import Counts
 
-GENEROUS = {"RATE_LIMIT_TOKEN": "100000 per minute", "RATE_LIMIT_SIGN_IN": "100000 per minute"}
 FLUSH_SECONDS = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """What was counted."""
-
-    tokens: int = 0
-    sign_ins: int = 0
-    refusals: int = 0
-
-    def __add__(self, other: Self) -> "Numbers":
-        """Both together."""
-        return Numbers(
-            tokens=self.tokens + other.tokens,
-            sign_ins=self.sign_ins + other.sign_ins,
-            refusals=self.refusals + other.refusals,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,74 +28,48 @@ class World:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Settings that lead here."""
         return self.azure.env | GENEROUS | {"TABLE_STORAGE_CONNECTION_STRING": self.storage.connection_string}
 
-    @property
-    def table(self) -> TableClient:
-        """The table itself, past the proxy."""
-        return self.tables.get_table_client("usage")
-
     def new_person(self, at: Service, **account: object) -> Person:
-        """Make a person nobody has seen, of the allowed tenant."""
-        username = f"{uuid.uuid4().hex[:12]}@contoso.example"
-        members = {"name": "Test Person", "tenantId": self.azure.env["ENTRA_ALLOWED_TENANTS"]} | account
-        return Person(self.azure, at.url, self.azure.put_account(username, **members))
+        return Person(self.azure, at.url, self.azure.new_account(**account))
 
-    def new_user(self, at: Service) -> Person:
+    def new_user(self, at: Service, **account: object) -> Person:
         """Make a person and sign them in: that counts."""
-        person = self.new_person(at)
-        assert person.sign_in().status_code == 302
-        return person
+        return self.new_person(at, **account).signed_in()
 
-    def put(self, day: str, hour: int, numbers: Numbers, *, process: str = "a") -> None:
+    def put(self, day: str, hour: int, counts: Counts, *, process: str = "a") -> None:
         """Write a row as a process would."""
-        self.tables.create_table_if_not_exists("usage").upsert_entity(
-            {
-                "PartitionKey": day,
-                "RowKey": f"{hour:02}-{process}",
-                "Tokens": numbers.tokens,
-                "SignIns": numbers.sign_ins,
-                "Refusals": numbers.refusals,
-            }
-        )
+        row = {"PartitionKey": day, "RowKey": f"{hour:02}-{process}"}
+        numbers = {"Tokens": counts.tokens, "SignIns": counts.sign_ins, "Refusals": counts.refusals}
+        self.tables.create_table_if_not_exists("usage").upsert_entity(row | numbers)
 
     def rows(self) -> list[TableEntity]:
-        """All that stands in the table; nothing where nobody has written to it."""
+        """All rows of the table; none where it does not exist."""
         try:
-            return list(self.table.list_entities())
+            return list(self.tables.get_table_client("usage").list_entities())
         except ResourceNotFoundError:
             return []
 
-    def by_process(self) -> Counter[Numbers]:
-        """What each process has written down, all its hours together."""
-        sums: dict[str, Numbers] = {}
+    def by_process(self) -> Counter[Counts]:
+        """What each process has written, all its hours together."""
+        sums: dict[str, Counts] = {}
         for row in self.rows():
+            counted = Counts(tokens=row["Tokens"], sign_ins=row["SignIns"], refusals=row["Refusals"])
             process = row["RowKey"].partition("-")[2]
-            counted = Numbers(tokens=row["Tokens"], sign_ins=row["SignIns"], refusals=row["Refusals"])
-            sums[process] = sums.get(process, Numbers()) + counted
+            sums[process] = sums.get(process, Counts()) + counted
         return Counter(sums.values())
 
-    def total(self) -> Numbers:
+    def total(self) -> Counts:
         """What all processes have written down."""
-        return sum(self.by_process().elements(), Numbers())
+        return sum(self.by_process().elements(), Counts())
 
     def writes(self) -> list[Call]:
         """The writes to the table since the proxy was cleared."""
-        return [
-            call
-            for call in self.storage.calls(background=True)
-            if call.table == "usage" and call.method != "GET"
-        ]
+        calls = self.storage.calls(background=True)
+        return [call for call in calls if call.table == "usage" and call.method != "GET"]
 
 
 @contextmanager
 def open_world() -> Iterator[World]:
-    """Run a local Azure for the time of the block."""
-    with LocalAzure() as azure:
-        connection_string = azure.env["TABLE_STORAGE_CONNECTION_STRING"]
-        with (
-            StorageProxy(connection_string) as storage,
-            TableServiceClient.from_connection_string(connection_string) as tables,
-        ):
-            yield World(azure=azure, storage=storage, tables=tables)
+    with open_upstreams() as (azure, storage, tables):
+        yield World(azure=azure, storage=storage, tables=tables)

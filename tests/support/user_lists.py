@@ -4,61 +4,54 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urljoin
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import Tag
 
-from tests.support.desk import SECTION_5A, Desk
+from tests.support.admin_client import SECTION_5A, Admin
+from tests.support.pages import read_page
 
 PAGE = 50
-MOST_PAGES = 200
-
-User = dict[str, Any]
-Nothing = Callable[[], object]
+MAX_PAGES = 200
 
 
-def list_users(desk: Desk, between: Nothing | None = None, **query: str) -> Iterator[User]:
+def list_users(
+    admin: Admin, between: Callable[[], object] | None = None, **query: str
+) -> Iterator[dict[str, Any]]:
     """Every user of the API's list; `between` is done after each page."""
-    cursor: str | None = ""
-    for _ in range(MOST_PAGES):
-        parameters = query | ({"cursor": cursor} if cursor else {})
-        answer = desk.person.get("/api/admin/users", params=parameters)
-        assert answer.status_code == 200, answer.text
-        document = answer.json()
+    for _ in range(MAX_PAGES):
+        response = admin.person.get("/api/admin/users", params=query)
+        assert response.status_code == 200, response.text
+        document = response.json()
         assert list(document) == ["users", "next"]
         assert len(document["users"]) <= PAGE
-        for user in document["users"]:
-            assert list(user) == SECTION_5A
-            yield user
-        cursor = document["next"]
-        if cursor is None:
+        assert all(list(user) == SECTION_5A for user in document["users"])
+        yield from document["users"]
+        if document["next"] is None:
             return
+        query["cursor"] = document["next"]
         if between is not None:
             between()
     raise AssertionError("no end of pages")
 
 
-def find(desk: Desk, **query: str) -> list[str]:
+def find(admin: Admin, **query: str) -> list[str]:
     """The object ids of every user that the API's list shows."""
-    return [str(user["objectId"]) for user in list_users(desk, None, **query)]
+    return [str(user["objectId"]) for user in list_users(admin, None, **query)]
 
 
-def list_rows_of_pages(desk: Desk, **query: str) -> Iterator[list[Tag]]:
+def list_rows_of_pages(admin: Admin, **query: str) -> Iterator[list[Tag]]:
     """The rows of the table on every page, reached by its links with rel=next."""
-    url, parameters = "/admin/users", query
-    for _ in range(MOST_PAGES):
-        answer = desk.person.get(url, params=parameters)
-        assert answer.status_code == 200, answer.text
-        page = BeautifulSoup(answer.text, "html.parser")
-        yield [row for row in page.select("tbody tr") if isinstance(row, Tag)]
+    url = "/admin/users"
+    for _ in range(MAX_PAGES):
+        page = read_page(admin.person, url, **query)
+        yield page.select("tbody tr")
         links = page.select("a[rel~=next]")
         assert len(links) <= 1
         if not links:
             return
-        url, parameters = urljoin("/admin/users", str(links[0]["href"])), {}
+        url, query = urljoin(url, str(links[0]["href"])), {}
     raise AssertionError("no end of pages")
 
 
 def key_of(row: Tag) -> str:
     """The user of a table's row, as `<tenant id>/<object id>`."""
-    link = row.find("a")
-    assert isinstance(link, Tag)
-    return str(link["href"]).removeprefix("/admin/users/")
+    return str(row.select("a")[0]["href"]).removeprefix("/admin/users/")

@@ -1,21 +1,21 @@
-// The page of a job: moves its progress on, says how far it is, shows results as they come.
+// The page of a job: updates progress and results, and announces progress to screen readers.
 const job = document.getElementById("job");
 const texts = job.dataset;
 const [progress, text, status] = ["progress", "progress-text", "job-status"].map((id) => document.getElementById(id));
-const EVERY = 2000;
-const SPOKEN_STEPS = 10; // a reader is told ten times at most
-let spoken = 0;
+const POLL_MILLISECONDS = 2000;
+const ANNOUNCEMENTS = 10;
+let announced = 0;
 let shown = progress.value;
 
 const number = new Intl.NumberFormat(document.documentElement.lang);
-const inWords = (body) => texts.text.replace("{done}", number.format(body.done)).replace("{total}", number.format(body.total));
+const describe = (body) => texts.text.replace("{done}", number.format(body.done)).replace("{total}", number.format(body.total));
 
-async function look() {
+async function poll() {
   try {
-    const answer = await fetch(texts.url, { redirect: "manual" });
-    if (answer.type === "opaqueredirect" || answer.status === 403 || answer.status === 404) return location.reload();
-    if (!answer.ok) throw new Error(answer.status);
-    const body = await answer.json();
+    const response = await fetch(texts.url, { redirect: "manual" });
+    if (response.type === "opaqueredirect" || response.status === 403 || response.status === 404) return location.reload();
+    if (!response.ok) throw new Error(response.status);
+    const body = await response.json();
     if (body.state !== texts.state) {
       status.textContent = texts.ended;
       return location.reload();
@@ -24,16 +24,16 @@ async function look() {
   } catch {
     if (status.textContent !== texts.offline) status.textContent = texts.offline;
   }
-  setTimeout(look, EVERY);
+  setTimeout(poll, POLL_MILLISECONDS);
 }
 
 async function show(body) {
   progress.max = body.total || 1;
   progress.value = shown = body.done;
-  text.textContent = inWords(body);
-  const step = Math.floor((SPOKEN_STEPS * body.done) / (body.total || 1));
-  if (step > spoken || status.textContent === texts.offline) status.textContent = inWords(body);
-  spoken = step;
+  text.textContent = describe(body);
+  const step = Math.floor((ANNOUNCEMENTS * body.done) / (body.total || 1));
+  if (step > announced || status.textContent === texts.offline) status.textContent = describe(body);
+  announced = step;
   const page = await fetch(location.href);
   if (!page.ok) return;
   const rows = new DOMParser().parseFromString(await page.text(), "text/html").getElementById("rows");
@@ -41,4 +41,4 @@ async function show(body) {
   if (rows && !old.contains(document.activeElement)) old.replaceWith(rows);
 }
 
-setTimeout(look, EVERY);
+setTimeout(poll, POLL_MILLISECONDS);

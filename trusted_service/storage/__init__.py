@@ -1,1 +1,1 @@
-"""Azure Table Storage: the only place that knows azure.data.tables."""
+"""Azure Table Storage: the tables, and the only place that knows `azure.data.tables`."""

@@ -1,18 +1,25 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from trusted_service.errors import UpstreamUnavailable
-from trusted_service.models import Identity, User, UserId
-from trusted_service.storage.tables import SERVICE, Row, RowChanged, RowExists, Table, find_utc, utc
+from trusted_service.models import Identity, UserId
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
+from trusted_service.storage.transactions import Columns
 
 log = structlog.get_logger(__name__)
+
+NO_TIME = datetime.fromtimestamp(0, UTC)
+"""A merge cannot remove a column, so the epoch stands for no time."""
+ALWAYS_WRITTEN = ("acs_user_id", "name", "username", "created_at", "blocked")
 
 
 class IdentityTable:
@@ -25,165 +32,44 @@ class IdentityTable:
         row = self._table.find(user_id.object_id, user_id.tenant_id)
         return None if row is None else _identity(row)
 
-    def insert(self, user: User, acs_user_id: str, now: datetime) -> Identity:
-        """Map the user to the identity. Raises RowExists where the user has a row, so one writer wins."""
-        version = self._table.insert(
-            {
-                **_key(user.id),
-                "AcsUserId": acs_user_id,
-                "Name": user.name,
-                "Username": user.username,
-                "CreatedAt": now,
-                "LastTokenAt": now,
-                "Blocked": False,
-            }
-        )
-        return Identity(
-            user_id=user.id,
-            name=user.name,
-            username=user.username,
-            acs_user_id=acs_user_id,
-            created_at=now,
-            last_token_at=now,
-            blocked=False,
-            version=version,
-        )
+    def insert(self, identity: Identity) -> Identity:
+        """Add the row. Raises RowExists if the user has one, so that one writer wins."""
+        return replace(identity, version=self._table.insert(_row(identity)))
 
-    def insert_known(self, identity: Identity) -> None:
-        """Write the row of a user whom another system knew. Raises RowExists where they have one."""
-        last = {"LastTokenAt": identity.last_token_at} if identity.last_token_at else {}
-        self._table.insert(
-            {
-                **_key(identity.user_id),
-                "AcsUserId": identity.acs_user_id or "",
-                "Name": identity.name,
-                "Username": identity.username,
-                "CreatedAt": identity.created_at,
-                "Blocked": identity.blocked,
-                **last,
-            }
-        )
+    def update(self, identity: Identity, **changes: Any) -> Identity:
+        """Change fields of the row. Raises RowChanged if it is not as `identity` was read."""
+        row = _key(identity.user_id) | _columns(changes)
+        return replace(identity, **changes, version=self._table.merge(row, version=identity.version))
 
-    def hold(self, identity: Identity) -> Identity:
-        """Mark that the row is about to name another ACS identity: from then on no session caches the old
-        one.
-
-        Raises RowChanged where the row is not as `identity` was read.
-        """
-        version = self._table.merge({**_key(identity.user_id), "Switching": True}, version=identity.version)
-        return replace(identity, switching=True, version=version)
-
-    def set_missing_since(self, identity: Identity, now: datetime) -> Identity:
-        """Record that Communication Services says that the identity does not exist. Raises RowChanged."""
-        version = self._table.merge({**_key(identity.user_id), "MissingSince": now}, version=identity.version)
-        return replace(identity, missing_since=now, version=version)
-
-    def release(self, identity: Identity) -> Identity:
-        """Undo both: the identity works. Raises RowChanged."""
-        version = self._table.merge({**_key(identity.user_id), **_RELEASED}, version=identity.version)
-        return replace(identity, switching=False, missing_since=None, version=version)
-
-    def replace_acs_user_id(self, identity: Identity, acs_user_id: str) -> Identity:
-        """Point the row at another ACS identity. Raises RowChanged where it is not as `identity` was read."""
-        now = datetime.now(UTC)
-        columns = {"AcsUserId": acs_user_id, "SwitchedAt": now, "Indexed": False, **_RELEASED}
-        version = self._table.merge({**_key(identity.user_id), **columns}, version=identity.version)
-        return replace(
-            identity,
-            acs_user_id=acs_user_id,
-            switched_at=now,
-            switching=False,
-            missing_since=None,
-            indexed=False,
-            version=version,
-        )
-
-    def set_indexed(self, identity: Identity, keys: tuple[str, ...]) -> None:
-        """Record that these rows of the user index show the row as it is. Raises RowChanged.
-
-        A row of another program may have no `CreatedAt`; it gets the one that the index now has.
-        """
-        columns = {"IndexKeys": json.dumps(keys), "Indexed": True, "CreatedAt": identity.created_at}
-        self._table.merge({**_key(identity.user_id), **columns}, version=identity.version)
-
-    def note_token(self, user_id: UserId, now: datetime) -> None:
-        """Set `LastTokenAt`; a user who has just been deleted stays deleted."""
-        try:
-            self._table.merge({**_key(user_id), "LastTokenAt": now})
-        except RowChanged:
-            return
-
-    def note_names(self, identity: Identity, user: User) -> None:
-        """Set what the user is called now, unless the row has changed: then a later sign-in will."""
-        names = {"Name": user.name, "Username": user.username, "Indexed": False}
+    def update_if_present(self, user_id: UserId, **changes: Any) -> None:
+        """Change fields of the row, whatever its version; a user without a row stays without one."""
         with contextlib.suppress(RowChanged):
-            self._table.merge({**_key(user.id), **names}, version=identity.version)
+            self._table.merge(_key(user_id) | _columns(changes))
 
-    def set_blocked(self, user_id: UserId, reason: str, now: datetime) -> Identity:
-        """Block the user, whether or not they ever came, and return the row as it is then."""
-        columns = {"Blocked": True, "BlockReason": reason, "Blocking": True, "Indexed": False}
+    def block(self, user_id: UserId, reason: str) -> Identity:
+        """Block the user, with or without a row, and return the row as it then is."""
+        block: dict[str, Any] = {"blocked": True, "block_reason": reason, "blocking": True}
         for _ in range(2):
             try:
-                self._table.merge({**_key(user_id), **columns})
+                self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
             except RowChanged:
-                try:
-                    self._table.insert(
-                        {
-                            **_key(user_id),
-                            **columns,
-                            "AcsUserId": "",
-                            "Name": "",
-                            "Username": "",
-                            "CreatedAt": now,
-                        }
-                    )
-                except RowExists:
-                    continue  # they came just now
+                with contextlib.suppress(RowExists):  # the user has just come
+                    return self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
+                continue
             identity = self.find(user_id)
             if identity is not None and identity.blocked:
                 return identity
-        raise UpstreamUnavailable(SERVICE, "the block was not kept")
-
-    def note_block_done(self, user_id: UserId) -> None:
-        """Write down that nothing of a block is left to do."""
-        with contextlib.suppress(RowChanged):
-            self._table.merge({**_key(user_id), "Blocking": False})
-
-    def set_unblocked(self, identity: Identity) -> Identity:
-        """Let the user in again. Raises RowChanged where the row is not as `identity` was read."""
-        version = self._table.merge(
-            {
-                **_key(identity.user_id),
-                "Blocked": False,
-                "BlockReason": "",
-                "Blocking": False,
-                "Indexed": False,
-            },
-            version=identity.version,
-        )
-        return replace(
-            identity, blocked=False, block_reason="", blocking=False, indexed=False, version=version
-        )
-
-    def set_deleting(self, identity: Identity) -> Identity:
-        """Note that the user is being deleted. Raises RowChanged where the row is not as it was read."""
-        version = self._table.merge({**_key(identity.user_id), "Deleting": True}, version=identity.version)
-        return replace(identity, deleting=True, version=version)
+        raise UpstreamUnavailable("Table Storage", "the block was not kept")
 
     def clear(self, identity: Identity) -> None:
-        """Leave nothing in the row but the block. Raises RowChanged where it is not as it was read."""
-        self._table.replace(
-            {
-                **_key(identity.user_id),
-                "AcsUserId": "",
-                "Name": "",
-                "Username": "",
-                "CreatedAt": identity.created_at,
-                "Blocked": True,
-                "BlockReason": identity.block_reason,
-            },
-            version=identity.version,
-        )
+        """Leave nothing in the row but the block. Raises RowChanged if it is not as it was read."""
+        user_id, created_at, reason = identity.user_id, identity.created_at, identity.block_reason
+        block = Identity(user_id=user_id, created_at=created_at, blocked=True, block_reason=reason)
+        self._table.replace(_row(block), version=identity.version)
+
+    def remove(self, identity: Identity) -> None:
+        """Raises RowChanged if the row is not as `identity` was read."""
+        self._table.delete(identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version)
 
     def find_in_all_tenants(self, object_id: str) -> list[Identity]:
         """The rows of this object id: one for each tenant in which it is known."""
@@ -191,27 +77,38 @@ class IdentityTable:
 
     def all(self) -> Iterator[Identity]:
         """Every row, in the order of object ids, a page in memory at a time."""
-        return _readable(self._table.all())
+        return _readable(self._table.query())
 
     def find_first_mapped(self) -> Identity | None:
         """The first row, in the order of its keys, that names an ACS identity."""
-        row = self._table.first("AcsUserId gt @empty", {"empty": ""})
-        return None if row is None else next(_readable([row]), None)
+        rows = self._table.query("AcsUserId gt @empty", {"empty": ""}, page=1)
+        return next(_readable(itertools.islice(rows, 1)), None)
 
     def is_empty(self) -> bool:
-        return self._table.first("", {}) is None
-
-    def remove(self, identity: Identity) -> None:
-        """Raises RowChanged where the row is not as `identity` was read."""
-        self._table.delete(identity.user_id.object_id, identity.user_id.tenant_id, version=identity.version)
+        return next(self._table.query(page=1), None) is None
 
 
-_RELEASED = {"Switching": False, "MissingSince": datetime.fromtimestamp(0, UTC)}
-"""A merge cannot remove a column, so the epoch stands for no time."""
-
-
-def _key(user_id: UserId) -> dict[str, str]:
+def _key(user_id: UserId) -> dict[str, Any]:
     return {"PartitionKey": user_id.object_id, "RowKey": user_id.tenant_id}
+
+
+def _row(identity: Identity) -> dict[str, Any]:
+    values = {field.name: getattr(identity, field.name) for field in fields(identity)}
+    user_id = values.pop("user_id")
+    return _key(user_id) | _columns({n: v for n, v in values.items() if v or n in ALWAYS_WRITTEN})
+
+
+def _columns(values: Columns) -> dict[str, Any]:
+    """Fields of an Identity as columns: `acs_user_id` is `AcsUserId`."""
+    return {name.title().replace("_", ""): _stored(name, value) for name, value in values.items()}
+
+
+def _stored(name: str, value: Any) -> Any:
+    if name == "index_keys":
+        return json.dumps(value)
+    if value is None:
+        return "" if name == "acs_user_id" else NO_TIME
+    return value
 
 
 def _readable(rows: Iterable[Row]) -> Iterator[Identity]:
@@ -223,7 +120,7 @@ def _readable(rows: Iterable[Row]) -> Iterator[Identity]:
 
 
 def _identity(row: Row) -> Identity:
-    """Raises ValueError for keys that are no ids in lower case. Whatever columns others wrote is read."""
+    """Raises ValueError for keys that are not ids in lower case. Others may have written any column."""
     user_id = UserId.parse(row["RowKey"], row["PartitionKey"])
     if (user_id.tenant_id, user_id.object_id) != (row["RowKey"], row["PartitionKey"]):
         raise ValueError("not in lower case")
@@ -233,18 +130,18 @@ def _identity(row: Row) -> Identity:
         name=_text(row, "Name"),
         username=_text(row, "Username"),
         acs_user_id=_text(row, "AcsUserId") or None,
-        created_at=_find_time(row, "CreatedAt") or utc(_written_at(row)),
+        created_at=_find_time(row, "CreatedAt") or utc(row.metadata["timestamp"]),  # type: ignore[arg-type]
         last_token_at=_find_time(row, "LastTokenAt"),
         blocked=_flag(row, "Blocked"),
         block_reason=_text(row, "BlockReason"),
         blocking=_flag(row, "Blocking"),
         deleting=_flag(row, "Deleting"),
-        missing_since=missing_since if missing_since and missing_since.timestamp() > 0 else None,
+        missing_since=missing_since if missing_since and missing_since > NO_TIME else None,
         switched_at=_find_time(row, "SwitchedAt"),
         switching=_flag(row, "Switching"),
         index_keys=_keys(row),
         indexed=_flag(row, "Indexed"),
-        version=str(row.metadata.get("etag") or ""),
+        version=version_of(row),
     )
 
 
@@ -274,8 +171,3 @@ def _find_time(row: Row, column: str) -> datetime | None:
         return find_utc(value)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _written_at(row: Row) -> datetime:
-    written_at: datetime = row.metadata["timestamp"]  # type: ignore[assignment]
-    return written_at

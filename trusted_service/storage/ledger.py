@@ -1,132 +1,159 @@
-"""The table `ledger`: every ACS identity that a mapping has ever named, and whose it is.
+"""The ledger: every ACS identity that a mapping has ever named, and whose it is.
+
+Table `ledger`:
 
 - `<ACS user id in lower case>/identity`: one row for each identity. Its key alone makes it unique over all
   tenants, so inserting it if absent is the claim to the identity.
-- `user-<object id>-<tenant id>/<ACS user id in lower case>`: the same for a user with more than one identity,
+- `user-<object id>-<tenant id>/<ACS user id in lower case>`: a copy for a user with more than one identity,
   so that they are found by their owner. The first identity gets it when it ends, a later one when it begins.
-- `resource/pin`: the Communication Services resource that this storage belongs to.
+- `resource/pin`: see `access.resource_pin`.
+
+An identity that stops being current is recorded before the mapping names another one, so a crash in between
+loses no identity.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from trusted_service.errors import UpstreamUnavailable
-from trusted_service.models import LedgerEntry, UserId
-from trusted_service.storage.tables import SERVICE, Columns, Row, RowExists, Table, find_utc
+import structlog
 
+from trusted_service.azure.parallel import retry_each
+from trusted_service.errors import UpstreamUnavailable
+from trusted_service.models import Identity, LedgerEntry, Reason, UserId, find_resource
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, version_of
+
+log = structlog.get_logger(__name__)
+
+THREADS = 8
 ROW_KEY = "identity"
-PIN = ("resource", "pin")
 
 
 class IdentityTaken(Exception):
-    """The ACS identity belongs to somebody else, or was erased."""
-
-    def __init__(self, entry: LedgerEntry) -> None:
-        super().__init__(entry.acs_user_id)
-        self.entry = entry
+    """The ACS identity belongs to another user, or was erased."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pin:
-    """The resource that new identities must belong to, and those that users are moving away from
-    (`8:acs:<GUID>`)."""
-
-    resource: str
-    former: frozenset[str] = field(default_factory=frozenset)
-    version: str = ""
-
-
-class LedgerTable:
-    """Methods raise UpstreamError where the storage fails."""
-
+class Ledger:
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def find(self, acs_user_id: str) -> LedgerEntry | None:
+        """The entry of the identity, regardless of letter case."""
+        if find_resource(acs_user_id) is None:
+            return None
         row = self._table.find(acs_user_id.lower(), ROW_KEY)
         return None if row is None else _entry(row)
 
+    def all(self) -> Iterator[LedgerEntry]:
+        """Every entry, in no particular order, a page in memory at a time."""
+        return (_entry(row) for row in self._table.query() if row["RowKey"] == ROW_KEY)
+
     def claim(self, owner: UserId, acs_user_id: str, since: datetime) -> bool:
-        """Record the identity as the user's; False where it is already. Raises IdentityTaken where it is not
-        theirs."""
+        """Record the identity as the user's; False if it is already. Raises IdentityTaken."""
         try:
             self._table.insert(_row(LedgerEntry(acs_user_id=acs_user_id, owner=owner, since=since)))
         except RowExists:
             entry = self.find(acs_user_id)
             if entry is None:
-                raise UpstreamUnavailable(SERVICE, "the row that was in the way is gone") from None
+                raise UpstreamUnavailable("Table Storage", "a conflicting row is gone") from None
             if entry.owner != owner:
-                raise IdentityTaken(entry) from None
+                raise IdentityTaken from None
             return False
         return True
 
-    def erase(self, owner: UserId, acs_user_id: str) -> None:
-        """Keep nothing of the identity but its id; somebody else's is left alone."""
-        known = self.find(acs_user_id)
-        erased = LedgerEntry(
-            acs_user_id=acs_user_id, owner=None, since=None, until=datetime.now(UTC), reason="deleted"
-        )
-        if known is None or known.owner == owner:
-            self._table.put(_row(erased))
-
     def withdraw(self, acs_user_id: str) -> None:
-        """Undo a claim that no row has come to name."""
+        """Undo a claim before a mapping row names the identity."""
         self._table.delete(acs_user_id.lower(), ROW_KEY)
 
-    def replace(self, entry: LedgerEntry) -> None:
-        """Write what is known of the identity now. Raises RowChanged where it is not as `entry` was read."""
+    def record(self, identity: Identity) -> None:
+        """Record whose the row's identity is. One that belongs to another user is logged."""
+        acs_user_id, since = identity.acs_user_id or "", identity.acs_user_since
+        if find_resource(acs_user_id) is None:
+            return
+        try:
+            self.claim(identity.user_id, acs_user_id, since)
+        except IdentityTaken:
+            log.error("identity_taken", user=str(identity.user_id), acs_user_id=acs_user_id)
+            return
+        if identity.switched_at is not None:
+            entry = LedgerEntry(acs_user_id=acs_user_id, owner=identity.user_id, since=since)
+            with contextlib.suppress(RowChanged):
+                self._put_copy(entry)
+
+    def record_missing(self, identities: Iterable[Identity]) -> None:
+        """Record the identities that have no entry. Holds the ids of all entries in memory."""
+        known = {entry.acs_user_id.lower() for entry in self.all()}
+        missing = (one for one in identities if (one.acs_user_id or "").lower() not in known)
+        with ThreadPoolExecutor(THREADS) as pool:
+            retry_each(pool, self.record, missing)
+
+    def end(self, identity: Identity, reason: Reason) -> None:
+        """Record that the row is about to name another identity. Raises RowChanged."""
+        acs_user_id = identity.acs_user_id or ""
+        entry = self.find(acs_user_id)
+        if entry is None:
+            self.record(identity)
+            entry = self.find(acs_user_id)
+        if entry is not None and entry.owner == identity.user_id:
+            self._replace(replace(entry, until=datetime.now(UTC), reason=reason))
+
+    def reopen(self, entry: LedgerEntry) -> None:
+        """Record that a former identity is its owner's current one again. Raises RowChanged."""
+        self._replace(replace(entry, until=None, reason=None))
+
+    def all_of(self, identity: Identity) -> list[LedgerEntry]:
+        """The current identity of the user, if there is one, and the former ones."""
+        acs_user_id, since = identity.acs_user_id, identity.acs_user_since
+        if acs_user_id is None:
+            return self.former(identity)
+        current = LedgerEntry(acs_user_id=acs_user_id, owner=identity.user_id, since=since)
+        return [current, *self.former(identity)]
+
+    def former(self, identity: Identity) -> list[LedgerEntry]:
+        """The former identities of the user, the last one first."""
+        copies = map(_entry, self._table.partition(_partition(identity.user_id)))
+        former = [entry for entry in copies if entry.acs_user_id != identity.acs_user_id]
+        return sorted(former, key=lambda entry: entry.ended_at, reverse=True)
+
+    def erase(self, identity: Identity) -> None:
+        """Keep nothing of the user's identities but their ids, which can never be claimed again."""
+        owner, now = identity.user_id, datetime.now(UTC)
+        for acs_user_id in (entry.acs_user_id for entry in self.all_of(identity)):
+            if find_resource(acs_user_id) is None:
+                continue
+            entry = self.find(acs_user_id)
+            if entry is None or entry.owner == owner:
+                erased = LedgerEntry(
+                    acs_user_id=acs_user_id, owner=None, since=None, until=now, reason="deleted"
+                )
+                self._table.put(_row(erased))
+            self._table.delete(_partition(owner), acs_user_id.lower())
+
+    def _replace(self, entry: LedgerEntry) -> None:
         self._table.replace(_row(entry), version=entry.version)
+        self._put_copy(entry)
 
-    def put_by_owner(self, entry: LedgerEntry) -> None:
-        """Record the identity among those of its owner."""
-        if entry.owner is not None:
-            self._table.put(_row(entry) | _key_by_owner(entry.owner, entry.acs_user_id))
-
-    def list_by_owner(self, owner: UserId) -> list[LedgerEntry]:
-        """The identities that are recorded among those of the user."""
-        return [_entry(row) for row in self._table.partition(_key_by_owner(owner, "")["PartitionKey"])]
-
-    def delete_by_owner(self, owner: UserId, acs_user_id: str) -> None:
-        key = _key_by_owner(owner, acs_user_id)
-        self._table.delete(key["PartitionKey"], key["RowKey"])
-
-    def all(self) -> Iterator[LedgerEntry]:
-        """Every entry, a page in memory at a time."""
-        return (_entry(row) for row in self._table.all() if row["RowKey"] == ROW_KEY)
-
-    def find_pin(self) -> Pin | None:
-        row = self._table.find(*PIN)
-        if row is None:
-            return None
-        former = frozenset(word for word in str(row.get("Former") or "").split(",") if word)
-        return Pin(resource=row["Resource"], former=former, version=str(row.metadata["etag"]))
-
-    def insert_pin(self, pin: Pin) -> None:
-        """Raises RowExists where there is one."""
-        self._table.insert(_pin_row(pin))
-
-    def replace_pin(self, pin: Pin, *, version: str) -> None:
-        """Raises RowChanged where the pin is not the one of this version."""
-        self._table.replace(_pin_row(pin), version=version)
+    def _put_copy(self, entry: LedgerEntry) -> None:
+        """Write the copy by which the owner's identities are found. Raises RowChanged after an erasure."""
+        if entry.owner is None:
+            return
+        key = {"PartitionKey": _partition(entry.owner), "RowKey": entry.acs_user_id.lower()}
+        self._table.put(_row(entry) | key)
+        current = self.find(entry.acs_user_id)
+        if current is None or current.owner != entry.owner:
+            self._table.delete(key["PartitionKey"], key["RowKey"])
+            raise RowChanged
 
 
-def _pin_row(pin: Pin) -> Columns:
-    partition, row = PIN
-    former = ",".join(sorted(pin.former))
-    return {"PartitionKey": partition, "RowKey": row, "Resource": pin.resource, "Former": former}
-
-
-def _key_by_owner(owner: UserId, acs_user_id: str) -> dict[str, str]:
-    return {
-        "PartitionKey": f"user-{owner.object_id}-{owner.tenant_id}",
-        "RowKey": acs_user_id.lower(),
-    }
+def _partition(owner: UserId) -> str:
+    return f"user-{owner.object_id}-{owner.tenant_id}"
 
 
 def _row(entry: LedgerEntry) -> dict[str, object]:
     owner = entry.owner
-    moments = {"Since": entry.since, "Until": entry.until}
+    times = {"Since": entry.since, "Until": entry.until}
     return {
         "PartitionKey": entry.acs_user_id.lower(),
         "RowKey": ROW_KEY,
@@ -134,7 +161,7 @@ def _row(entry: LedgerEntry) -> dict[str, object]:
         "TenantId": owner.tenant_id if owner else "",
         "ObjectId": owner.object_id if owner else "",
         "Reason": entry.reason or "",
-        **{name: moment for name, moment in moments.items() if moment is not None},
+        **{name: time for name, time in times.items() if time is not None},
     }
 
 
@@ -145,5 +172,5 @@ def _entry(row: Row) -> LedgerEntry:
         since=find_utc(row.get("Since")),
         until=find_utc(row.get("Until")),
         reason=row["Reason"] or None,
-        version=str(row.metadata["etag"]),
+        version=version_of(row),
     )

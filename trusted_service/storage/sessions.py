@@ -1,9 +1,8 @@
 """The table `sessions`: signed-in browsers, so that every instance sees a sign-out at once.
 
-A session id is 48 random-looking bytes in hex: 16 that tell the user's partition, 32 of randomness.
-Only the hash of the second part is stored, so nobody who can read the table can sign in with what
-is there. All sessions of one user share a partition: they are found and ended by it, without a
-second row that could disagree. Rows under `sid-…` lead from an Entra ID session to ours.
+A session id is 48 bytes in hex: 16 name the user's partition, 32 are random. Only the hash of the latter is
+stored, so reading the table is not enough to sign in. Rows under `sid-…` lead from an Entra ID session to
+ours.
 """
 
 import contextlib
@@ -15,218 +14,153 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any
 
 from trusted_service.errors import InvalidRequest, UpstreamUnavailable
-from trusted_service.models import Session, SessionOrigin, User, UserId
-from trusted_service.storage.tables import (
-    MAX_OPERATIONS,
-    SERVICE,
-    Columns,
-    Row,
-    RowChanged,
-    RowExists,
-    Table,
-    find_utc,
-    merge_operation,
-    utc,
-)
+from trusted_service.models import Session, User, UserId
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
+from trusted_service.storage.transactions import batches, merge_operation
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
-INDEX = "sid-"
-GRACE = timedelta(minutes=5)
+SID = "sid-"
+PURGE_DELAY = timedelta(minutes=5)
+"""How long after a session's end its row is kept: its last use may still be about to be written."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SessionLimits:
-    """When a session ends: unused for `idle`, or `absolute` after its start."""
+@dataclass(frozen=True, slots=True)
+class SessionTable:
+    """A session ends when unused for `idle`, or `absolute` after its start."""
 
+    table: Table
     idle: timedelta
     absolute: timedelta
-
-    @classmethod
-    def of_minutes(cls, idle: int, absolute: int) -> Self:
-        return cls(idle=timedelta(minutes=idle), absolute=timedelta(minutes=absolute))
-
-
-class SessionTable:
-    def __init__(self, table: Table, limits: SessionLimits) -> None:
-        self._table = table
-        self._limits = limits
 
     def create(
         self,
         user: User,
         *,
-        entra_session_id: str | None,
-        login_hint: str | None,
-        origin: SessionOrigin,
+        entra_session_id: str | None = None,
+        login_hint: str | None = None,
+        address: str = "",
+        user_agent: str = "",
     ) -> tuple[str, Session]:
-        """Start a session; return its id, which is nowhere else, and the session."""
+        """Start a session; return its id, which is stored nowhere else, and the session."""
         secret = secrets.token_bytes(SECRET_BYTES)
-        partition = _partition(user.id)
-        now = datetime.now(UTC)
+        partition, now = _partition(user.id), datetime.now(UTC)
         session = Session(
             key=f"{partition}/{_hash(secret)}",
             user=user,
             created_at=now,
             seen_at=now,
             login_hint=login_hint,
-            origin=origin,
+            address=address,
+            user_agent=user_agent,
         )
         if entra_session_id:
-            # Before the session: a process that dies in between leaves no session that a logout would miss.
-            self._table.put(_index_row(entra_session_id, session.key))
-        self._insert(
-            {
-                **_row_key(session.key),
-                "TenantId": user.id.tenant_id,
-                "ObjectId": user.id.object_id,
-                "Name": user.name,
-                "Username": user.username,
-                "Roles": json.dumps(user.roles),
-                "CreatedAt": now,
-                "SeenAt": now,
-                "LoginHint": login_hint or "",
-                "Address": origin.address,
-                "UserAgent": origin.user_agent,
-            }
-        )
+            # Before the session: after a crash in between there is no session that a logout would miss.
+            row_key = session.key.replace("/", ".")
+            self.table.put({"PartitionKey": _sid_partition(entra_session_id), "RowKey": row_key})
+        try:
+            self.table.insert(_row(session))
+        except RowExists as error:
+            raise UpstreamUnavailable("Table Storage", "HTTP 409 for a new random key") from error
         return partition + secret.hex(), session
 
-    def _insert(self, row: Columns) -> None:
-        try:
-            self._table.insert(row)
-        except RowExists as error:
-            raise UpstreamUnavailable(SERVICE, "HTTP 409 to a new random key") from error
-
     def find(self, session_id: str) -> Session | None:
-        """Return the session of this id, or None if there is none or it has ended."""
+        """The session with this id; None if there is none or it has ended."""
         key = session_key(session_id)
-        if key is None:
-            return None
-        row = self._table.find(*key.split("/"))
-        if row is None:
-            return None
-        session = _session(row)
-        return None if self._is_over(session) else session
-
-    def of_user(self, user_id: UserId) -> list[Session]:
-        """The user's sessions that have not ended, the one used last first."""
-        sessions = [_session(row) for row in self._table.partition(_partition(user_id))]
-        live = [session for session in sessions if not self._is_over(session)]
-        return sorted(live, key=lambda session: session.seen_at, reverse=True)
+        row = None if key is None else self.table.find(*key.split("/"))
+        session = None if row is None else _session(row)
+        return None if session is None or self._has_ended(session) else session
 
     def exists(self, key: str) -> bool:
-        """Whether the session has not been ended by anybody."""
-        return self._table.find(*key.split("/")) is not None
+        return self.table.find(*key.split("/")) is not None
 
-    def seen_is_due(self, session: Session) -> bool:
-        """Whether the session's use should be written down: at each request, that would double its cost."""
-        age = datetime.now(UTC) - session.seen_at
-        return age > self._limits.idle / SEEN_WRITES_PER_IDLE_TIME
+    def list_by_user(self, user_id: UserId) -> list[Session]:
+        """The user's sessions that have not ended, the one used last first."""
+        sessions = map(_session, self.table.partition(_partition(user_id)))
+        live = [session for session in sessions if not self._has_ended(session)]
+        return sorted(live, key=lambda session: session.seen_at, reverse=True)
 
-    def note(
-        self,
-        session: Session,
-        *,
-        acs_user_id: str | None = None,
-        token_noted_at: datetime | None = None,
+    def is_use_due(self, session: Session) -> bool:
+        """Whether to record the use of the session: doing it for each request would double its cost."""
+        return datetime.now(UTC) - session.seen_at > self.idle / SEEN_WRITES_PER_IDLE_TIME
+
+    def record_use(
+        self, session: Session, *, acs_user_id: str | None = None, token_recorded_at: datetime | None = None
     ) -> None:
         """Record that the session was used just now; one that has ended stays ended.
 
-        `acs_user_id` is cached only where the row is still as `session` was read: after `forget_identity` it
-        is another one.
+        `acs_user_id` is cached only if `forget_identity` has not changed the row since it was read.
         """
-        columns: dict[str, object] = {"SeenAt": datetime.now(UTC)}
-        if token_noted_at:
-            columns["TokenNotedAt"] = token_noted_at
+        row: dict[str, Any] = {**_key(session.key), "SeenAt": datetime.now(UTC)}
+        if token_recorded_at:
+            row["TokenNotedAt"] = token_recorded_at
         if acs_user_id:
             with contextlib.suppress(RowChanged):
-                self._table.merge(
-                    {**_row_key(session.key), **columns, "AcsUserId": acs_user_id}, version=session.version
-                )
+                self.table.merge({**row, "AcsUserId": acs_user_id}, version=session.version)
                 return
         with contextlib.suppress(RowChanged):
-            self._table.merge({**_row_key(session.key), **columns})
+            self.table.merge(row)
 
     def forget_identity(self, user_id: UserId) -> None:
-        """Drop the cached identity of every session of the user, and of what is about to be cached."""
+        """Drop the cached identity of every session of the user, and what is about to be cached."""
         partition = _partition(user_id)
-        rows = [
-            {"PartitionKey": partition, "RowKey": row["RowKey"], "AcsUserId": ""}
-            for row in self._table.partition(partition)
-        ]
-        for start in range(0, len(rows), MAX_OPERATIONS):
-            some = rows[start : start + MAX_OPERATIONS]
+        keys = [f"{partition}/{row['RowKey']}" for row in self.table.partition(partition)]
+        for rows in batches({**_key(key), "AcsUserId": ""} for key in keys):
             try:
-                self._table.transact([merge_operation(row) for row in some])
+                self.table.transact([merge_operation(row) for row in rows])
             except RowChanged:  # one of them has just ended
-                for row in some:
+                for row in rows:
                     with contextlib.suppress(RowChanged):
-                        self._table.merge(row)
-
-    def end_one(self, user_id: UserId, row_key: str) -> None:
-        """End one session of the user, named by the second part of its key; another user's is not touched.
-
-        Raises InvalidRequest for what cannot be such a part.
-        """
-        if not re.fullmatch(r"[0-9a-f]{64}", row_key):
-            raise InvalidRequest("There can be no such session.")
-        self._table.delete(_partition(user_id), row_key)
-
-    def _is_over(self, session: Session) -> bool:
-        now = datetime.now(UTC)
-        unused, age = now - session.seen_at, now - session.created_at
-        return unused > self._limits.idle or age > self._limits.absolute
+                        self.table.merge(row)
 
     def end(self, key: str) -> None:
-        self._table.delete(*key.split("/"))
+        self.table.delete(*key.split("/"))
 
-    def end_all(self, user_id: UserId) -> int:
-        """End every session of the user; return how many there were."""
-        rows = [str(row["RowKey"]) for row in self._table.partition(_partition(user_id))]
-        for row in rows:
-            self._table.delete(_partition(user_id), row)
-        return len(rows)
+    def end_one(self, user_id: UserId, row_key: str) -> None:
+        """End one session of the user, given the second part of its key. Raises InvalidRequest."""
+        if not re.fullmatch(r"[0-9a-f]{64}", row_key):
+            raise InvalidRequest("There can be no such session.")
+        self.table.delete(_partition(user_id), row_key)
+
+    def end_all(self, user_id: UserId) -> None:
+        partition = _partition(user_id)
+        self.table.delete_all(partition, [str(row["RowKey"]) for row in self.table.partition(partition)])
 
     def end_entra_session(self, entra_session_id: str) -> int:
-        """End what was started by this Entra ID session (its `sid`); return how many sessions that were."""
-        index = _index_partition(entra_session_id)
-        rows = [str(row["RowKey"]) for row in self._table.partition(index)]
+        """End what was started by this Entra ID session (its `sid`); return how many sessions."""
+        partition = _sid_partition(entra_session_id)
+        rows = [str(row["RowKey"]) for row in self.table.partition(partition)]
         for row in rows:
-            self._table.delete(*row.split("."))
-            self._table.delete(index, row)
+            self.table.delete(*row.split("."))
+            self.table.delete(partition, row)
         return len(rows)
 
-    def purge(self, grace: timedelta = GRACE) -> Iterator[None]:
-        """Delete the rows of sessions that ended by themselves, and what leads to such, one for each step.
-
-        Several instances may do it at once. Not before `grace` after their end: a use of the last minute
-        may still be on its way to the row.
-        """
-        now = datetime.now(UTC) - grace
+    def purge(self, delay: timedelta = PURGE_DELAY) -> Iterator[None]:
+        """Delete the rows of sessions that ended on their own, one for each step; several instances may."""
+        now = datetime.now(UTC) - delay
+        unused, old = now - self.idle, now - self.absolute
         # The SDK takes `@old)` for the name of a parameter, hence the space.
-        unused, old = now - self._limits.idle, now - self._limits.absolute
-        over = self._table.filtered(
-            "PartitionKey lt @first and (SeenAt lt @unused or CreatedAt lt @old )",
-            {"first": INDEX, "unused": unused, "old": old},
-            (),
-        )
+        ended = "PartitionKey lt @first and (SeenAt lt @unused or CreatedAt lt @old )"
         # These rows are as old as the session that they lead to, and are not written again.
-        leads = self._table.filtered(
-            "PartitionKey ge @first and PartitionKey lt @end and Timestamp lt @old",
-            {"first": INDEX, "end": f"{INDEX}~", "old": old},
-            (),
+        leads = "PartitionKey ge @first and PartitionKey lt @end and Timestamp lt @old"
+        rows = itertools.chain(
+            self.table.query(ended, {"first": SID, "unused": unused, "old": old}, columns=()),
+            self.table.query(leads, {"first": SID, "end": f"{SID}~", "old": old}, columns=()),
         )
-        for row in itertools.chain(over, leads):
-            self._table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
+        for row in rows:
+            self.table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
             yield
+
+    def _has_ended(self, session: Session) -> bool:
+        now = datetime.now(UTC)
+        return now - session.seen_at > self.idle or now - session.created_at > self.absolute
 
 
 def session_key(session_id: str) -> str | None:
-    """Return the key of the session of this id (`partition/row`), or None for what cannot be an id."""
+    """The key (`partition/row`) of the session with this id; None for what cannot be an id."""
     try:
         raw = bytes.fromhex(session_id)
     except ValueError:
@@ -240,38 +174,50 @@ def _partition(user_id: UserId) -> str:
     return hashlib.sha256(str(user_id).encode()).digest()[:PARTITION_BYTES].hex()
 
 
-def _index_partition(entra_session_id: str) -> str:
-    return f"{INDEX}{_hash(entra_session_id.encode())}"
+def _sid_partition(entra_session_id: str) -> str:
+    return f"{SID}{_hash(entra_session_id.encode())}"
 
 
 def _hash(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()
 
 
-def _row_key(key: str) -> dict[str, object]:
+def _key(key: str) -> dict[str, Any]:
     partition, row = key.split("/")
     return {"PartitionKey": partition, "RowKey": row}
 
 
-def _index_row(entra_session_id: str, key: str) -> dict[str, object]:
-    return {"PartitionKey": _index_partition(entra_session_id), "RowKey": key.replace("/", ".")}
+def _row(session: Session) -> dict[str, Any]:
+    return {
+        **_key(session.key),
+        "TenantId": session.user.id.tenant_id,
+        "ObjectId": session.user.id.object_id,
+        "Name": session.user.name,
+        "Username": session.user.username,
+        "Roles": json.dumps(session.user.roles),
+        "CreatedAt": session.created_at,
+        "SeenAt": session.seen_at,
+        "LoginHint": session.login_hint or "",
+        "Address": session.address,
+        "UserAgent": session.user_agent,
+    }
 
 
 def _session(row: Row) -> Session:
-    user = User(
-        id=UserId.parse(row["TenantId"], row["ObjectId"]),
-        name=row["Name"],
-        username=row["Username"],
-        roles=tuple(json.loads(row["Roles"])),
-    )
     return Session(
         key=f"{row['PartitionKey']}/{row['RowKey']}",
-        user=user,
+        user=User(
+            id=UserId(row["TenantId"], row["ObjectId"]),
+            name=row["Name"],
+            username=row["Username"],
+            roles=tuple(json.loads(row["Roles"])),
+        ),
         created_at=utc(row["CreatedAt"]),
         seen_at=utc(row["SeenAt"]),
         login_hint=row.get("LoginHint") or None,
-        origin=SessionOrigin(address=row.get("Address", ""), user_agent=row.get("UserAgent", "")),
+        address=row.get("Address", ""),
+        user_agent=row.get("UserAgent", ""),
         acs_user_id=row.get("AcsUserId") or None,
-        token_noted_at=find_utc(row.get("TokenNotedAt")),
-        version=str(row.metadata["etag"]),
+        token_recorded_at=find_utc(row.get("TokenNotedAt")),
+        version=version_of(row),
     )

@@ -3,58 +3,26 @@
 from flask import Flask
 from flask_bootstrap import Bootstrap5
 
-from trusted_service.config import Settings
-from trusted_service.web import (
-    account,
-    admin,
-    admin_api,
-    api,
-    audience,
-    audit,
-    auth,
-    body,
-    browser_session,
-    cors,
-    errors,
-    headers,
-    health,
-    jobs,
-    language,
-    limits,
-    openapi,
-    pages,
-    refusals,
-    request_log,
-    usage,
-)
+from trusted_service.settings import Settings
+from trusted_service.web import i18n, openapi
+from trusted_service.web.http import context, error_handlers, request_body
+from trusted_service.web.security import audiences, authentication, headers, rate_limits, signing
+from trusted_service.web.views import account, admin, admin_api, api, audit, auth, health, home, jobs, usage
+
+VIEWS = (home, account, auth, api, admin, audit, usage, jobs, admin_api, health, openapi)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Register everything that answers requests. The order of the hooks matters: log, who, how often."""
-    request_log.init_app(app)
-    refusals.init_app(app)
-    errors.init_app(app)
+    """Register hooks and routes. The order of the hooks matters: context, then caller, then rate limits."""
+    signing.init_app(app, settings)
+    context.init_app(app)
+    error_handlers.init_app(app)
     headers.init_app(app, settings)
-    cors.init_app(app, settings)
-    language.init_app(app)
+    i18n.init_app(app)
+    app.config.update(BOOTSTRAP_SERVE_LOCAL=True, MAX_CONTENT_LENGTH=request_body.LARGEST_BODY)
     Bootstrap5(app)
-    body.init_app(app)
-    audience.init_app(app)
-    browser_session.init_app(app)
-    app.config["BOOTSTRAP_SERVE_LOCAL"] = True
-    limits.init_app(app, settings.rate_limit_storage_uri)
-    for blueprint in (
-        pages.bp,
-        account.bp,
-        auth.bp,
-        api.bp,
-        admin.bp,
-        audit.bp,
-        usage.bp,
-        jobs.bp,
-        admin_api.bp,
-        health.bp,
-        openapi.bp,
-    ):
-        app.register_blueprint(blueprint)
-    audience.require_one_for_each_route(app)
+    authentication.init_app(app)
+    rate_limits.init_app(app, settings.rate_limit_storage_uri)
+    for view in VIEWS:
+        app.register_blueprint(view.bp)
+    audiences.require_one_for_each_route(app)

@@ -1,4 +1,4 @@
-/** The part of `AbortSignal` that is used; that of `@azure/abort-controller` fits too. */
+/** The part of `AbortSignal` that the client uses; the one of `@azure/abort-controller` fits, too. */
 export interface AbortSignalLike {
   readonly aborted: boolean;
   addEventListener(type: "abort", listener: (this: AbortSignalLike, event: any) => any, options?: any): void;
@@ -6,9 +6,9 @@ export interface AbortSignalLike {
 }
 
 /**
- * Resolves to an access token of Communication Services, a bare JWT. Rejects with a `TokenRequestError`, with what
- * `getAccessToken` rejected with, or with the signal's reason. Calls at the same time share one request; a caller who
- * aborts leaves the others waiting.
+ * Resolves to an access token of Communication Services, a bare JWT. Rejects with a `TokenRequestError`, with the
+ * rejection of `getAccessToken`, or with the signal's reason. Concurrent calls share one request; aborting one of them
+ * does not affect the others.
  */
 export type TokenRefresher = (abortSignal?: AbortSignalLike) => Promise<string>;
 
@@ -16,11 +16,11 @@ export interface ServiceOptions {
   /** Origin of the trusted service. Default: the origin of this page. */
   serviceUrl?: string | URL;
   /**
-   * Resolves to an Entra ID access token for the service; without it, the cookie of a session says who asks.
-   * `forceRefresh` is true, once per request, after the service refused the token that it got before.
+   * Resolves to an Entra ID access token for the service. Without it, the session cookie authenticates the caller.
+   * `forceRefresh` is true, once per request, after the service refused the previous token.
    */
   getAccessToken?: (abortSignal: AbortSignal, options: { forceRefresh: boolean }) => Promise<string> | string;
-  /** Called once for each request that ends because the person has to sign in: `error.status` is 401. */
+  /** Called once for each request that fails because the user has to sign in: `error.status` is 401. */
   onSignInRequired?: (error: TokenRequestError) => void;
   /** Used instead of the global `fetch`. */
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
@@ -29,7 +29,7 @@ export interface ServiceOptions {
 export interface TokenRefresherOptions extends ServiceOptions {
   /** Scopes of the token, from those that the service allows. Default: all of them. */
   scopes?: readonly TokenScope[];
-  /** 60 to 1440, at most what the service allows. Default: what the service allows. */
+  /** From 60 to the maximum that the service allows, which is at most 1440. Default: that maximum. */
   expiresInMinutes?: number;
 }
 
@@ -40,24 +40,24 @@ export interface TeamsTokenRefresherOptions extends ServiceOptions {
   getTeamsUserAadToken: (abortSignal: AbortSignal) => Promise<string> | string;
 }
 
-/** Makes the `tokenRefresher` of an `AzureCommunicationTokenCredential`. */
+/** Creates the `tokenRefresher` of an `AzureCommunicationTokenCredential`. */
 export function createTokenRefresher(options?: TokenRefresherOptions): TokenRefresher;
 
-/** The same for the tokens of a person's Teams account. */
+/** Creates the same for tokens of the user's Teams account. */
 export function createTeamsTokenRefresher(options: TeamsTokenRefresherOptions): TokenRefresher;
 
-/** Why there is no token. */
+/** The reason why there is no token. */
 export class TokenRequestError extends Error {
   constructor(
     message: string,
     members?: Partial<Pick<TokenRequestError, "status" | "code" | "requestId" | "retryAfter" | "cause">>,
   );
-  /** Status of the answer; null where none came. */
+  /** Status of the response; null if there was none. */
   readonly status: number | null;
-  /** The service's word for it, `not_signed_in` say; `user_changed` where somebody else has signed in in this browser. */
+  /** The service's code, for example `not_signed_in`; `user_changed` if another user has signed in in this browser. */
   readonly code: string | null;
-  /** Stands in the service's log, too. */
+  /** Identifies the request in the service's log. */
   readonly requestId: string | null;
-  /** Seconds after which it is worth another try. */
+  /** Seconds to wait before another try. */
   readonly retryAfter: number | null;
 }

@@ -1,4 +1,4 @@
-// Refreshes tokens of Azure Communication Services at the trusted service, for AzureCommunicationTokenCredential.
+// Gets tokens from the trusted service for AzureCommunicationTokenCredential.
 
 import { oneInFlight } from "./one-in-flight.js";
 import { requestJson } from "./requests.js";
@@ -21,7 +21,7 @@ function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, ...opti
   const pageOrigin = globalThis.location?.origin;
   const service = new URL(serviceUrl ?? pageOrigin).origin;
   if (!getAccessToken && pageOrigin && pageOrigin !== service) {
-    throw new TypeError("The cookie of a session stays on the service's own origin: give getAccessToken");
+    throw new TypeError("The session cookie works on the service's own origin only: pass getAccessToken");
   }
   const fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));
   const request = (route, init, signal) => requestJson(fetch, service + route, init, signal);
@@ -54,7 +54,7 @@ function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, ...opti
   return oneInFlight(refresh);
 }
 
-// How the service knows the caller. After a `refusal`, what identifies them is got anew, once.
+// How a caller authenticates. After a `refusal`, `identify` is called once more with `refused`.
 
 function byAccessToken(getAccessToken) {
   return {
@@ -69,16 +69,16 @@ function byAccessToken(getAccessToken) {
 function bySession(request) {
   let csrfToken, userKey;
   return {
-    refusal: "csrf_failed", // another tab has signed in, so the session is another
+    refusal: "csrf_failed", // another tab has signed in, which started another session
     async identify(signal, refused) {
       if (!csrfToken || refused) {
         const me = await request("/api/me", { credentials: "same-origin" }, signal);
         const key = `${me.user.tenantId}/${me.user.objectId}`;
         userKey ??= key;
-        // A credential must not turn into somebody else's under a client that is running.
+        // A running client must not continue as another user.
         if (key !== userKey) {
           const why = { status: 401, code: "user_changed" };
-          throw new TokenRequestError("Somebody else has signed in in this browser", why);
+          throw new TokenRequestError("Another user has signed in in this browser", why);
         }
         csrfToken = me.csrfToken;
       }

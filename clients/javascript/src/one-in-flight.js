@@ -1,4 +1,4 @@
-// Calls that come while one is under way share it. It is aborted when everybody who waited for it has left.
+// Concurrent calls share one request. It is aborted once every caller has aborted.
 
 export function oneInFlight(start) {
   let current = null;
@@ -16,7 +16,7 @@ export function oneInFlight(start) {
   function leave(flight) {
     flight.waiting -= 1;
     if (flight.waiting > 0) return;
-    if (current === flight) current = null; // whoever comes now must not board what is being aborted
+    if (current === flight) current = null; // new callers must not join a request that is being aborted
     flight.controller.abort();
   }
 

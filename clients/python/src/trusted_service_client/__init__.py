@@ -1,4 +1,4 @@
-"""Refreshes tokens of Azure Communication Services at the trusted service."""
+"""Gets tokens from the trusted service for CommunicationTokenCredential."""
 
 from trusted_service_client.errors import TokenRequestError
 from trusted_service_client.refresher import create_token_refresher

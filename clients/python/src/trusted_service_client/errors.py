@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class TokenRequestError(Exception):
-    """Why there is no token.
+    """The reason why there is no token.
 
-    `status` is None where no answer came, `code` the service's word for it. `request_id` stands in the
-    service's log, too. After `retry_after` seconds it is worth another try.
+    `status` is None if there was no response. `code` is the service's error code, and `request_id` identifies
+    the request in its log. `retry_after` is the number of seconds to wait before another try.
     """
 
     def __init__(

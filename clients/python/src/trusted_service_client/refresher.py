@@ -23,10 +23,10 @@ def create_token_refresher(
     """Return the `token_refresher` of a CommunicationTokenCredential.
 
     `get_access_token` returns an Entra ID access token for the service at `service_url`. It is called with
-    True, once per request, after the service refused the token that it returned before.
+    True, once per request, after the service refused the previous token.
 
-    Threads that call the refresher at once share one request. It raises TokenRequestError (status 401: the
-    person has to sign in again), or what `get_access_token` raised.
+    Concurrent calls from several threads share one request. The refresher raises TokenRequestError (status
+    401: the user has to sign in again), or the exception of `get_access_token`.
     """
     start = plan_refresh(service_url, scopes=scopes, expires_in_minutes=expires_in_minutes)
     return _OneInFlight(start, get_access_token)

@@ -1,4 +1,4 @@
-"""What it takes to refresh a token, step by step; whoever drives it sleeps, asks and sends in its own way."""
+"""The steps of a token refresh, without I/O: the refreshers for threads and asyncio carry them out."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from azure.core.credentials import AccessToken
 
 from trusted_service_client.errors import TokenRequestError
 
-MOST_TRIES = 4
-# A window of the service's rate limit is a minute. To wait for less than was asked would add to the load.
-LONGEST_WAIT_SECONDS = 120
+MAX_TRIES = 4
+# The window of the service's rate limit is one minute. Retrying earlier than requested would add to the load.
+MAX_WAIT_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Sleep:
-    """Comes back after `seconds`."""
+    """Wait for `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class GetAccessToken:
-    """Comes back with an Entra ID access token; not with the last one where `force_refresh`."""
+    """Get an Entra ID access token; a new one if `force_refresh`."""
 
     force_refresh: bool
 
 
 @dataclass(frozen=True)
 class Send:
-    """Comes back with what `transport.send` returns."""
+    """Send `request`; the result is that of `transport.send`."""
 
     request: Request
 
@@ -49,10 +49,10 @@ StartRefresh = Callable[[], Refresh]
 def plan_refresh(
     service_url: str, *, scopes: Sequence[str] | None, expires_in_minutes: int | None
 ) -> StartRefresh:
-    """Return what starts a refresh. Raises ValueError unless `service_url` is one of http or https."""
+    """Return a function that starts a refresh. Raises ValueError if `service_url` is not an http(s) URL."""
     parts = urlsplit(service_url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError("service_url must be the origin of the service, as https://calls.contoso.com")
+        raise ValueError("service_url must be the origin of the service, such as https://calls.contoso.com")
     url = f"{parts.scheme}://{parts.netloc}/api/token"
     chosen = {"scopes": scopes and list(scopes), "expiresInMinutes": expires_in_minutes}
     body = {name: value for name, value in chosen.items() if value is not None}
@@ -61,25 +61,25 @@ def plan_refresh(
 
 def _refresh(url: str, body: bytes) -> Refresh:
     try:
-        answer = yield from _request(url, body, (yield GetAccessToken(force_refresh=False)))
+        response = yield from _request(url, body, (yield GetAccessToken(force_refresh=False)))
     except TokenRequestError as error:
         if error.code != "invalid_token":
             raise
-        answer = yield from _request(url, body, (yield GetAccessToken(force_refresh=True)))
-    expires_on = datetime.fromisoformat(answer["expiresOn"].replace("Z", "+00:00"))
-    return AccessToken(answer["token"], int(expires_on.timestamp()))
+        response = yield from _request(url, body, (yield GetAccessToken(force_refresh=True)))
+    expires_on = datetime.fromisoformat(response["expiresOn"].replace("Z", "+00:00"))
+    return AccessToken(response["token"], int(expires_on.timestamp()))
 
 
 def _request(url: str, body: bytes, access_token: str) -> Generator[Step, Any, dict[str, Any]]:
     headers = {"Authorization": f"Bearer {access_token}", "Content-Type": "application/json"}
-    request = Request(url, body, headers, method="POST")  # noqa: S310 - http or https: plan_refresh has looked
-    for tries in range(1, MOST_TRIES + 1):
+    request = Request(url, body, headers, method="POST")  # noqa: S310 - plan_refresh has checked the scheme
+    for tries in range(1, MAX_TRIES + 1):
         result = yield Send(request)
         if not isinstance(result, TokenRequestError):
             return result  # type: ignore[no-any-return]
         seconds = 2.0 ** (tries - 1) if result.retry_after is None else result.retry_after
-        passes_by_itself = result.status in (None, 429, 503) and seconds <= LONGEST_WAIT_SECONDS
-        if not passes_by_itself or tries == MOST_TRIES:
+        temporary = result.status in (None, 429, 503) and seconds <= MAX_WAIT_SECONDS
+        if not temporary or tries == MAX_TRIES:
             break
-        yield Sleep(seconds * random.uniform(1, 1.1))  # noqa: S311 # nosec B311 # spreads clients
+        yield Sleep(seconds * random.uniform(1, 1.1))  # noqa: S311 # nosec B311 # jitter
     raise result

@@ -1,4 +1,4 @@
-"""One request to the service: its JSON comes back, or the reason why there is none."""
+"""Sends one request to the service, and returns its JSON or the error."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from trusted_service_client.errors import TokenRequestError
 
-# The service itself answers within 15 s, whatever its upstreams do.
-ANSWER_SECONDS = 30
+# The service responds within 15 s, whatever its upstreams do.
+TIMEOUT_SECONDS = 30
 
 
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
-        """Let a redirect be the error that it is for an API."""
+        """Treat redirects as errors: the API never redirects."""
 
 
 _opener = build_opener(_NoRedirects)
 
 
 def send(request: Request) -> dict[str, Any] | TokenRequestError:
-    """Return the members of a successful answer, or the error: whether it is the last word is for others."""
+    """Return the members of a successful response, or the error; the caller decides whether to retry."""
     try:
-        with _opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            status, headers, text = answer.status, answer.headers, answer.read()
+        with _opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+            status, headers, text = response.status, response.headers, response.read()
     except HTTPError as error:
         with error:
             return _read_error(error)
     except (OSError, HTTPException) as error:
-        return TokenRequestError(f"The service did not answer: {type(error).__name__}")
+        return TokenRequestError(f"The service did not respond: {type(error).__name__}")
     members = _parse_object(text)
     if members is None:
         return TokenRequestError(
-            f"{status}: the answer is not one of the service",
+            f"{status}: the response is not from the service",
             status=status,
             request_id=headers["X-Request-ID"],
         )
@@ -51,7 +51,7 @@ def _read_error(error: HTTPError) -> TokenRequestError:
         members = _parse_object(error.read()) or {}
     except (OSError, HTTPException):
         members = {}
-    code, detail = members.get("code"), members.get("detail", "the answer is not one of the service")
+    code, detail = members.get("code"), members.get("detail", "the response is not from the service")
     return TokenRequestError(
         f"{error.code} {code}: {detail}" if code else f"{error.code}: {detail}",
         status=error.code,
@@ -62,7 +62,7 @@ def _read_error(error: HTTPError) -> TokenRequestError:
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | None:
-    # An error of a proxy on the way may be a page.
+    # An error from a proxy may be an HTML page.
     try:
         value = json.loads(text)
     except ValueError:
@@ -71,14 +71,14 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
 
 
 def _read_retry_after(headers: Message) -> float | None:
-    """Seconds, None where it is missing: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3"""
+    """In seconds; None if the header is missing or malformed: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3"""
     value = (headers["Retry-After"] or "").strip()
     if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
     at = _parse_date(value)
     if at is None:
         return None
-    # By the server's clock where it says: this computer's may be wrong.
+    # By the server's clock if possible, because this computer's may be wrong.
     now = _parse_date(headers["Date"] or "") or datetime.now(timezone.utc)
     return max(0.0, (at - now).total_seconds())
 

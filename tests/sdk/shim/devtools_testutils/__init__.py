@@ -1,7 +1,4 @@
-"""As much of the Azure SDK's test tools as the tests of azure-communication-identity import.
-
-The real package records traffic with the live service; here the "live service" is the local Azure.
-"""
+"""The test tools that the SDK's tests import; here the "live service" that they record is the local Azure."""
 
 import os
 from collections.abc import Callable
@@ -37,10 +34,10 @@ class LocalUsers:
         """Return a Teams-scoped token, minted by the local Azure's control route, and whose it is."""
         control = os.environ["LOCAL_AZURE_CONTROL_URL"]
         wish = {"username": username, "scope": " ".join(scopes), "clientId": self._client_id}
-        answer = requests.post(f"{control}/entra/token", json=wish, timeout=CALL_SECONDS).json()
+        response = requests.post(f"{control}/entra/token", json=wish, timeout=CALL_SECONDS).json()
         accounts = requests.get(f"{control}/accounts", timeout=CALL_SECONDS).json()
         oid = next(account["objectId"] for account in accounts if account["username"] == username)
-        return {"access_token": answer["access_token"], "id_token_claims": {"oid": oid}}
+        return {"access_token": response["access_token"], "id_token_claims": {"oid": oid}}
 
 
 # The test case imports MSAL's client by name, after this module.
@@ -61,12 +58,8 @@ def _do_nothing(**options: object) -> None:
     """Take the settings of the recorder, which is not there."""
 
 
-set_default_session_settings = _do_nothing
-add_oauth_response_sanitizer = _do_nothing
-add_general_string_sanitizer = _do_nothing
-add_general_regex_sanitizer = _do_nothing
-add_body_key_sanitizer = _do_nothing
-add_header_regex_sanitizer = _do_nothing
+set_default_session_settings = add_oauth_response_sanitizer = add_general_string_sanitizer = _do_nothing
+add_general_regex_sanitizer = add_body_key_sanitizer = add_header_regex_sanitizer = _do_nothing
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,13 @@
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from typing import ParamSpec
-
-Parameters = ParamSpec("Parameters")
 
 
-def recorded_by_proxy_async(
-    test: Callable[Parameters, Coroutine[object, object, None]],
-) -> Callable[Parameters, None]:
+def recorded_by_proxy_async(test: Callable[..., Coroutine[object, object, None]]) -> Callable[..., None]:
     """Return a test that runs the coroutine to its end."""
 
     @functools.wraps(test)
-    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+    def run(*args: object, **kwargs: object) -> None:
         asyncio.run(test(*args, **kwargs))
 
     return run

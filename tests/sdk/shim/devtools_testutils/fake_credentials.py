@@ -1,5 +1,2 @@
-"""The credential that the SDK's tests import but use only with recordings."""
-
-
 class FakeTokenCredential:
-    """Never asked for a token here."""
+    """The SDK's tests import it, but use it only with recordings."""

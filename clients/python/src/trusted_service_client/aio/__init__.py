@@ -1,4 +1,4 @@
-"""The same for asyncio, for the CommunicationTokenCredential of `azure.communication.chat.aio`."""
+"""The refresher for asyncio, for the CommunicationTokenCredential of `azure.communication.chat.aio`."""
 
 from trusted_service_client.aio.refresher import create_token_refresher
 

@@ -18,9 +18,9 @@ def create_token_refresher(
     scopes: Sequence[str] | None = None,
     expires_in_minutes: int | None = None,
 ) -> Callable[[], Awaitable[AccessToken]]:
-    """Return what `trusted_service_client.create_token_refresher` returns, as coroutines of one event loop.
+    """Like `trusted_service_client.create_token_refresher`, but with coroutines of one event loop.
 
-    A caller who is cancelled leaves the others waiting; the last one takes the refresh along.
+    Cancelling one caller does not affect the others; cancelling the last one cancels the refresh.
     """
     start = plan_refresh(service_url, scopes=scopes, expires_in_minutes=expires_in_minutes)
     return _OneInFlight(start, get_access_token)

@@ -1,0 +1,71 @@
+"""Identities that a first token created in vain are deleted; nonsense from upstream creates no row."""
+
+import json
+from functools import partial
+
+import pytest
+
+from tests.support.concurrency import run_concurrently, wait_until
+from tests.support.own_azure import World
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+
+REQUESTS = 8
+
+
+@pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
+def test_lost_race_is_tidied_up_despite_failures(world: World, signed_in: Person, times: int | None) -> None:
+    csrf = signed_in.csrf_headers()
+    before = set(world.azure.list_identities())
+    world.azure.plant_fault("acs", "create", "delay", seconds=0.3, times=REQUESTS)
+    world.azure.plant_fault("acs", "delete", "reset" if times is None else "status", status=500, times=times)
+    browsers = [signed_in.at(signed_in.url) for _ in range(REQUESTS)]
+    responses = run_concurrently([partial(browser.token, csrf=csrf) for browser in browsers])
+    world.azure.clear_faults()
+    assert {response.status_code for response in responses} == {200}
+    identity = world.identity_of(signed_in)
+    assert {response.json()["user"]["communicationUserId"] for response in responses} == {identity}
+    wait_until(lambda: set(world.azure.list_identities()) - before == {identity}, seconds=10)
+
+
+EXPIRY = "2099-01-01T00:00:00.0000000+00:00"
+TOKEN = {"token": "header.claims.signature", "expiresOn": EXPIRY}
+TOKEN_NONSENSE: list[object] = ["", "<html>busy</html>", '{"token": "a', "null", [], {}]
+TOKEN_NONSENSE += [{"expiresOn": EXPIRY}, {"token": "x"}, TOKEN | {"token": None}, TOKEN | {"token": ""}]
+TOKEN_NONSENSE += [TOKEN | {"expiresOn": None}, TOKEN | {"expiresOn": "soon"}]
+CREATED: dict[str, object] = {"identity": {"id": "8:acs:1_2"}, "accessToken": TOKEN}
+CREATE_NONSENSE: list[object] = ["", "<html>", [], {}, {"identity": None}, {"accessToken": TOKEN}]
+CREATE_NONSENSE += [CREATED | {"identity": identity} for identity in ({"id": None}, {"id": ""}, {})]
+CREATE_NONSENSE += [{"identity": CREATED["identity"]}, CREATED | {"accessToken": None}]
+CREATE_NONSENSE += [CREATED | {"accessToken": {}}]
+
+
+@pytest.mark.parametrize("body", TOKEN_NONSENSE, ids=json.dumps)
+def test_nonsense_from_issue_is_an_upstream_failure(world: World, shared_user: Person, body: object) -> None:
+    world.azure.plant_fault("acs", "issue", "status", status=200, body=body)
+    assert_problem(shared_user.token(), 503, "upstream_unavailable")
+    assert shared_user.token().status_code == 200
+
+
+@pytest.mark.parametrize("body", CREATE_NONSENSE, ids=json.dumps)
+def test_nonsense_from_create_writes_no_row(world: World, signed_in: Person, body: object) -> None:
+    csrf = signed_in.csrf_headers()
+    world.azure.plant_fault("acs", "create", "status", status=201, body=body)
+    assert_problem(signed_in.token(csrf=csrf), 503, "upstream_unavailable")
+    assert world.list_rows(signed_in) == []
+    assert signed_in.token(csrf=csrf).status_code == 200
+
+
+ODD_DELAYS = ["soon", "", "-1", "1.5", "0", "99999999999", "1e3", "1, 2", "a b c d e f"]
+ODD_DATES = ["Mon, 1 Jan 0 0:0:0 -9999999", "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 99 Foo 2099 07:28:00"]
+ODD_DATES += ["Mon, 01 Jan 99999999999 00:00:00 GMT"]
+
+
+@pytest.mark.parametrize("retry_after", [*ODD_DELAYS, *ODD_DATES])
+def test_retry_after_is_understandable(world: World, shared_user: Person, retry_after: str) -> None:
+    world.azure.plant_fault("acs", "issue", "status", status=429, retryAfter=retry_after)
+    response = shared_user.token()
+    assert_problem(response, 503, "upstream_throttled")
+    passed_on = response.headers["Retry-After"]
+    assert passed_on.isascii()
+    assert passed_on.isdigit() or passed_on.endswith("GMT")

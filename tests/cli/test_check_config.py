@@ -1,0 +1,110 @@
+"""Bad settings stop every program at its start, with one message; `check-config` finds them beforehand."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.local_azure import SWEEPS, LocalAzure
+from tests.support.service import ROOT, free_port
+from tests.support.settings import NAMES, REQUIRED
+
+BAD = {
+    # pragma: allowlist nextline secret (made up)
+    "SECRET_KEY": "canary-short",
+    "TOKEN_LIFETIME_MINUTES": "59",
+    "ENTRA_CLIENT_ID": "canary",
+    "COMMUNICATION_SERVICES_CONNECTION_STRING": "endpoint=https://a.example;accesskey=canary!",
+}
+
+FLASK = ("flask", "--app", "wsgi")
+CHECK = (*FLASK, "check-config")
+
+
+def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python module with exactly these settings."""
+    command = [sys.executable, "-m", *arguments]
+    env = {name: value for name, value in os.environ.items() if name not in NAMES} | settings
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_names_every_bad_setting_once(output: str) -> None:
+    """Check for one line for each bad setting, no traceback and no value."""
+    lines = output.splitlines()
+    for name in BAD:
+        assert len([line for line in lines if name in line]) == 1, output
+    assert "Traceback" not in output
+    assert "canary" not in output
+
+
+@pytest.mark.parametrize("command", ["check-config", "routes"])
+def test_every_command_is_stopped_by_bad_settings(command: str) -> None:
+    done = run(*FLASK, command, **REQUIRED | BAD)
+    assert done.returncode == 1
+    assert_names_every_bad_setting_once(done.stdout + done.stderr)
+
+
+def test_check_config_alone_needs_no_network() -> None:
+    done = run(*CHECK, **REQUIRED)  # these lead nowhere
+    assert (done.returncode, done.stdout) == (0, "The settings are usable.\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert run(*CHECK, "--conect", **REQUIRED).returncode == 2
+
+
+def test_gunicorn_with_bad_settings_starts_no_worker() -> None:
+    done = run("gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{free_port()}", **REQUIRED | BAD)
+    assert done.returncode not in (0, None)
+    output = done.stdout + done.stderr
+    assert_names_every_bad_setting_once(output)
+    assert not [word for word in ("Booting worker", "Listening") if word in output]
+
+
+STORAGE = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint="
+PARTS = {
+    "entraId": ("ENTRA_AUTHORITY", "https://localhost:{port}/organizations"),
+    "tableStorage": (
+        "TABLE_STORAGE_CONNECTION_STRING",
+        STORAGE + "http://127.0.0.1:{port}/devstoreaccount1;",
+    ),
+    "communicationServices": (
+        "COMMUNICATION_SERVICES_CONNECTION_STRING",
+        "endpoint=https://localhost:{port}/;accesskey=a2V5",
+    ),
+}
+
+
+@pytest.fixture
+def connecting(azure: LocalAzure) -> dict[str, str]:
+    """Settings that lead to the local Azure."""
+    return REQUIRED | azure.env | {"PUBLIC_URL": "http://localhost:8000"}
+
+
+def test_check_config_connects_and_makes_nothing(connecting: dict[str, str], azure: LocalAzure) -> None:
+    before = azure.list_identities()
+    azure.reset_calls()
+    done = run(*CHECK, "--connect", **connecting)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in PARTS:
+        assert [line for line in done.stdout.splitlines() if part in line] == [f"{part}: ok"]
+    assert azure.list_identities() == before
+    assert azure.count_calls("acs").keys() <= SWEEPS
+
+
+@pytest.mark.parametrize("broken", PARTS)
+def test_check_config_names_unreachable_part(connecting: dict[str, str], broken: str) -> None:
+    name, value = PARTS[broken]
+    done = run(*CHECK, "--connect", **connecting | {name: value.format(port=free_port())})
+    assert done.returncode == 1
+    for part in PARTS:
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(part))
+        assert (line == f"{part}: ok") == (part != broken)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_check_config_finds_a_wrong_storage_key(connecting: dict[str, str]) -> None:
+    parts = connecting["TABLE_STORAGE_CONNECTION_STRING"].split("AccountKey=")
+    wrong = f"{parts[0]}AccountKey=d3Jvbmc=;{parts[1].partition(';')[2]}"
+    done = run(*CHECK, "--connect", **connecting | {"TABLE_STORAGE_CONNECTION_STRING": wrong})
+    assert done.returncode == 1
+    assert "d3Jvbmc=" not in done.stdout + done.stderr

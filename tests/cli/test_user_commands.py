@@ -1,0 +1,210 @@
+"""`flask users …`: what operators see and do, and what programs that run it get."""
+
+import json
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from azure.data.tables import TableServiceClient
+from flask import Flask
+
+from tests.support.admin_client import SECTION_5A, Admin, assert_signed_out
+from tests.support.commands import read_json, run_command
+from tests.support.concurrency import wait_until
+from tests.support.person import Person
+from tests.support.rows import (
+    change_identity_row,
+    find_identity_row,
+    get_identity,
+    list_kinds,
+    list_rows,
+    wait_until_indexed,
+)
+from tests.support.service import ROOT
+from tests.support.settings import OF_ITS_OWN
+from tests.support.storage_proxy import Fault, StorageProxy
+from tests.support.user_lists import find
+from trusted_service.app import create_app
+from trusted_service.settings import Settings
+
+SOMEBODY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+Run = Callable[..., Any]
+Start = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(application: Flask) -> Run:
+    """Run a command on users with --json, which must succeed; return what it prints."""
+
+    def do(*arguments: str) -> Any:
+        done = run_command(application, "users", *arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return read_json(done)
+
+    return do
+
+
+@pytest.fixture
+def start(settings: dict[str, str]) -> Start:
+    """Run a command on users in a process of its own, as operators do."""
+
+    def do(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
+        env = {**os.environ, **settings, **OF_ITS_OWN, "LOGNAME": "ada"}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    return do
+
+
+def events_about(tables: TableServiceClient, person: Person, action: str) -> list[tuple[str, str]]:
+    """Outcome and actor of each event, sorted."""
+    rows = list_rows(tables, "audit", "TargetObjectId", person.account.object_id)
+    about = [row for row in rows if row["Action"] == action and row["PartitionKey"] == "all"]
+    return sorted((row["Outcome"], row["ActorKey"]) for row in about)
+
+
+def test_list_agrees_with_page(
+    run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person
+) -> None:
+    listed = run("list")
+    assert {tuple(user) for user in listed} == {tuple(SECTION_5A)}
+    times = [user["createdAt"] for user in listed]
+    assert times == sorted(times, reverse=True)
+    assert [user["objectId"] for user in listed] == find(admin)
+    account, user = mapped_user.account, admin.get_user(mapped_user)
+    assert user in listed
+    for q in (account.username.upper(), account.object_id, get_identity(tables, mapped_user)):
+        assert run("list", "--q", q) == [user]
+        assert run("list", "--q", q, "--status", "blocked") == []
+    assert run("list", "--q", f"nobody {uuid.uuid4()}") == []
+    for name in (mapped_user.key, mapped_user.key.upper(), account.object_id):
+        assert run("show", name) == user
+
+
+def test_list_for_people_is_table(
+    application: Flask, tables: TableServiceClient, mapped_user: Person
+) -> None:
+    done = run_command(application, "users", "list", "--q", mapped_user.account.username)
+    assert done.exit_code == 0
+    header, line = done.stdout.splitlines()
+    assert "Status" in header
+    shown = (mapped_user.account.username, mapped_user.key, get_identity(tables, mapped_user), "active")
+    assert all(part in line for part in shown)
+    one = run_command(application, "users", "show", mapped_user.key).stdout
+    assert all(member in one for member in SECTION_5A)
+
+
+def test_block_and_unblock_work_at_once(
+    start: Start, tables: TableServiceClient, mapped_user: Person
+) -> None:
+    token = mapped_user.get_token()
+    done = start("block", mapped_user.key, "--reason", "left", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["blocked"] is True, "there is nothing else on the standard output"
+    assert_signed_out(mapped_user, mapped_user.url)
+    assert mapped_user.azure.check_token(token)["valid"] is False
+    row = find_identity_row(tables, mapped_user)
+    assert row is not None
+    assert row["BlockReason"] == "left"
+    done = start("unblock", mapped_user.key)
+    assert (done.returncode, done.stdout) == (0, "Unblocked.\n")
+    mapped_user.signed_in()
+    operator = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+    for action in ("block", "unblock"):
+        assert events_about(tables, mapped_user, action) == [("done", operator), ("started", operator)]
+
+
+def test_delete_asks_first(application: Flask, tables: TableServiceClient, mapped_user: Person) -> None:
+    for typed in ("n\n", ""):
+        assert run_command(application, "users", "delete", mapped_user.key, typed=typed).exit_code == 1
+        assert find_identity_row(tables, mapped_user) is not None
+    assert run_command(application, "users", "delete", mapped_user.key, typed="y\n").exit_code == 0
+    assert find_identity_row(tables, mapped_user) is None
+
+
+def test_export_is_everything(
+    run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person
+) -> None:
+    wait_until(lambda: events_about(tables, mapped_user, "identity-created") != [])
+    exported = run("export", mapped_user.key)
+    assert exported["user"] == admin.get_user(mapped_user)
+    assert len(exported["sessions"]) == 1
+    assert [event["action"] for event in exported["audit"]] == ["export", "identity-created"]
+    everybody = run("export")
+    assert mapped_user.key in {f"{one['user']['tenantId']}/{one['user']['objectId']}" for one in everybody}
+
+
+def test_export_without_identity_has_sessions(run: Run, signed_in: Person) -> None:
+    exported = run("export", signed_in.key)
+    assert exported["user"]["communicationUserId"] is None
+    assert len(exported["sessions"]) == 1
+
+
+def test_stranger_is_refused(application: Flask, tables: TableServiceClient, person: Person) -> None:
+    for command in ("show", "unblock", "revoke", "export"):
+        done = run_command(application, "users", command, person.key, "--json")
+        assert (done.exit_code, done.stdout, done.stderr) == (1, "", "Error: There is no such user.\n")
+        assert list_rows(tables, "audit", "TargetObjectId", person.account.object_id) == []
+
+
+def test_wrong_usage_ends_with_2(application: Flask) -> None:
+    for arguments in (
+        *(("show",), ("show", "somebody"), ("show", f"{SOMEBODY}/"), ("show", f"/{SOMEBODY}")),
+        *(("show", "/".join([SOMEBODY] * 3)), ("show", f"{SOMEBODY}' or '1' eq '1")),
+        *(("list", "--status", "gone"), ("list", "more"), ("shout", SOMEBODY), ("block", SOMEBODY, "--yes")),
+    ):
+        done = run_command(application, "users", *arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), arguments
+
+
+def test_tenant_is_required_among_several(settings: Mapping[str, str], mapped_user: Person) -> None:
+    tenants = f"{settings['ENTRA_ALLOWED_TENANTS']},{uuid.uuid4()}"
+    several = create_app(Settings.from_env({**settings, **OF_ITS_OWN, "ENTRA_ALLOWED_TENANTS": tenants}))
+    alone = run_command(several, "users", "show", mapped_user.account.object_id)
+    assert alone.exit_code == 2
+    assert "several tenants are allowed" in alone.stderr
+    assert run_command(several, "users", "show", mapped_user.key).exit_code == 0
+
+
+def test_storage_that_fails_is_one_line_and_1(
+    application: Flask, storage_proxy: StorageProxy, mapped_user: Person
+) -> None:
+    key = mapped_user.key
+    storage_proxy.plant(Fault(kind="status"))
+    about_one = (["show", key], ["block", key], ["export", key], ["delete", key, "--yes"])
+    for command in (["list"], ["repair"], *about_one):
+        done = run_command(application, "users", *command)
+        assert done.exit_code == 1, command
+        assert done.stderr.splitlines()[-1].startswith("Error: Table Storage: HTTP 503")
+        assert "Traceback" not in done.output
+
+
+def test_repair_finds_and_mends_what_a_crash_left(
+    run: Run, start: Start, tables: TableServiceClient, mapped_user: Person
+) -> None:
+    """As after a kill in the middle of a block."""
+    wait_until_indexed(tables, mapped_user.account.object_id)
+    change_identity_row(tables, mapped_user, Blocked=True, Blocking=True, Indexed=False)
+
+    def find_kinds() -> list[str]:
+        return [one["kind"] for one in run("repair", "--dry-run") if one["user"] == mapped_user.key]
+
+    assert find_kinds() == find_kinds() == ["half-blocked"]
+    done = start("repair")
+    assert done.returncode == 0, done.stderr
+    assert f"half-blocked  {mapped_user.key}" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(" mended.")
+    assert find_kinds() == []
+    assert list_kinds(tables, mapped_user.account.object_id) == {"n", "t", "bn", "bt"}
+
+
+def test_process_ends_with_the_code_of_the_command(start: Start) -> None:
+    assert start("show", "nobody").returncode == 2
+    assert start("show", SOMEBODY).returncode == 1

@@ -1,0 +1,87 @@
+"""How the app proves itself to Entra ID: a secret, a certificate, or a managed identity."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.concurrency import wait_until
+from tests.support.local_azure import EntraApp, LocalAzure
+from tests.support.log import assert_not_logged, read_event
+from tests.support.own_azure import World
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.service import Service
+
+
+@pytest.fixture(scope="module")
+def registration(azure: LocalAzure) -> EntraApp:
+    return azure.get_app()
+
+
+@pytest.fixture(scope="module")
+def secretless(settings: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if name != "ENTRA_CLIENT_SECRET"}
+
+
+@pytest.fixture
+def with_managed_identity(secretless: dict[str, str], registration: EntraApp) -> Iterator[Service]:
+    identity = {
+        "ENTRA_MANAGED_IDENTITY_CLIENT_ID": registration.identity_client_id,
+        "IDENTITY_ENDPOINT": registration.identity_endpoint,
+        "IDENTITY_HEADER": registration.identity_header,
+    }
+    with Service(secretless | identity) as running:
+        yield running
+
+
+def assert_two_sign_in(world: World, service: Service) -> None:
+    """Check that people can sign in. Twice, since an assertion may be used once."""
+    for _ in range(2):
+        person = world.new_person().at(service.url).signed_in()
+        assert person.me()["user"]["objectId"] == person.account.object_id
+
+
+def test_certificate_signs_in(world: World, secretless: dict[str, str], registration: EntraApp) -> None:
+    certificate = {"ENTRA_CLIENT_CERTIFICATE_PATH": str(registration.certificate_path)}
+    with Service(secretless | certificate) as with_certificate:
+        assert_two_sign_in(world, with_certificate)
+    key = registration.certificate_path.read_text(encoding="ascii").splitlines()[1]
+    assert_not_logged(with_certificate, key)
+
+
+def test_managed_identity_signs_in_without_any_secret(
+    world: World, with_managed_identity: Service, registration: EntraApp
+) -> None:
+    world.azure.reset_calls()
+    assert_two_sign_in(world, with_managed_identity)
+    assert world.azure.count_calls("entra")["msi"] == 1
+    assert_not_logged(with_managed_identity, registration.identity_header)
+
+
+def test_failing_managed_identity_is_503_until_it_works(world: World, with_managed_identity: Service) -> None:
+    azure, person = world.azure, world.new_person().at(with_managed_identity.url)
+    kinds = [("reset", 0), ("half", 0), ("status", 400), ("status", 404), ("status", 429), ("status", 500)]
+    for kind, status in kinds:
+        azure.plant_fault("entra", "msi", kind, status=status, times=None)
+        response = person.sign_in()
+        assert_error_page(response, 503)
+        assert read_event(with_managed_identity, response, "upstream_error")["upstream"] == "Entra ID"
+        azure.clear_faults()
+    # MSAL keeps the last refusal for five seconds, as long as our answer said to wait.
+    wait_until(lambda: person.sign_in().status_code == 302, float(response.headers["Retry-After"]) + 3)
+
+
+def test_wrong_secret_is_no_fault_of_the_person(azure: LocalAzure, service: Service, person: Person) -> None:
+    secret = azure.get_app().client_secret
+    # pragma: allowlist nextline secret (opens nothing)
+    azure.change_app(clientSecret="another-secret-than-the-service-has")
+    try:
+        response = person.sign_in()
+    finally:
+        azure.change_app(clientSecret=secret)
+    assert_error_page(response, 503)
+    event = read_event(service, response, "upstream_error")
+    assert event["upstream"] == "Entra ID"
+    assert "invalid_client" in event["reason"]
+    assert_not_logged(service, secret)
+    assert person.sign_in().status_code == 302

@@ -1,0 +1,178 @@
+"""POST /api/token/teams: whose Entra ID token is exchanged, and what goes no further than here."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+import requests
+
+from tests.support.admin_client import bearer, call
+from tests.support.local_azure import LocalAzure
+from tests.support.log import assert_not_logged
+from tests.support.own_azure import World
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.service import Service
+
+OTHER_CLIENT = "99999999-8888-4777-8666-555555555555"
+PATH = "/api/token/teams"
+
+Exchange = Callable[[object], requests.Response]
+
+
+def teams_token(azure: LocalAzure, person: Person, **members: object) -> str:
+    """The person's own token for Teams; `members` as of `mint_tokens`."""
+    members = {"scope": "teams"} | members
+    return azure.mint_tokens(username=person.account.username, **members)[0]
+
+
+@pytest.fixture(scope="module")
+def owner(world: World) -> Person:
+    """Somebody who is signed in and wants a token for Teams."""
+    return world.new_person().signed_in()
+
+
+@pytest.fixture(scope="module")
+def by_session(owner: Person) -> Exchange:
+    headers = owner.csrf_headers()
+    return lambda token: owner.post(PATH, headers=headers, json={"teamsUserAadToken": token})
+
+
+@pytest.fixture(scope="module")
+def by_bearer(azure: LocalAzure, owner: Person) -> Exchange:
+    headers, url = bearer(azure, owner), owner.url + PATH
+    return lambda token: call("POST", url, headers=headers, json={"teamsUserAadToken": token})
+
+
+@pytest.fixture(params=["session", "bearer"])
+def exchange(request: pytest.FixtureRequest) -> Exchange:
+    """Exchange a token, as each kind of caller."""
+    return cast(Exchange, request.getfixturevalue(f"by_{request.param}"))
+
+
+def test_own_token_is_exchanged(azure: LocalAzure, owner: Person, exchange: Exchange) -> None:
+    response = exchange(teams_token(azure, owner, lifetimeSeconds=1800))
+    assert response.status_code == 200, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    document = response.json()
+    assert list(document) == ["token", "expiresOn"]
+    check = azure.check_token(document["token"])
+    assert (check["valid"], check["identity"]) == (True, f"8:orgid:{owner.account.object_id}")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["expiresOn"])
+    lifetime = datetime.fromisoformat(document["expiresOn"]) - datetime.now(UTC)
+    assert timedelta(minutes=28) < lifetime <= timedelta(minutes=30)
+
+
+def test_exchange_makes_no_identity_and_two_calls(
+    world: World, owner: Person, by_session: Exchange, by_bearer: Exchange
+) -> None:
+    azure, token = world.azure, teams_token(world.azure, owner)
+    for exchange, table in ((by_session, "sessions"), (by_bearer, "identities")):
+        identities, entra = azure.list_identities(), azure.count_calls("entra")
+        response = exchange(token)
+        assert [(call.method, call.table) for call in world.storage.calls_for(response)] == [("GET", table)]
+        assert azure.calls_for(response) == ["exchange"]
+        assert azure.count_calls("entra") == entra
+        assert azure.list_identities() == identities
+        assert_not_logged(world.service, token, response.json()["token"])
+    assert world.list_rows(owner) == []
+    assert owner.me()["communicationUserId"] is None
+
+
+def test_token_of_any_version_scope_or_client_is_exchanged(
+    azure: LocalAzure, owner: Person, by_bearer: Exchange
+) -> None:
+    issuer = f"{azure.get_app().tls_origin}/{owner.account.tenant_id}/v2.0"
+    claims = {"ver": "2.0", "iss": issuer, "azp": azure.env["ENTRA_CLIENT_ID"]}
+    good: list[dict[str, object]] = [{"claims": claims}]
+    good += [{"claims": {"scp": scopes}} for scopes in ("Teams.ManageCalls", "Teams.ManageChats x")]
+    # With ENTRA_API_CLIENTS empty, any client's token will do; its own id goes along.
+    good += [{"clientId": client} for client in (azure.get_app().spa_client_id, OTHER_CLIENT)]
+    for members in good:
+        assert by_bearer(teams_token(azure, owner, **members)).status_code == 200
+
+
+def test_token_of_somebody_else_is_403(
+    azure: LocalAzure, shared_user: Person, owner: Person, exchange: Exchange
+) -> None:
+    before = azure.count_calls("acs").get("exchange", 0)
+    guest, twin = azure.get_account("guest@fabrikam.example"), "twin@fabrikam.example"
+    azure.put_account(twin, tenantId=guest.tenant_id, objectId=owner.account.object_id)
+    for username in (shared_user.account.username, guest.username, twin):
+        token, _ = azure.mint_tokens(username=username, scope="teams")
+        assert_problem(exchange(token), 403, "forbidden")
+    # One that is not good says nothing about anybody.
+    assert_problem(exchange(teams_token(azure, shared_user, tamper="bad-signature")), 400, "invalid_request")
+    assert azure.count_calls("acs").get("exchange", 0) == before
+
+
+def test_other_tokens_and_bodies_are_400(azure: LocalAzure, owner: Person, by_session: Exchange) -> None:
+    ours = azure.mint_tokens(username=owner.account.username)
+    for value in (*ours, azure.mint_tokens(app=True)[0], None, "", 5, "\ud800", "e30.\ud800.é", ["x"]):
+        assert_problem(by_session(value), 400, "invalid_request")
+    bodies: list[object] = [None, {}, {"token": "x"}, {"teamsUserAadToken": "x", "userId": "y"}, [], "x"]
+    for body in bodies:
+        response = owner.post(PATH, headers=owner.csrf_headers(), json=body)
+        assert_problem(response, 400, "invalid_request")
+
+
+def test_callers_without_right_are_refused(world: World, person: Person, owner: Person) -> None:
+    azure, token = world.azure, teams_token(world.azure, owner)
+    body = {"teamsUserAadToken": token}
+    assert_problem(person.post(PATH, json=body), 401, "not_signed_in")
+    assert_problem(owner.post(PATH, json=body), 403, "csrf_failed")
+    app_only, _ = azure.mint_tokens(app=True)
+    for value, status, code in ((app_only, 403, "insufficient_scope"), (token, 401, "invalid_token")):
+        headers = {"Authorization": f"Bearer {value}"}
+        assert_problem(call("POST", owner.url + PATH, headers=headers, json=body), status, code)
+    blocked = {"teamsUserAadToken": teams_token(azure, person)}
+    world.admin.do("api", person, "block")
+    response = call("POST", person.url + PATH, headers=bearer(azure, person), json=blocked)
+    assert_problem(response, 403, "blocked")
+
+
+def test_faults_of_communication_services(azure: LocalAzure, owner: Person, by_bearer: Exchange) -> None:
+    refusals = {"status": 400, "code": "ValidationError"}, {"status": 401, "code": "InvalidAccessToken"}
+    outages: list[dict[str, object]] = [
+        {"status": 401, "code": "Denied"},
+        {"status": 403, "code": "Forbidden"},
+    ]
+    outages += [{"status": 500}, {"kind": "reset"}, {"kind": "half"}]
+    cases = [(dict[str, object](fault), 400, "invalid_request") for fault in refusals]
+    cases += [(fault, 503, "upstream_unavailable") for fault in outages]
+    token = teams_token(azure, owner)
+    for fault, status, code in [*cases, ({"status": 429, "retryAfter": "7"}, 503, "upstream_throttled")]:
+        azure.plant_fault("acs", "exchange", **({"kind": "status"} | fault))  # type: ignore[arg-type]
+        response = by_bearer(token)
+        assert_problem(response, status, code)
+        assert "retryAfter" not in fault or response.headers["Retry-After"] == fault["retryAfter"]
+        azure.clear_faults()
+        assert by_bearer(token).status_code == 200
+
+
+def test_wrong_access_key_is_503(world: World, owner: Person) -> None:
+    endpoint, _, _ = world.azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"].partition(";")
+    wrong = {"COMMUNICATION_SERVICES_CONNECTION_STRING": f"{endpoint};accesskey=d3Jvbmc="}
+    body = {"teamsUserAadToken": teams_token(world.azure, owner)}
+    with Service(world.settings | wrong) as denied:
+        response = call("POST", denied.url + PATH, headers=bearer(world.azure, owner), json=body)
+    assert_problem(response, 503, "upstream_unavailable")
+
+
+def test_disallowed_client_is_403_and_counts(world: World, person: Person) -> None:
+    azure, spa = world.azure, world.azure.get_app().spa_client_id
+    headers = bearer(azure, person, clientId=spa)
+
+    def exchange(client_id: str) -> requests.Response:
+        body = {"teamsUserAadToken": teams_token(azure, person, clientId=client_id)}
+        return call("POST", choosy.url + PATH, headers=headers, json=body)
+
+    with Service(world.settings | {"RATE_LIMIT_TOKEN": "5 per minute", "ENTRA_API_CLIENTS": spa}) as choosy:
+        assert_problem(exchange(OTHER_CLIENT), 403, "forbidden")
+        # The web app's own registration is always allowed: it is ours.
+        assert [exchange(own).status_code for own in (spa, azure.env["ENTRA_CLIENT_ID"])] == [200, 200]
+        assert call("POST", f"{choosy.url}/api/token", headers=headers).status_code == 200
+        assert exchange(spa).status_code == 200
+        assert_problem(exchange(spa), 429, "rate_limited")

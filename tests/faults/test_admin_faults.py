@@ -1,0 +1,196 @@
+"""An action that fails between any two of its steps lets no user in, and repeating it finishes it."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import requests
+
+from tests.support import upstream_calls as calls
+from tests.support.admin_client import assert_signed_out, bearer, finish_sign_in_at, post_token
+from tests.support.concurrency import timed, wait_until
+from tests.support.own_azure import World
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.report import NoteCell
+from tests.support.rows import get_session, list_index_keys, list_rows
+from tests.support.service import Service
+from tests.support.storage_proxy import Kind
+from tests.support.upstream_calls import UpstreamCall, fail_call
+from tests.support.user_lists import find
+
+CREATION_ROWS = 2
+"""In the audit trail, of a user whose identity was created: among all events, and among the user's."""
+TABLE = "step that fails once"
+DEADLINE_SECONDS = 11.0
+"""The time for all upstream calls of one request."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of an action, which fails once. `shut_out`: the user is by then; `done`: the action succeeds."""
+
+    name: str
+    call: UpstreamCall
+    kinds: tuple[Kind, ...] = ("status", "reset", "fail-after-commit")
+    shut_out: bool = True
+    done: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BEFORE: tuple[Kind, ...] = ("status", "reset")
+READ: tuple[Kind, ...] = ("status",)
+"""The service repeats a read whose connection breaks, so it fails by its status only."""
+SECOND_READ, THIRD_READ = calls.LAST_LOOK, replace(calls.LAST_LOOK, skip=2)
+SECOND_AUDIT, OUTCOME = replace(calls.AUDIT_WRITE, skip=1), replace(calls.AUDIT_WRITE, skip=2)
+INDEX = replace(calls.BATCH, method="POST")
+ANY_ACS = UpstreamCall(name="any", acs="*")
+BLOCK = [
+    Step("first audit row", calls.AUDIT_WRITE, BEFORE, shut_out=False),
+    Step("second audit row", SECOND_AUDIT, BEFORE, shut_out=False),
+    Step("sessions read", SECOND_READ, READ, shut_out=False),
+    Step("session deleted", calls.SESSION_DELETE, shut_out=False),
+    Step("row", calls.MERGE, BEFORE, shut_out=False),
+    Step("row after commit", calls.MERGE, ("fail-after-commit",)),
+    Step("sessions read again", THIRD_READ, READ),
+    Step("revoke", calls.REVOKE),
+    Step("index", INDEX, done=True),
+    Step("indexed", replace(calls.MERGE, skip=1), done=True),
+    Step("end noted", replace(calls.MERGE, skip=2)),
+    Step("outcome", OUTCOME, done=True),
+]
+DELETE = [
+    Step("first audit row", calls.AUDIT_WRITE, BEFORE, shut_out=False),
+    Step("sessions read", SECOND_READ, READ, shut_out=False),
+    Step("session deleted", calls.SESSION_DELETE, shut_out=False),
+    Step("row read", calls.IDENTITY_READ, READ),
+    Step("row marked", calls.MERGE),
+    Step("identity", calls.DELETE),
+    Step("index", INDEX),
+    Step("row removed", calls.REMOVE),
+    Step("outcome", OUTCOME, done=True),
+]
+
+
+@pytest.fixture
+def user(world: World, mapped_user: Person) -> Person:
+    """A user whose background tasks are done, beside an administrator who is signed in."""
+    assert world.admin.csrf
+    object_id = mapped_user.account.object_id
+    wait_until(lambda: len(list_rows(world.tables, "audit", "TargetObjectId", object_id)) == CREATION_ROWS)
+    world.storage.wait_until_quiet(0.2)
+    return mapped_user
+
+
+def each(steps: list[Step]) -> pytest.MarkDecorator:
+    cases = [pytest.param(step, kind, id=f"{step}-{kind}") for step in steps for kind in step.kinds]
+    return pytest.mark.parametrize(("step", "kind"), cases)
+
+
+def fail_once(world: World, user: Person, action: str, step: Step, kind: Kind) -> requests.Response:
+    """Let the step of an action on the user fail in this way; return the response to the action."""
+    # Background tasks for other users must not use the fault up: at Communication Services it stays.
+    about = "" if step.call.acs or step.call.table == "sessions" else user.account.object_id
+    fail_call(world, step.call, kind, about=about, times=None if step.call.acs else 1)
+    response = world.admin.act("api", user, action)
+    world.clear_faults()
+    if step.done:
+        assert response.status_code == (204 if action == "delete" else 200), response.text
+    else:
+        assert_problem(response, 503, "upstream_unavailable")
+    return response
+
+
+def note(note_cell: NoteCell, action: str, step: Step, kind: Kind, response: requests.Response) -> None:
+    shut_out = "shut out" if step.shut_out else "not yet"
+    note_cell(TABLE, f"{action}: {step}", kind, f"{response.status_code}, {shut_out}")
+
+
+@each(BLOCK)
+def test_failed_block_is_finished_by_another(
+    world: World, user: Person, other_service: Service, note_cell: NoteCell, step: Step, kind: Kind
+) -> None:
+    azure, url = world.azure, other_service.url
+    token, headers = user.get_token(), bearer(azure, user)
+    response = fail_once(world, user, "block", step, kind)
+    note(note_cell, "block", step, kind, response)
+    if step.shut_out:
+        assert_problem(post_token(user.at(url), headers), 403, "blocked")
+        assert_signed_out(user, url)
+        assert_error_page(finish_sign_in_at(user, url), 403)
+    else:
+        assert azure.check_token(token)["valid"] is True
+        assert post_token(user.at(url), headers).status_code == 200
+    world.admin.do("api", user, "block")
+    assert_signed_out(user, url)
+    assert azure.check_token(token)["valid"] is False
+    assert find(world.admin, q=user.account.username, status="blocked") == [user.account.object_id]
+
+
+@each(DELETE)
+def test_failed_deletion_is_finished_by_another(
+    world: World, user: Person, other_service: Service, note_cell: NoteCell, step: Step, kind: Kind
+) -> None:
+    token, identity = user.get_token(), world.identity_of(user)
+    response = fail_once(world, user, "delete", step, kind)
+    note(note_cell, "delete", step, kind, response)
+    if step.shut_out:
+        assert_signed_out(user, other_service.url)
+    world.admin.do("api", user, "delete")
+    assert_signed_out(user, other_service.url)
+    assert world.azure.check_token(token)["valid"] is False
+    assert identity not in world.azure.list_identities()
+    assert world.list_rows(user) == world.list_sessions(user) == []
+    assert list_index_keys(world.tables, user.account.object_id) == []
+
+
+@each([step for step in DELETE if not step.done])
+def test_return_after_failed_deletion_has_one_identity(
+    world: World, user: Person, step: Step, kind: Kind
+) -> None:
+    before, identity = set(world.azure.list_identities()), world.identity_of(user)
+    fail_once(world, user, "delete", step, kind)
+    response = user.signed_in().token()
+    assert response.status_code == 200, response.text
+    now = world.identity_of(user)
+    assert response.json()["user"] == {"communicationUserId": now}
+    assert set(world.azure.list_identities()) - (before - {identity}) == {now}
+    assert world.azure.check_token(response.json()["token"])["valid"] is True
+
+
+def test_failed_unblock_is_finished_by_another(world: World) -> None:
+    person = world.new_person()
+    world.admin.do("api", person, "block")
+    fail_call(world, INDEX, "status", about=person.account.object_id, times=1)
+    assert_problem(world.admin.act("api", person, "unblock"), 503, "upstream_unavailable")
+    world.clear_faults()
+    world.admin.act("api", person, "unblock")
+    assert world.find_row(person) is None
+    assert list_index_keys(world.tables, person.account.object_id) == []
+
+
+@pytest.mark.parametrize("action", ["block", "unblock", "revoke", "delete"])
+def test_throttled_upstream_is_passed_on(world: World, user: Person, action: str) -> None:
+    call = UpstreamCall(name="identities", table="identities") if action == "unblock" else ANY_ACS
+    about = user.account.object_id if action == "unblock" else ""
+    fail_call(world, call, "status", about=about, status=429, retry_after="7")
+    response = world.admin.act("api", user, action)
+    assert_problem(response, 503, "upstream_throttled")
+    assert response.headers["Retry-After"] == "7"
+    world.clear_faults()
+    world.admin.do("api", user, action)
+
+
+def test_action_out_of_time_is_audited_as_failed(world: World, user: Person) -> None:
+    object_id = user.account.object_id
+    session = get_session(world.tables, world.admin.person)["PartitionKey"]
+    fail_call(world, calls.SESSION_READ, "delay", about=session, seconds=4.5, times=1)
+    fail_call(world, calls.AUDIT_WRITE, "delay", about=object_id, seconds=4.5, times=1)
+    fail_call(world, calls.REVOKE, "hang")
+    response, seconds = timed(lambda: world.admin.act("api", user, "revoke"))
+    assert_problem(response, 503, "upstream_unavailable")
+    assert seconds >= DEADLINE_SECONDS
+    rows = list_rows(world.tables, "audit", "TargetObjectId", object_id)
+    assert {row["Outcome"] for row in rows if row["Action"] == "revoke"} == {"started", "failed"}

@@ -1,0 +1,214 @@
+"""Entra ID fails while somebody signs in: a page that says so within 15 s, and the next sign-in works."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.fault_matrix import COLUMNS, TABLE
+from tests.support.local_azure import LocalAzure
+from tests.support.log import read_event
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.report import NoteCell
+from tests.support.service import Service
+
+Note = Callable[[str, str, requests.Response], None]
+
+LIMIT_SECONDS = 15.0
+AT_ONCE_SECONDS = 2.0
+
+FAULTS: dict[str, dict[str, Any]] = {
+    **{str(status): {"status": status} for status in (302, 400, 401, 403, 404, 409, 412, 429, 500, 503)},
+    "429 RA": {"status": 429, "retryAfter": "37"},
+    "429 with a date": {"status": 429, "retryAfter": "Wed, 21 Oct 2026 07:28:00 GMT"},
+    "503 RA": {"status": 503, "retryAfter": "41"},
+    "reset": {"kind": "reset"},
+    "half": {"kind": "half"},
+    "not JSON": {"status": 200, "body": "<html>maintenance</html>"},
+    "empty": {"status": 200, "body": ""},
+    "a list": {"status": 200, "body": []},
+    "an empty object": {"status": 200, "body": {}},
+}
+DOCUMENTS: list[dict[str, object]] = [
+    {"issuer": 5, "jwks_uri": [], "token_endpoint": None, "end_session_endpoint": {}},
+    {"authorization_endpoint": "x"},
+]
+KEY_SETS: list[object] = [
+    *(None, 5, "RS256", {"kid": "a"}),
+    [None, 5, [], {}, {"kid": "a"}, {"kid": [], "kty": "RSA"}, {"kid": "a", "kty": 5}],
+]
+DISCOVERY_FAULTS = FAULTS | {str(body): {"status": 200, "body": body} for body in DOCUMENTS}
+KEY_FAULTS = FAULTS | {f"keys: {keys}": {"status": 200, "body": {"keys": keys}} for keys in KEY_SETS}
+CASES = [("token", fault) for fault in FAULTS] + [("keys", fault) for fault in KEY_FAULTS]
+
+KEYS, DISCOVERY = "keys: GET /auth/callback", "discovery: GET /auth/sign-in"
+TOKEN_ENDPOINT = "token endpoint: GET /auth/callback"
+COLUMN_NAMES = {column.name for column in COLUMNS}
+
+
+@pytest.fixture
+def note(note_cell: NoteCell) -> Note:
+    def in_matrix(row: str, fault: str, response: requests.Response) -> None:
+        if fault in COLUMN_NAMES:
+            note_cell(TABLE, row, fault, f"{response.status_code}{'t' if fault.startswith('429') else ''}")
+
+    return in_matrix
+
+
+def plant(azure: LocalAzure, operation: str, kind: str = "status", **members: object) -> None:
+    azure.plant_fault("entra", operation, kind, **({"times": None} | members))
+
+
+@pytest.fixture
+def cold_service(azure: LocalAzure, settings: dict[str, str], service: Service) -> Iterator[Service]:
+    """An instance that has not reached Entra ID yet."""
+    plant(azure, "discovery", status=503)
+    with Service(settings | {"PUBLIC_URL": service.url}) as running:
+        wait_until(lambda: "Entra ID" in running.log())
+        azure.clear_faults()
+        yield running
+
+
+@pytest.mark.parametrize(("operation", "fault"), CASES)
+def test_endpoint_that_fails_is_503(
+    azure: LocalAzure, service: Service, person: Person, note: Note, operation: str, fault: str
+) -> None:
+    if operation == "keys":
+        azure.rotate_keys(keep_old=True)  # so that the service has to fetch the new key
+    callback = person.start_sign_in()
+    plant(azure, operation, **KEY_FAULTS[fault])
+    response = person.finish_sign_in(callback)
+    azure.clear_faults()
+    note(TOKEN_ENDPOINT if operation == "token" else KEYS, fault, response)
+    assert_error_page(response, 503)
+    assert response.headers["Retry-After"] == KEY_FAULTS[fault].get("retryAfter", "5")
+    event = read_event(service, response, "upstream_error")
+    assert event["upstream"] == "Entra ID"
+    assert event["throttled"] == fault.startswith("429")
+    assert person.get("/api/me").status_code == 401
+    assert person.sign_in().status_code == 302
+
+
+def test_throttled_sign_in_affects_no_other_user(
+    azure: LocalAzure, new_person: Callable[..., Person], person: Person
+) -> None:
+    azure.plant_fault("entra", "token", "status", status=429, retryAfter="60", times=1)
+    assert_error_page(person.sign_in(), 503)
+    assert new_person().sign_in().status_code == 302
+
+
+def test_discovery_that_fails_is_503_until_it_works(
+    azure: LocalAzure,
+    service: Service,
+    cold_service: Service,
+    new_person: Callable[..., Person],
+    signed_in: Person,
+    note: Note,
+) -> None:
+    person = new_person(at=cold_service)
+    for fault, members in DISCOVERY_FAULTS.items():
+        plant(azure, "discovery", **members)
+        response = person.get("/auth/sign-in")
+        note(DISCOVERY, fault, response)
+        assert_error_page(response, 503)
+        assert response.headers["Retry-After"] == members.get("retryAfter", "5"), fault
+        assert person.http.cookies.keys() == []
+        azure.clear_faults()
+    plant(azure, "discovery", status=503)
+    # Existing sessions still work, and a sign-out ends the session whatever Entra ID does.
+    elsewhere = signed_in.at(cold_service.url)
+    assert elsewhere.get("/").status_code == 200
+    assert elsewhere.sign_out().status_code in (303, 503)
+    assert signed_in.get("/api/me").status_code == 401
+    azure.clear_faults()
+    callback = person.start_sign_in().replace(service.url, cold_service.url)
+    assert person.finish_sign_in(callback).status_code == 302
+
+
+def test_pages_do_not_wait_for_silent_entra(
+    azure: LocalAzure, cold_service: Service, signed_in: Person
+) -> None:
+    plant(azure, "discovery", "hang")
+    elsewhere = signed_in.at(cold_service.url)
+    responses = [timed(lambda: elsewhere.get("/")) for _ in range(5)]
+    assert [response.status_code for response, _ in responses] == [200] * 5
+    assert sum(seconds for _, seconds in responses) < AT_ONCE_SECONDS
+    policy = responses[0][0].headers["Content-Security-Policy"]
+    assert f"form-action 'self' {azure.get_app().tls_origin};" in policy
+    azure.clear_faults()
+    callback = elsewhere.start_sign_in().replace(signed_in.url, cold_service.url)
+    assert elsewhere.finish_sign_in(callback).status_code == 302
+    policy = elsewhere.get("/").headers["Content-Security-Policy"]
+    assert f"form-action 'self' {azure.get_app().page_origin};" in policy
+
+
+@pytest.mark.parametrize("kind", ["hang", "drip"])
+def test_silent_entra_is_503_and_delays_no_other(
+    azure: LocalAzure, cold_service: Service, new_person: Callable[..., Person], note: Note, kind: str
+) -> None:
+    at_token, at_keys, other_person = new_person(), new_person(), new_person().signed_in()
+    at_discovery = new_person(at=cold_service)
+    callback, token_callback = other_person.start_sign_in(), at_token.start_sign_in()
+    plant(azure, "token", kind, seconds=0.2, times=1)
+    plant(azure, "discovery", kind, seconds=0.2)
+
+    def at_keys_endpoint() -> tuple[requests.Response, float]:
+        wait_until(lambda: not any(fault["operation"] == "token" for fault in azure.list_faults()))
+        response, seconds = timed(lambda: other_person.finish_sign_in(callback))
+        assert (response.status_code, seconds < AT_ONCE_SECONDS) == (302, True)
+        azure.rotate_keys(keep_old=True)
+        plant(azure, "keys", kind, seconds=0.2)
+        return timed(at_keys.sign_in)
+
+    at_token_endpoint = partial(at_token.finish_sign_in, token_callback)
+    at_discovery_endpoint = partial(at_discovery.get, "/auth/sign-in")
+    responses = run_concurrently(
+        [lambda: timed(at_token_endpoint), at_keys_endpoint, lambda: timed(at_discovery_endpoint)]
+    )
+    azure.clear_faults()
+    for row, (response, seconds) in zip((TOKEN_ENDPOINT, KEYS, DISCOVERY), responses, strict=True):
+        note(row, kind, response)
+        assert_error_page(response, 503)
+        assert seconds < LIMIT_SECONDS
+    for person in (at_token, at_keys):
+        assert person.sign_in().status_code == 302
+    assert at_discovery.get("/auth/sign-in").status_code == 302
+
+
+def test_key_rotation_without_overlap_passes(azure: LocalAzure, signed_in: Person, person: Person) -> None:
+    azure.rotate_keys(keep_old=False)
+    assert signed_in.sign_in().status_code == 302
+    azure.tamper("unknown-kid")
+    assert signed_in.sign_in().status_code == 400
+    assert signed_in.sign_in().status_code == 302
+
+
+def test_slow_entra_is_awaited(
+    azure: LocalAzure, cold_service: Service, person: Person, new_person: Callable[..., Person], note: Note
+) -> None:
+    azure.rotate_keys(keep_old=True)
+    for operation in ("token", "keys", "discovery"):
+        plant(azure, operation, "delay", seconds=1.0)
+    start = partial(new_person(at=cold_service).get, "/auth/sign-in")
+    signing_in, starting = run_concurrently([lambda: person.sign_in(), lambda: start()])
+    note(TOKEN_ENDPOINT, "slow", signing_in)
+    note(KEYS, "slow", signing_in)
+    note(DISCOVERY, "slow", starting)
+    assert signing_in.status_code == starting.status_code == 302
+
+
+@pytest.mark.parametrize("then", ["reset", "status"])
+def test_redeemed_code_with_lost_response_is_400(
+    azure: LocalAzure, person: Person, note: Note, then: str
+) -> None:
+    callback = person.start_sign_in()
+    plant(azure, "token", "fail-after-commit", then=then, status=500, times=1)
+    response = person.finish_sign_in(callback)
+    note(TOKEN_ENDPOINT, "done 500", response)
+    assert_error_page(response, 503)
+    assert_error_page(person.finish_sign_in(callback), 400)
+    assert person.sign_in().status_code == 302

@@ -1,0 +1,101 @@
+"""Files of users that administrators upload: what is read, what is refused, and how large they may be."""
+
+import csv
+import io
+import uuid
+
+import pytest
+
+from tests.support.jobs import JobAdmin
+from tests.support.pages import assert_error_page
+from tests.support.seed import seed_users
+
+ONE, TWO = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+TENANT = str(uuid.UUID(int=3))
+
+Content = bytes | str
+Rows = list[tuple[str, str]]
+
+
+def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
+    """The line of each row of the job that the file becomes, and its object id, else its text."""
+    path = job_admin.draft(job_admin.upload("block", content))
+    return [(row["line"], row["objectId"] or row["given"]) for row in job_admin.rows(path)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (f"{ONE}\n{TWO}\n", [("1", ONE), ("2", TWO)]),
+        (f"object id\r\n{ONE}\r\n{TWO}", [("2", ONE), ("3", TWO)]),
+        (b"\xef\xbb\xbf" + f"objectId\n{ONE}\n".encode(), [("2", ONE)]),
+        (f"\n\n{ONE}\n\n  {TWO}  \n", [("3", ONE), ("5", TWO)]),
+        (f" {TENANT.upper()}/{ONE} \n{TENANT}/{TWO}", [("1", ONE), ("2", TWO)]),
+        (f"/{ONE}\n{TENANT}/\n", [("1", f"/{ONE}"), ("2", f"{TENANT}/")]),
+        (f"tenantId,objectId,name\n{TENANT},{ONE},'=cmd\n", [("2", ONE)]),
+        (f'name;objectId\n"Doe; John";{ONE}\n', [("2", ONE)]),
+        (f'name,objectId\n"two\nlines",{ONE}\nx,{TWO}\n', [("3", ONE), ("4", TWO)]),
+        (f"{ONE.upper()}\n", [("1", ONE)]),
+        (f"{ONE}\nnobody-1\n", [("1", ONE), ("2", "nobody-1")]),
+        (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
+    ],
+)
+def test_file_formats_are_read(job_admin: JobAdmin, content: Content, expected: Rows) -> None:
+    assert read_upload(job_admin, content) == expected
+
+
+def test_own_export_is_read(job_admin: JobAdmin) -> None:
+    seed_users(job_admin.azure.env, 3)
+    exported = job_admin.person.get("/admin/users.csv")
+    users = csv.DictReader(io.StringIO(exported.text, newline=""))
+    # By object id: the same one in two tenants is two users.
+    keys = [key for _, key in read_upload(job_admin, exported.content)]
+    assert keys == [user["objectId"] for user in users]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"{ONE}\n".encode() + b"\xff\n", "Line 2: The file is not text in UTF-8."),
+        (f"{ONE}\n".encode("utf-16"), "Line 1: The file is not text in UTF-8."),
+        (f"{ONE}\na\0b\n".encode(), "Line 2: The file is not text in UTF-8."),
+        (f'{ONE}\n"{TWO}"x\n', "Line 2: The file is not CSV"),
+        (f"{ONE}\n{'x' * 140_000}\n", "Line 2: The file is not CSV"),
+        (f"name,mail\nx,{ONE}\n", "Line 1: There is more than one column"),
+        ("", "There are no users in it"),
+        ("objectId\n", "There are no users in it"),
+        (None, "There are no users in it"),
+        ("\n".join([ONE] * 10_001), "There are more than 10,000 rows"),
+    ],
+)
+def test_bad_file_names_problem_and_line(job_admin: JobAdmin, content: Content | None, said: str) -> None:
+    """Without content, the request is a selection of no user."""
+    response = job_admin.select("delete", []) if content is None else job_admin.upload("delete", content)
+    assert response.status_code == 400
+    assert said in response.text
+    assert "Nothing is changed" in response.text  # the form again
+
+
+def test_what_a_file_holds_is_escaped(job_admin: JobAdmin) -> None:
+    path = job_admin.draft(job_admin.upload("block", f"{ONE}\n<script>alert(1)</script>\n=1+1\n"))
+    assert "<script>alert" not in job_admin.person.get(path).text
+    assert "&lt;script&gt;alert" in job_admin.person.get(path).text
+    assert "'=1+1" in job_admin.person.get(f"{path}.csv").text
+
+
+def test_file_is_limited_to_one_megabyte(job_admin: JobAdmin) -> None:
+    line = f"{TENANT}/{ONE}\n".encode()
+    fitting = line * 9_999
+    assert job_admin.upload("block", fitting + b"\n" * (1024 * 1024 - len(fitting))).status_code == 303
+    assert_error_page(job_admin.upload("block", b"\n" * (1024 * 1024 + 1)), 413)
+    assert_error_page(job_admin.upload("block", b"\n" * (2 * 1024 * 1024)), 413)
+    headers, parts = {"X-CSRFToken": job_admin.csrf}, iter([b"x" * 60_000] * 20)
+    assert_error_page(job_admin.person.post("/admin/jobs", data=parts, headers=headers), 413)
+    job_admin.person.http.close()  # what was not read of that closes the connection
+
+
+def test_other_routes_are_limited_to_16_kilobytes(job_admin: JobAdmin) -> None:
+    for path in ("/admin/jobs/x/start", "/admin/jobs/x/cancel", "/account/revoke"):
+        for body in (b"x" * (16 * 1024 + 1), iter([b"x" * 9000] * 3)):
+            response = job_admin.person.post(path, data=body, headers={"X-CSRFToken": job_admin.csrf})
+            assert response.status_code == 413, path

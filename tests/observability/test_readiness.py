@@ -1,0 +1,121 @@
+"""/healthz touches nothing; /readyz tells which upstream fails, makes nothing, and does not ask too often."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import requests
+
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.gate import Gate
+from tests.support.local_azure import SWEEPS, LocalAzure
+from tests.support.service import Service, free_port
+from tests.support.storage_proxy import Fault, StorageProxy
+
+PARTS = ["entraId", "tableStorage", "communicationServices"]
+LIMIT_SECONDS = 15.0
+CACHED_SECONDS = 10.0
+AT_ONCE_SECONDS = 2.0
+ACS, STORAGE = "COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNECTION_STRING"
+
+
+def get(service: Service, path: str, **options: dict[str, str]) -> requests.Response:
+    return requests.get(service.url + path, allow_redirects=False, timeout=LIMIT_SECONDS, **options)  # type: ignore[arg-type]
+
+
+def assert_ready(response: requests.Response, **states: str) -> None:
+    """Check that the answer says `states`, and `ok` of every other part, and nothing more."""
+    expected = dict.fromkeys(PARTS, "ok") | states
+    assert response.json() == expected
+    assert list(response.json()) == PARTS
+    assert response.status_code == (200 if set(expected.values()) == {"ok"} else 503)
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_healthz_touches_nothing(azure: LocalAzure, storage_proxy: StorageProxy, service: Service) -> None:
+    response = get(service, "/healthz", cookies={"session": "x"})
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
+    assert storage_proxy.calls_for(response) == []
+    assert azure.calls_for(response) == []
+    for path in ("/healthz", "/readyz"):  # by any name of the host
+        assert get(service, path, headers={"Host": "10.0.0.1:8000"}).status_code == 200
+
+
+def test_readyz_makes_nothing_and_asks_once_for_many(
+    azure: LocalAzure, storage_proxy: StorageProxy, service: Service
+) -> None:
+    identities = azure.list_identities()
+    azure.reset_calls()
+    storage_proxy.clear()
+    for response in run_concurrently([partial(get, service, "/readyz")] * 10):
+        assert_ready(response)
+    assert {call.method for call in storage_proxy.calls()} <= {"GET"}
+    # A second round may begin in between, where what was known before had become too old.
+    assert len(storage_proxy.calls()) <= 2
+    assert azure.count_calls("acs").keys() <= SWEEPS
+    assert sum(azure.count_calls("entra").values()) <= 2
+    assert azure.list_identities() == identities
+
+
+def move_endpoint(connection_string: str, port: int) -> str:
+    """The connection string with another port."""
+    return re.sub(r":\d+/", f":{port}/", connection_string)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_readyz_names_the_part_that_cannot_be_reached(settings: dict[str, str], part: str) -> None:
+    nobody = free_port()
+    wrong = {
+        "entraId": {"ENTRA_AUTHORITY": f"https://localhost:{nobody}/organizations"},
+        "tableStorage": {STORAGE: move_endpoint(settings[STORAGE], nobody)},
+        "communicationServices": {ACS: move_endpoint(settings[ACS], nobody)},
+    }
+    with Service(settings | wrong[part]) as broken:
+        response, seconds = timed(partial(get, broken, "/readyz"))
+        assert_ready(response, **{part: "failing"})
+        assert seconds < LIMIT_SECONDS
+        assert get(broken, "/healthz").status_code == 200
+
+
+@pytest.fixture
+def gated(azure: LocalAzure, settings: dict[str, str]) -> Iterator[tuple[Service, Gate]]:
+    """A service with a gate in front of Communication Services, whose health the faults do not reach."""
+    (port,) = re.findall(r":(\d+)/", settings[ACS])
+    with (
+        Gate(int(port)) as gate,
+        Service(settings | {ACS: move_endpoint(settings[ACS], gate.port)}) as service,
+    ):
+        yield service, gate
+
+
+def test_readyz_turns_with_the_upstreams_and_back(
+    azure: LocalAzure, storage_proxy: StorageProxy, gated: tuple[Service, Gate]
+) -> None:
+    service, gate = gated
+    azure.plant_fault("entra", "discovery", "hang", times=None)
+    storage_proxy.plant(Fault(kind="hang"))
+    gate.close()
+    # Silence everywhere, from the start: the service is up, and says what is wrong.
+    first, healthy = run_concurrently(
+        [partial(timed, partial(get, service, path)) for path in ("/readyz", "/healthz")]
+    )
+    assert_ready(first[0], **dict.fromkeys(PARTS, "failing"))
+    assert first[1] < LIMIT_SECONDS
+    assert healthy[0].status_code == 200
+    assert healthy[1] < AT_ONCE_SECONDS
+    azure.clear_faults()
+    storage_proxy.clear()
+    gate.open()
+    wait_until(lambda: get(service, "/readyz").status_code == 200, seconds=CACHED_SECONDS)
+    assert_ready(get(service, "/readyz"))
+
+
+def test_readyz_counts_a_refusing_storage_as_failing(
+    storage_proxy: StorageProxy, other_service: Service
+) -> None:
+    storage_proxy.plant(Fault(kind="status", status=403))
+    wait_until(lambda: get(other_service, "/readyz").status_code == 503, seconds=CACHED_SECONDS)
+    assert_ready(get(other_service, "/readyz"), tableStorage="failing")

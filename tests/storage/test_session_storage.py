@@ -1,0 +1,134 @@
+"""Sessions are in the storage: nothing there can be used to sign in, and only ended ones are purged."""
+
+import time
+import uuid
+from datetime import timedelta
+from functools import partial
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.cookies import read_cookies, send_cookies
+from tests.support.log import assert_not_logged
+from tests.support.new_table import new_table
+from tests.support.own_azure import World
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.rows import age_session, get_session
+from tests.support.storage_proxy import Fault, Kind
+from trusted_service.models import User, UserId
+from trusted_service.services import Services
+from trusted_service.storage.sessions import SessionTable
+
+HOUR = timedelta(hours=1)
+SHORT = timedelta(seconds=1)
+
+
+def test_tables_and_log_hold_no_credentials(world: World, person: Person) -> None:
+    callback = person.start_sign_in()
+    assert person.finish_sign_in(callback).status_code == 302
+    token = person.token().json()["token"]
+    cookie, csrf = person.http.cookies["session"], person.me()["csrfToken"]
+    session_id, signature = cookie.split(".")
+    secrets = [cookie, session_id, session_id[32:], signature, csrf, token, token.split(".")[2]]
+    secrets += parse_qs(urlsplit(callback).query)["session_state"]
+    wait_until(lambda: bool(get_session(world.tables, person).get("AcsUserId")))
+    tables = [world.tables.get_table_client(table.name) for table in world.tables.list_tables()]
+    stored = "".join(str(list(table.list_entities())) for table in tables)
+    assert person.account.object_id in stored
+    for secret in (*secrets, "eyJ0", "opaque."):
+        assert secret not in stored
+    assert_not_logged(world.service, *secrets)
+
+
+FAULTS = [Fault(kind="status", status=status) for status in (400, 403, 404, 412, 500)]
+FAULTS += [Fault(kind="status", status=429, retry_after="29"), Fault(kind="status", retry_after="31")]
+FAULTS += [Fault(kind="reset"), Fault(kind="half"), Fault(kind="hang")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}-{fault.status}")
+def test_failing_storage_changes_no_session(world: World, signed_in: Person, fault: Fault) -> None:
+    form, callback = {"csrf_token": signed_in.me()["csrfToken"]}, signed_in.start_sign_in()
+    world.storage.plant(fault)
+    calls = [partial(signed_in.get, "/")]
+    if fault.kind != "hang":
+        calls += [partial(signed_in.finish_sign_in, callback)]
+        calls += [partial(signed_in.post, "/auth/sign-out", data=form)]
+    for call in calls:
+        response, seconds = timed(call)
+        assert seconds < 15
+        assert_error_page(response, 503)
+        assert response.headers["Retry-After"] == (fault.retry_after or "5")
+        assert "session" not in read_cookies(response)
+    world.storage.clear()
+    assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
+
+
+def test_failing_storage_changes_nothing_for_strangers(world: World, person: Person) -> None:
+    world.storage.plant(Fault(kind="status", status=500))
+    assert person.get("/").status_code == 200
+    assert person.get("/api/me").status_code == 401
+    assert send_cookies(f"{world.service.url}/api/me", "session=forged").status_code == 401
+    callback = person.start_sign_in()
+    assert_error_page(person.finish_sign_in(callback), 503)
+    assert person.get("/api/me").status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["status", "fail-after-commit"])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_failed_sign_in_leaves_no_unreachable_session(
+    world: World, person: Person, kind: Kind, skip: int
+) -> None:
+    """Each write of a sign-in fails. A session that was written can be ended by a logout at Entra ID."""
+    callback = person.start_sign_in()
+    world.storage.plant(Fault(kind=kind, method="P", table="sessions", status=500, skip=skip))
+    assert_error_page(person.finish_sign_in(callback), 503)
+    writes = [call for call in world.storage.calls() if call.table == "sessions" and call.method[0] == "P"]
+    assert len(writes) == skip + 1
+    assert person.get("/api/me").status_code == 401
+    world.storage.clear()
+    sessions = world.list_sessions(person)
+    assert len(sessions) == (kind == "fail-after-commit" and skip == 1)
+    (sid,) = parse_qs(urlsplit(callback).query)["session_state"]
+    assert person.get("/auth/front-channel-logout", params={"sid": sid}).status_code == 200
+    assert world.list_sessions(person) == []
+    assert person.sign_in().status_code == 302
+
+
+@pytest.mark.parametrize(("column", "minutes"), [("SeenAt", 60), ("CreatedAt", 480)])
+def test_ended_session_is_purged_after_some_minutes(
+    world: World, signed_in: Person, services: Services, column: str, minutes: int
+) -> None:
+    services.purge_sessions()
+    assert signed_in.is_signed_in()
+    for late, left in ((1, 1), (6, 0)):
+        age_session(world.tables, signed_in, column, timedelta(minutes=minutes + late))
+        services.purge_sessions()
+        assert len(world.list_sessions(signed_in)) == left
+
+
+def new_session(sessions: SessionTable, entra_session_id: str) -> str:
+    user = User(id=UserId(str(uuid.uuid4()), str(uuid.uuid4())), name="A", username="a")
+    session_id, _ = sessions.create(user, entra_session_id=entra_session_id)
+    return session_id
+
+
+def test_rows_of_entra_sessions_are_purged_in_time(settings: dict[str, str]) -> None:
+    table = new_table(settings)
+    sessions = SessionTable(table, idle=SHORT, absolute=SHORT)
+    for _ in range(3):
+        new_session(sessions, f"{uuid.uuid4()}")
+    assert len(list(table.query())) == 6
+    assert list(sessions.purge()) == []
+    time.sleep(1.1)  # the storage dates rows by itself
+    left = SessionTable(table, idle=SHORT, absolute=HOUR)
+    list(left.purge(timedelta()))
+    assert len(list(table.query())) == 3, "these rows stay until their session must have ended"
+    kept = new_session(SessionTable(table, idle=HOUR, absolute=HOUR), "kept")
+    run_concurrently([lambda: list(sessions.purge(timedelta())) for _ in range(2)])
+    rows = [str(row["PartitionKey"]) for row in table.query()]
+    assert len(rows) == 2
+    assert sum(row.startswith("sid-") for row in rows) == 1
+    assert sessions.find(kept) is not None
+    assert sessions.end_entra_session("kept") == 1

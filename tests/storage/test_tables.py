@@ -1,0 +1,63 @@
+"""A row has changed or is gone only if Table Storage itself says so."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import storage_proxy as storage_proxy_module
+from tests.support.new_table import new_table
+from tests.support.storage_proxy import Fault, StorageProxy
+from trusted_service.errors import UpstreamUnavailable
+from trusted_service.storage.tables import RowChanged, Table
+
+Call = Callable[[Table, dict[str, Any], str], object]
+
+CHANGES: dict[str, Call] = {
+    "merge": lambda table, row, version: table.merge(row, version=version),
+    "replace": lambda table, row, version: table.replace(row, version=version),
+}
+CALLS = CHANGES | {
+    "find": lambda table, row, _: table.find(row["PartitionKey"], row["RowKey"]),
+    "delete": lambda table, row, version: table.delete(row["PartitionKey"], row["RowKey"], version=version),
+}
+
+
+@pytest.fixture
+def table(settings: dict[str, str]) -> Table:
+    return new_table(settings)
+
+
+@pytest.fixture
+def row() -> dict[str, Any]:
+    return {"PartitionKey": uuid.uuid4().hex, "RowKey": "row", "Column": 1}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_changed_or_deleted_row_is_reported(table: Table, row: dict[str, Any], change: Call) -> None:
+    first = table.insert(row)
+    second = table.merge(row | {"Column": 2})
+    with pytest.raises(RowChanged):
+        change(table, row, first)
+    table.delete(row["PartitionKey"], row["RowKey"])
+    with pytest.raises(RowChanged):
+        change(table, row, second)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_404_of_a_gateway_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+    storage_proxy: StorageProxy,
+    table: Table,
+    row: dict[str, Any],
+    call: Call,
+) -> None:
+    version = table.insert(row)
+    for body in (b"Not here.", b"", b"{}"):
+        monkeypatch.setattr(storage_proxy_module, "REFUSAL", body)
+        storage_proxy.plant(Fault(kind="status", status=404, about=row["PartitionKey"]))
+        with pytest.raises(UpstreamUnavailable):
+            call(table, row, version)
+        storage_proxy.clear()
+        assert table.find(row["PartitionKey"], row["RowKey"]) is not None

@@ -1,0 +1,40 @@
+"""Doing things side by side, and waiting for what happens in its own time."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 20.0
+POLL_SECONDS = 0.05
+
+
+def run_concurrently(actions: Sequence[Callable[[], T]]) -> list[T]:
+    """Run every action in a thread of its own, all at once; return what they return, in their order."""
+    with ThreadPoolExecutor(max_workers=len(actions)) as pool:
+        return [future.result() for future in [pool.submit(action) for action in actions]]
+
+
+def alongside(action: Callable[[], T], other: Callable[[], object]) -> T:
+    """Run both at once; return what `action` returns."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first, second = pool.submit(action), pool.submit(other)
+        second.result()
+        return first.result()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+    """Return as soon as `condition` holds; AssertionError where it does not within `seconds`."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"{condition} does not hold after {seconds} s"
+        time.sleep(POLL_SECONDS)
+
+
+def timed(action: Callable[[], T]) -> tuple[T, float]:
+    """Run the action; return what it returns, and the seconds it took."""
+    begin = time.monotonic()
+    result = action()
+    return result, time.monotonic() - begin

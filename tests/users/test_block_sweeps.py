@@ -1,0 +1,95 @@
+"""After a block, background tasks revoke the tokens of requests that were in progress. No test waits."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.support.own_azure import World
+from tests.support.person import Person
+from trusted_service.azure.deadlines import REQUEST_SECONDS
+from trusted_service.background import BackgroundTasks, Task
+from trusted_service.models import SYSTEM, UserId
+from trusted_service.services import Services
+from trusted_service.users.administration import Administration
+
+
+class DelayedTasks(BackgroundTasks):
+    """Keeps delayed tasks until the test runs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delayed: list[tuple[float, Task]] = []
+
+    def run_after(self, seconds: float, task: Task) -> None:
+        self.delayed.append((seconds, task))
+
+    def run_next(self) -> float:
+        """Run the oldest task; return its delay in seconds."""
+        seconds, task = self.delayed.pop(0)
+        task()
+        return seconds
+
+
+@dataclass(frozen=True)
+class Block:
+    """A user who was just blocked, and the background tasks of that."""
+
+    world: World
+    services: Services
+    administration: Administration
+    tasks: DelayedTasks
+    user_id: UserId
+    identity: str
+
+    def issue(self) -> str:
+        """Issue a token as a request does that had read the session before the block."""
+        token = self.services.communication.issue_token(self.identity, ("chat",), 60).token
+        assert self.is_valid(token)
+        return token
+
+    def is_valid(self, token: str) -> bool:
+        return self.world.azure.check_token(token)["valid"] is True
+
+
+@pytest.fixture
+def block(world: World, services: Services, mapped_user: Person) -> Block:
+    tasks = DelayedTasks()
+    administration = replace(services.administration, background=tasks)
+    user_id = UserId(mapped_user.account.tenant_id, mapped_user.account.object_id)
+    administration.block(SYSTEM, user_id)
+    return Block(world, services, administration, tasks, user_id, world.identity_of(mapped_user))
+
+
+def test_both_sweeps_revoke_tokens_issued_before_them(block: Block) -> None:
+    """The second comes when no request of before the block can still be in progress."""
+    delays = []
+    for _ in range(2):
+        token = block.issue()
+        delays.append(block.tasks.run_next())
+        assert not block.is_valid(token)
+    assert block.tasks.delayed == []
+    assert delays[0] <= 3
+    assert delays[1] > REQUEST_SECONDS
+
+
+def test_sweeps_revoke_nothing_after_an_unblock(block: Block) -> None:
+    block.administration.unblock(SYSTEM, block.user_id)
+    token = block.issue()
+    for _ in range(2):
+        block.tasks.run_next()
+    assert block.is_valid(token)
+
+
+@pytest.mark.parametrize("failures", [1, 3, 4])
+def test_failed_sweep_is_retried_three_times(block: Block, failures: int) -> None:
+    block.tasks.delayed.pop()
+    token = block.issue()
+    block.world.azure.plant_fault("acs", "revoke", "status", times=None, about=block.identity)
+    for _ in range(failures):
+        block.tasks.run_next()
+        assert block.is_valid(token)
+    block.world.azure.clear_faults()
+    if failures < 4:
+        assert block.tasks.run_next() >= 10
+        assert not block.is_valid(token)
+    assert block.tasks.delayed == []

@@ -1,0 +1,125 @@
+"""A storage that is not what it was: tables are missing, or were restored from an older copy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+from azure.data.tables import TableEntity
+
+from tests.support.admin_client import finish_sign_in_at
+from tests.support.commands import repair
+from tests.support.own_azure import World, own_azure
+from tests.support.problems import assert_problem
+from tests.support.rows import delete_identity_row
+from tests.support.service import Service
+
+TABLES = ("identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage")
+LISTS = {"userindex": "/api/admin/users", "audit": "/admin/audit", "jobs": "/admin/jobs"}
+NO_NEW_TABLES = {"TABLE_STORAGE_CREATE_TABLES": "false"}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with own_azure() as running:
+        for name in TABLES:
+            running.tables.create_table_if_not_exists(name)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(world: World) -> Iterator[Service]:
+    """An instance that may not create tables, which the infrastructure has done."""
+    with world.start_beside(NO_NEW_TABLES) as service:
+        yield service
+
+
+@contextmanager
+def without_table(world: World, name: str) -> Iterator[None]:
+    world.storage.wait_until_quiet()
+    rows = list(world.tables.get_table_client(name).list_entities())
+    world.tables.delete_table(name)
+    try:
+        yield
+    finally:
+        world.tables.create_table_if_not_exists(name)
+        restore_rows(world, name, rows)
+
+
+def restore_rows(world: World, name: str, rows: list[TableEntity]) -> None:
+    for row in rows:
+        world.tables.get_table_client(name).upsert_entity(row)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_missing_table_is_not_an_empty_one(world: World, service: Service, name: str) -> None:
+    person, stranger = world.new_user(), world.new_person()
+    before, identity = world.azure.list_identities(), world.identity_of(person)
+    admin = world.admin.person.at(service.url)
+    with without_table(world, name):
+        if name == "sessions":
+            response = person.at(service.url).token(csrf={"X-CSRFToken": "any"})
+            assert_problem(response, 503, "upstream_unavailable")
+        if name == "identities":
+            for somebody in (person, stranger):
+                response = world.token_by_bearer(somebody, service)
+                assert_problem(response, 503, "upstream_unavailable")
+            assert finish_sign_in_at(stranger, service.url).status_code == 503
+        if name in LISTS:
+            assert admin.get(LISTS[name]).status_code == 503
+        assert name not in {table.name for table in world.tables.list_tables()}
+    assert set(before) <= set(world.azure.list_identities())
+    response = world.token_by_bearer(person, service)
+    assert response.json()["user"]["communicationUserId"] == identity
+
+
+@pytest.mark.parametrize("name", ["identities", "ledger"])
+def test_readiness_fails_without_a_table(world: World, name: str) -> None:
+    with without_table(world, name), world.start_beside(NO_NEW_TABLES) as service:
+        response = requests.get(f"{service.url}/readyz", timeout=30)
+    assert response.status_code == 503
+    assert response.json()["tableStorage"] == "failing"
+
+
+def test_block_lifted_by_older_copy_is_restored(world: World) -> None:
+    person, stranger = world.new_user(), world.new_person()
+    world.admin.do("api", stranger, "block")
+    delete_identity_row(world.tables, stranger)
+    assert world.repair(stranger) == ["block-lifted"]
+    assert stranger.sign_in().status_code == 403
+    copies = world.list_rows(person)
+    world.admin.do("page", person, "block", reason="they left")
+    restore_rows(world, "identities", copies)
+    assert world.token_by_bearer(person).status_code == 200
+    for _ in range(2):
+        assert world.repair(person, dry_run=True) == ["block-lifted"]
+    assert world.token_by_bearer(person).status_code == 200, "a dry run"
+    assert world.repair(person) == ["block-lifted"]
+    assert_problem(world.token_by_bearer(person), 403, "blocked")
+    assert [row["BlockReason"] for row in world.list_rows(person)] == ["they left"]
+    assert world.repair(person, dry_run=True) == []
+
+
+def test_erased_user_of_older_copy_is_erased_again(world: World) -> None:
+    person = world.new_user()
+    world.storage.wait_until_quiet()  # then the trail has the first token, before the deletion
+    copies = world.list_rows(person)
+    world.admin.do("api", person, "delete")
+    restore_rows(world, "identities", copies)
+    assert world.repair(person, dry_run=True) == ["erased-user-back"]
+    assert world.find_row(person) is not None
+    assert world.repair(person) == ["erased-user-back"]
+    assert world.find_row(person) is None
+    assert world.repair(person, dry_run=True) == []
+
+
+def test_repair_leaves_deliberate_changes_alone(world: World) -> None:
+    unblocked, returned, blocked_again = world.new_user(), world.new_user(), world.new_user()
+    world.admin.do("api", unblocked, "block")
+    world.admin.do("api", unblocked, "unblock")
+    world.admin.do("api", returned, "delete")
+    assert returned.signed_in().token().status_code == 200
+    world.admin.do("api", blocked_again, "block")
+    world.admin.do("api", blocked_again, "delete")  # the block stays
+    findings = {finding["user"] for finding in repair(world.service.env, dry_run=True)}
+    assert not findings & {unblocked.key, returned.key, blocked_again.key}

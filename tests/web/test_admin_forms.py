@@ -1,0 +1,110 @@
+"""The forms of the administrators' pages: each asks first, and says what was done."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from azure.data.tables import TableServiceClient
+from bs4 import BeautifulSoup, Tag
+
+from tests.support.admin_client import Admin, assert_signed_out
+from tests.support.pages import assert_error_page, message_on, read_page
+from tests.support.person import Person
+from tests.support.rows import list_sessions
+from tests.support.service import Service
+
+ACTIONS = ["block", "unblock", "revoke", "sign-out", "delete"]
+ODD_SESSIONS = ["a/b", "a\\b", "#?", "' or PartitionKey ne '", "\x00", "\n", "é", "x" * 2000, "../x", "%2f"]
+
+
+def form_to(page: BeautifulSoup, path: str) -> Tag:
+    """Return the only form that leads there."""
+    (form,) = page.find_all("form", action=path)
+    assert str(form["method"]).lower() == "post"
+    return form
+
+
+def fields_of(form: Tag) -> dict[str, str]:
+    return {str(field["name"]): str(field.get("value", "")) for field in form.find_all("input")}
+
+
+def session_buttons(admin: Admin, person: Person) -> dict[str, Tag]:
+    """The buttons on a user's page that end one session each, by session."""
+    page = read_page(admin.person, f"/admin/users/{person.key}")
+    return {str(button["value"]): button for button in page.select("button[name=session]")}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_action_asks_and_warns_first(admin: Admin, shared_user: Person, action: str) -> None:
+    path = f"/admin/users/{shared_user.key}"
+    if action != "unblock":  # offered where there is a block only
+        assert read_page(admin.person, path).find("a", href=f"{path}/confirm/{action}") is not None
+    page = read_page(admin.person, f"{path}/confirm/{action}")
+    assert fields_of(form_to(page, f"{path}/{action}"))["csrf_token"] == admin.csrf
+    text = page.get_text(" ", strip=True)
+    assert shared_user.account.object_id in text
+    assert ("15 minutes" in text) or action not in ("block", "revoke")
+    assert ("cannot be undone" in text) or action != "delete"
+    assert page.find("a", href=path) is not None  # the way back
+
+
+def test_forms_lead_back_with_a_message(admin: Admin, mapped_user: Person) -> None:
+    messages = set()
+    user = f"/admin/users/{mapped_user.key}"
+    for action in (*ACTIONS, "delete"):  # the second deletion leads to the list as well
+        form = form_to(read_page(admin.person, f"{user}/confirm/{action}"), f"{user}/{action}")
+        response = admin.person.post(f"{user}/{action}", data=fields_of(form))
+        assert response.status_code == 303
+        path = urlsplit(response.headers["Location"]).path
+        assert path == ("/admin/users" if action == "delete" else user)
+        page = read_page(admin.person, response.headers["Location"])
+        assert action == "delete" or mapped_user.account.username in page.get_text()
+        assert not message_on(read_page(admin.person, path))
+        messages.add(message_on(page))
+    assert len(messages) == len(ACTIONS)
+    assert "" not in messages
+
+
+def test_form_ends_the_session_it_stands_beside(
+    tables: TableServiceClient, admin: Admin, mapped_user: Person, other_service: Service
+) -> None:
+    (first,) = (str(row["RowKey"]) for row in list_sessions(tables, mapped_user))
+    second = mapped_user.in_new_browser()
+    for browser, stays in ((second, True), (mapped_user, False)):
+        buttons = session_buttons(admin, mapped_user)
+        chosen = first if browser is mapped_user else next(key for key in buttons if key != first)
+        form = buttons[chosen].find_parent("form")
+        assert isinstance(form, Tag)
+        response = admin.person.post(str(form["action"]), data=fields_of(form) | {"session": chosen})
+        assert response.status_code == 303
+        assert_signed_out(browser, other_service.url)
+        assert mapped_user.at(other_service.url).is_signed_in() is stays
+    assert "There are no sessions" in read_page(admin.person, response.headers["Location"]).get_text()
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        '<script>alert(1)</script> "left" & gone',
+        *("x" * 10_000, "é" * 300, "\x00\x01\r\n\t", "\u202egnp", "\N{GRINNING FACE}" * 200),
+    ],
+)
+def test_reason_of_a_block_is_shown_as_text(admin: Admin, person: Person, reason: str) -> None:
+    response = admin.do("page", person, "block", reason=reason)
+    assert admin.get_user(person)["blocked"] is True
+    page = read_page(admin.person, response.headers["Location"])
+    assert admin.person.account.username in page.get_text()  # the audit trail stands there
+    assert "<script" not in reason or reason in page.get_text()
+    assert not [script for script in page.find_all("script") if "alert" in script.get_text()]
+
+
+def test_odd_session_ends_nothing(admin: Admin, mapped_user: Person, shared_user: Person) -> None:
+    for session in (*ODD_SESSIONS, *session_buttons(admin, shared_user)):
+        response = admin.act("page", mapped_user, "sign-out", session=session)
+        assert response.status_code in (303, 400, 404), response.headers["X-Request-ID"]
+    assert mapped_user.is_signed_in()
+    assert shared_user.is_signed_in()
+
+
+def test_user_who_never_came_has_no_page_but_can_be_blocked(admin: Admin, person: Person) -> None:
+    assert_error_page(admin.person.get(f"/admin/users/{person.key}"), 404)
+    assert admin.person.get(f"/admin/users/{person.key}/confirm/block").status_code == 200

@@ -1,0 +1,113 @@
+"""Searches, states and cursors that nobody types: a plain answer, and never other people's rows."""
+
+import hashlib
+import re
+from urllib.parse import unquote
+
+import pytest
+from itsdangerous import URLSafeTimedSerializer
+
+from tests.support.admin_client import Admin
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.service import Service
+from tests.support.storage_proxy import StorageProxy
+from tests.support.user_lists import find
+
+NOBODY = "f00d0000-0000-4000-8000-000000000001"
+
+ODD = [
+    *("'", "''", "' or '1' eq '1", "' or PartitionKey ne '", "x' or Blocked eq true or Name eq 'x", '"', "`"),
+    *("/", "\\", "#", "?", "%", "%27", "%2527", "a/b", "../..", "/etc/passwd", "*", "_", "--", ";", "(", ")"),
+    *("\x00", "\x01\x02", "\x7f", "\u202e", "\ufeff", "\uffff", "\U0010ffff", "%ff", "\ufffd"),
+    *("<script>alert(1)</script>", "${7*7}", "{{7*7}}", "null", "undefined", "true", "-0", "//", "x" * 2000),
+    *("8:acs:", "8:acs:_", "8:acs:'_'", "8:acs:/_/", "8:acs:\x00", f"8:acs:{NOBODY}_{NOBODY}"),
+    *(f"{NOBODY}/{NOBODY}", f"{NOBODY}/../x"),
+]
+"""None of these is the beginning of anybody's name here."""
+
+ALMOST_IDENTITIES = [
+    *(f"8:acs:\t{'0' * 31}_{'0' * 32}", f"8:acs:{'0' * 31}\n_{'0' * 32}", f"8:acs:{'0' * 32}_\x1f{'0' * 31}"),
+    *(f"8:acs:{'0' * 15}_{'0' * 16}_{'0' * 32}", f"8:acs:{chr(0x663) * 32}_{'0' * 32}"),
+    f"8:acs:{'0' * 32}_{'0' * 15}_{'0' * 16}",
+]
+"""Python takes their parts for GUIDs."""
+
+RAW = [
+    "%",
+    "%zz",
+    "%ff%fe",
+    "%c3%28",
+    "%ed%a0%80",
+    "%00",
+    "%0d%0aSet-Cookie:x=y",
+    "+",
+    "%e2%80%ae",
+    "&",
+    "&q=x",
+]
+"""As they stand in the request line."""
+
+PATHS = ("/admin/users", "/api/admin/users")
+
+
+@pytest.mark.parametrize("q", ODD)
+def test_odd_search_finds_nobody(admin: Admin, shared_user: Person, q: str) -> None:
+    assert find(admin, q=q) == []
+    response = admin.person.get("/admin/users", params={"q": q})
+    assert response.status_code == 200
+    assert shared_user.account.object_id not in response.text
+    assert "<script>alert" not in response.text
+
+
+def test_search_reads_only_keys_azure_takes(admin: Admin, storage_proxy: StorageProxy) -> None:
+    for q in ALMOST_IDENTITIES:
+        assert admin.person.get("/api/admin/users", params={"q": q}).status_code == 200
+    keys = [unquote(call.text) for call in storage_proxy.calls() if "='acs-" in unquote(call.text)]
+    assert all(re.fullmatch(r"[!-~]+", key) for key in keys), "a table key of Azure holds none of these"
+
+
+@pytest.mark.parametrize("name", ["q", "status", "cursor"])
+def test_odd_bytes_and_length_are_no_failure_of_ours(admin: Admin, name: str) -> None:
+    for path in PATHS:
+        for value in RAW:
+            response = admin.person.get(f"{path}?{name}={value}")
+            assert response.status_code in (200, 400), value
+            assert "Set-Cookie" not in response.headers
+        for length in (5_000, 10_000):
+            response = admin.person.get(path, params={name: "a" * length})
+            assert response.status_code in (200, 400, 414, 431)
+            if response.status_code == 200 and path.startswith("/api/"):
+                assert response.json() == {"users": [], "next": None}
+
+
+def test_unknown_status_is_400(admin: Admin) -> None:
+    for status in ("Active", "BLOCKED", "all", "active'", "active,blocked", " active", "0", "\x00", "é"):
+        response = admin.person.get("/api/admin/users", params={"status": status})
+        assert_problem(response, 400, "invalid_request")
+        assert_error_page(admin.person.get("/admin/users", params={"status": status}), 400)
+
+
+def test_forged_cursor_is_400(admin: Admin, service: Service) -> None:
+    signed = [
+        str(URLSafeTimedSerializer(key, salt=salt).dumps("0"))
+        for key, salt in (("another-key-" * 3, "cursor"), (service.env["SECRET_KEY"], "session"))
+    ]
+    plain = ["newest-active", "098204525564434_x", '{"NextPartitionKey": "x"}', "AAAA"]
+    for cursor in (*signed, *plain, "a.b.c", "é.é.é", "..", "\x00"):
+        for path in ("/admin/users", "/admin/audit"):
+            assert_error_page(admin.person.get(path, params={"cursor": cursor}), 400)
+        response = admin.person.get("/api/admin/users", params={"cursor": cursor})
+        assert_problem(response, 400, "invalid_request")
+
+
+def test_cursor_of_an_older_version_is_400(admin: Admin, service: Service) -> None:
+    serializer = URLSafeTimedSerializer(
+        service.env["SECRET_KEY"],
+        salt="cursor admin_api.users",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
+    for place in ("098204525564434_x", "{}", "[1]", "5"):
+        response = admin.person.get("/api/admin/users", params={"cursor": str(serializer.dumps(place))})
+        assert "older version" in assert_problem(response, 400, "invalid_request")["detail"]

@@ -1,0 +1,160 @@
+"""Which pages of other origins may call the API, and with what."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import requests
+from flask import Flask
+
+from tests.support.admin_client import bearer, call
+from tests.support.local_azure import LocalAzure
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.routes import list_routes
+from tests.support.service import Service
+
+SPA, OTHER_SPA = "https://app.contoso.example", "http://localhost:5173"
+STRANGERS = [
+    *("https://evil.example", "null", "", "*", "https://app.contoso.example.evil.example"),
+    *("https://evil.example#https://app.contoso.example", "http://app.contoso.example", SPA + ":443"),
+    *(SPA + "/", SPA.upper(), "HTTPS://app.contoso.example", "https://app-contoso.example"),
+    *(SPA + ".", f"{SPA}, {OTHER_SPA}", f"{SPA} {OTHER_SPA}", "http://localhost:5174", "http://localhost"),
+    *("https://user@app.contoso.example", "https://sub.app.contoso.example", "file://", "https://"),
+]
+EXPOSED = {"Date", "Retry-After", "WWW-Authenticate", "X-Request-ID"}
+
+
+@pytest.fixture(scope="module")
+def spa_service(settings: dict[str, str]) -> Iterator[Service]:
+    """A service that pages of two other origins may call, and that soon has enough of one user."""
+    origins = {"CORS_ORIGINS": f"{SPA},{OTHER_SPA}", "RATE_LIMIT_TOKEN": "3 per minute"}
+    with Service(settings | origins) as running:
+        yield running
+
+
+def preflight(url: str, origin: str, method: str, names: str = "authorization") -> requests.Response:
+    """Ask as a browser does before it sends anything."""
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
+    return call("OPTIONS", url, headers=asked | {"Origin": origin})
+
+
+def cors_headers(response: requests.Response) -> list[str]:
+    return [name for name in response.headers if name.startswith("Access-Control-")]
+
+
+def split(value: str) -> set[str]:
+    return {part.strip() for part in value.split(",")}
+
+
+def assert_readable(response: requests.Response, origin: str = SPA) -> None:
+    """Check that a page of this origin may read the response, but only if it sent no cookie."""
+    assert response.headers["Access-Control-Allow-Origin"] == origin, response.text
+    assert split(response.headers["Access-Control-Expose-Headers"]) == EXPOSED
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    assert "Origin" in split(response.headers["Vary"])
+
+
+def assert_unreadable(response: requests.Response) -> None:
+    assert cors_headers(response) == []
+    assert "Origin" in split(response.headers["Vary"])
+
+
+def test_preflight_needs_no_sign_in(application: Flask, service: Service, spa_service: Service) -> None:
+    routes = [route for route in list_routes(application) if route.is_api]
+    assert len(routes) > 10
+    for route in routes:
+        assert cors_headers(preflight(service.url + route.path, SPA, route.method)) == []
+        for origin in (SPA, OTHER_SPA):
+            names = "content-type, authorization, X-CSRFToken, x-evil"
+            response = preflight(spa_service.url + route.path, origin, route.method, names)
+            assert response.status_code == 200, route
+            assert_readable(response, origin)
+            allowed = split(response.headers["Access-Control-Allow-Headers"])
+            assert allowed == {"authorization", "content-type"}
+            assert route.method in split(response.headers["Access-Control-Allow-Methods"])
+            assert 0 < int(response.headers["Access-Control-Max-Age"]) <= 7200
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.content == b""
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "CONNECT", "X", ""])
+def test_preflight_for_another_method_allows_nothing(spa_service: Service, method: str) -> None:
+    response = preflight(f"{spa_service.url}/api/token", SPA, method)
+    assert "Access-Control-Allow-Methods" not in response.headers
+    assert "Access-Control-Allow-Headers" not in response.headers
+
+
+@pytest.mark.parametrize("origin", STRANGERS)
+def test_stranger_is_told_nothing(
+    azure: LocalAzure, spa_service: Service, shared_user: Person, origin: str
+) -> None:
+    url = f"{spa_service.url}/api/me"
+    assert_unreadable(preflight(url, origin, "GET"))
+    response = call("GET", url, headers=bearer(azure, shared_user) | {"Origin": origin})
+    assert response.status_code == 200
+    assert_unreadable(response)
+    assert_unreadable(call("GET", url, headers={"Origin": origin}))
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/account", "/auth/sign-in", "/static/site.css", "/apis"])
+def test_nothing_but_the_api_is_open(spa_service: Service, path: str) -> None:
+    for method in ("GET", "OPTIONS"):
+        headers = {"Origin": SPA, "Access-Control-Request-Method": "GET"}
+        assert cors_headers(call(method, spa_service.url + path, headers=headers)) == []
+
+
+def test_page_gets_a_token_and_can_read_every_refusal(
+    azure: LocalAzure, spa_service: Service, new_person: Callable[..., Person]
+) -> None:
+    person = new_person(at=spa_service)
+    origin = {"Origin": SPA}
+    headers = bearer(azure, person) | origin
+    unscoped = bearer(azure, person, claims={"scp": "x"})
+    url = f"{person.url}/api/token"
+    issued = call("POST", url, headers=headers)
+    assert issued.status_code == 200
+    assert_readable(issued)
+    refusals = [
+        (call("POST", url, headers=headers, json={"x": 1}), 400, "invalid_request"),
+        (call("POST", url, headers=headers, data="x"), 415, "unsupported_media_type"),
+        (call("POST", url, headers=headers), 429, "rate_limited"),
+        (call("POST", url, headers=headers, data="x" * 20_000), 413, "too_large"),
+        (call("POST", url, headers=origin), 401, "not_signed_in"),
+        (call("POST", url, headers=origin | {"Authorization": "Bearer x"}), 401, "invalid_token"),
+        (call("POST", url, headers=headers | unscoped), 403, "insufficient_scope"),
+        (call("GET", url, headers=headers), 405, "method_not_allowed"),
+        (call("GET", f"{person.url}/api/nothing", headers=headers), 404, "not_found"),
+        (call("GET", f"{person.url}/api/admin/users", headers=headers), 403, "forbidden"),
+    ]
+    azure.plant_fault("acs", "*", "status", times=None, status=429, retryAfter="9")
+    throttled = call("POST", url, headers=bearer(azure, new_person(at=spa_service)) | origin)
+    assert throttled.headers["Retry-After"] == "9"
+    for response, status, code in [*refusals, (throttled, 503, "upstream_throttled")]:
+        assert_problem(response, status, code)
+        assert_readable(response)
+
+
+def test_cookie_is_useless_to_other_origins(spa_service: Service, new_person: Callable[..., Person]) -> None:
+    # A browser sends it along from another port or subdomain: that is the same site.
+    person = new_person(at=spa_service).signed_in()
+    reading = person.get("/api/me", headers={"Origin": SPA})
+    assert reading.status_code == 200
+    # Without Allow-Credentials the browser keeps what came by a cookie from the page.
+    assert_readable(reading)
+    headers = person.csrf_headers() | {"Origin": SPA}
+    for method, path in (("POST", "/api/token"), ("POST", "/api/me/revoke"), ("DELETE", "/api/me")):
+        assert_problem(person.call(method, path, headers=headers), 403, "csrf_failed")
+
+
+def test_response_varies_by_origin_whoever_asks(settings: dict[str, str], spa_service: Service) -> None:
+    for path in ("/api/me", "/api/nothing"):
+        assert_unreadable(call("GET", spa_service.url + path, headers={}))
+    with Service(settings | {"CORS_ORIGINS": SPA}) as running:
+        for headers in ({}, {"Origin": SPA}, {"Origin": OTHER_SPA}):
+            response = call("GET", f"{running.url}/api/me", headers=headers)
+            assert "Origin" in split(response.headers["Vary"])
+
+
+def test_without_the_setting_nobody_is_let_in(azure: LocalAzure, shared_user: Person) -> None:
+    headers = bearer(azure, shared_user) | {"Origin": SPA}
+    assert cors_headers(call("GET", f"{shared_user.url}/api/me", headers=headers)) == []

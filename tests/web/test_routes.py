@@ -1,0 +1,229 @@
+"""Every route of the application: its audience, and the responses to everybody else."""
+
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+import requests
+from bs4 import BeautifulSoup
+from flask import Flask
+
+from tests.support.admin_client import ROLE, Admin, bearer, call
+from tests.support.local_azure import LocalAzure
+from tests.support.pages import assert_error_page, assert_no_visible_markup
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.routes import Route, list_routes
+from trusted_service.users.actions import ACTIONS
+from trusted_service.web.security.audiences import Audience, require_one_for_each_route
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+ADMIN_PREFIXES = ("/admin/", "/api/admin/")
+
+# A new route for strangers has to be added here too.
+PUBLIC = {
+    "/auth/sign-in", "/auth/front-channel-logout", "/healthz", "/readyz", "/openapi.json",
+    "/static/site.css", "/bootstrap/static/css/bootstrap.min.css",
+}  # fmt: skip
+VISITORS = {"/", "/docs", "/auth/callback", "/auth/sign-out"}
+
+
+@pytest.fixture(scope="module")
+def routes(application: Flask) -> list[Route]:
+    return list_routes(application)
+
+
+@pytest.fixture(scope="module")
+def admin_routes(routes: list[Route]) -> list[Route]:
+    return [route for route in routes if route.path.startswith(ADMIN_PREFIXES)]
+
+
+@pytest.fixture(scope="module")
+def stranger(new_person: Callable[..., Person]) -> Person:
+    """A browser without a session."""
+    return new_person()
+
+
+@pytest.fixture(scope="module")
+def member(new_person: Callable[..., Person]) -> Person:
+    """A signed-in user with other roles, some of them similar to the administrators'."""
+    return new_person(roles=["Reader", ROLE.lower(), f"{ROLE}s", f"x {ROLE}"]).signed_in()
+
+
+def assert_refused(route: Route, response: requests.Response, status: int, code: str) -> None:
+    """Check for this error, as a problem or a page; HEAD has no body to look at."""
+    assert response.status_code == status, route
+    if route.method != "HEAD" and route.is_api:
+        assert_problem(response, status, code)
+    elif route.method != "HEAD":
+        assert_error_page(response, status)
+
+
+def test_every_route_has_its_audience(routes: list[Route]) -> None:
+    for route in routes:
+        if route.path in PUBLIC | VISITORS:
+            expected = Audience.PUBLIC if route.path in PUBLIC else Audience.VISITOR
+        else:
+            expected = Audience.ADMINISTRATOR if route.path.startswith(ADMIN_PREFIXES) else Audience.SIGNED_IN
+        assert route.audience is expected, route
+
+
+def test_every_action_has_two_routes(admin_routes: list[Route]) -> None:
+    posts = {route.path for route in admin_routes if route.method == "POST"}
+    for action in ("block", "unblock", "revoke", "sign-out", "delete"):
+        assert action in ACTIONS
+        assert len([path for path in posts if path.endswith(f"/{action}")]) == 2, action
+
+
+def test_route_without_an_audience_stops_the_start() -> None:
+    app = Flask("careless")
+    app.add_url_rule("/careless", view_func=lambda: "")
+    with pytest.raises(RuntimeError, match="has no audience"):
+        require_one_for_each_route(app)
+
+
+def test_stranger_is_refused_on_every_closed_route(routes: list[Route], stranger: Person) -> None:
+    closed = [route for route in routes if route.audience not in (Audience.PUBLIC, Audience.VISITOR)]
+    assert closed
+    for route in closed:
+        response = Route(f"{route.path}?q=a%26b", route.method).call(stranger)
+        if route.is_api:
+            assert_refused(route, response, 401, "not_signed_in")
+            continue
+        assert response.status_code == (302 if route.is_safe else 303), route
+        assert response.headers["Cache-Control"] == "no-store"
+        target = urlsplit(response.headers["Location"])
+        assert (target.netloc, target.path) == ("", "/auth/sign-in")
+        if route.is_safe:
+            assert parse_qs(target.query)["next"] == [f"{route.path}?q=a%26b"]
+
+
+def test_admin_routes_refuse_person_without_role(admin_routes: list[Route], member: Person) -> None:
+    csrf = member.csrf_headers()
+    for route in admin_routes:
+        assert_refused(route, route.call(member, **csrf), 403, "forbidden")
+
+
+def test_options_tells_strangers_nothing(admin_routes: list[Route], stranger: Person, member: Person) -> None:
+    for path in {route.path for route in admin_routes}:
+        route = Route(path, "OPTIONS")
+        for person, status in ((stranger, 303), (member, 403)):
+            response = route.call(person)
+            assert response.status_code == (200 if route.is_api else status), route
+            assert not route.is_api or response.content == b""
+            assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def test_every_unsafe_route_refuses_foreign_page(routes: list[Route], member: Person, admin: Admin) -> None:
+    own, foreign = {"X-CSRFToken": admin.csrf}, member.csrf_headers()
+    origins = ({"Origin": origin} for origin in ("https://evil.example", "null"))
+    forgeries = ({}, foreign, {"X-CSRFToken": "x.y"}, *(own | origin for origin in origins))
+    for route in (route for route in routes if not route.is_safe):
+        for headers in forgeries:
+            assert_refused(route, route.call(admin.person, **headers), 403, "csrf_failed")
+        assert_refused(route, route.call(member), 403, "csrf_failed")
+
+
+def test_bad_bearer_is_refused_whatever_the_cookie(routes: list[Route], admin: Admin) -> None:
+    for route in (route for route in routes if route.is_api):
+        for credentials in ("Bearer x", "Bearer x.y.z", "Bearer", "Basic eDp5", ""):
+            response = route.call(admin.person, Authorization=credentials)
+            assert_refused(route, response, 401, "invalid_token")
+
+
+def test_bearer_token_opens_no_page(
+    azure: LocalAzure, admin_routes: list[Route], admin: Admin, stranger: Person
+) -> None:
+    headers = bearer(azure, admin.person)
+    for route in (route for route in admin_routes if not route.is_api):
+        assert route.call(stranger, **headers).status_code in (302, 303), route
+
+
+def test_other_methods_are_405_on_every_route(routes: list[Route], admin: Admin) -> None:
+    csrf = {"X-CSRFToken": admin.csrf}
+    for path in {route.path for route in routes}:
+        taken = {route.method for route in routes if route.path == path}
+        for method in METHODS - taken:
+            response = Route(path, method).call(admin.person, **csrf)
+            assert response.status_code == 405, (method, path)
+            assert set(response.headers["Allow"].split(", ")) - {"OPTIONS"} == taken
+
+
+def test_bearer_without_scope_or_role_is_refused(
+    azure: LocalAzure, admin_routes: list[Route], admin: Admin, member: Person
+) -> None:
+    username = admin.person.account.username
+    wrong_scope, _ = azure.mint_tokens(username=username, claims={"scp": "User.Read"})
+    no_scope, _ = azure.mint_tokens(username=username, claims={"scp": None})  # and not an application's
+    _, id_token = azure.mint_tokens(username=username)
+    refused = [(wrong_scope, "insufficient_scope"), (no_scope, "insufficient_scope")]
+    refused += [(str(id_token), "invalid_token")]
+    refused += [(azure.mint_tokens(username=member.account.username)[0], "forbidden")]
+    for roles in (None, [], ["Reader"], ROLE, [ROLE.lower()], {ROLE: True}):
+        refused += [(azure.mint_tokens(app=True, claims={"roles": roles})[0], "forbidden")]
+    for route in (route for route in admin_routes if route.is_api):
+        for token, code in refused:
+            headers = {"Authorization": f"Bearer {token}"}
+            response = call(route.method, member.url + route.path, headers=headers)
+            assert_refused(route, response, 401 if code == "invalid_token" else 403, code)
+
+
+def test_app_only_token_administers_until_blocked(routes: list[Route], admin: Admin, person: Person) -> None:
+    token, _ = person.azure.mint_tokens(app=True)
+    headers = {"Authorization": f"Bearer {token}"}
+    users = f"{person.url}/api/admin/users"
+    assert call("GET", users, headers=headers).status_code == 200
+    for action in ("block", "sign-out", "revoke", "unblock", "delete"):
+        response = call("POST", f"{users}/{person.key}/{action}", headers=headers)
+        assert response.status_code == (204 if action == "delete" else 200), response.text
+    for route in (route for route in routes if route.is_api and not route.path.startswith("/api/admin/")):
+        response = call(route.method, person.url + route.path, headers=headers)
+        assert_refused(route, response, 403, "insufficient_scope")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    admin.do("api", f"{claims['tid']}/{claims['oid']}", "block")
+    refused = call("GET", users, headers=headers)
+    admin.do("api", f"{claims['tid']}/{claims['oid']}", "unblock")
+    assert_problem(refused, 403, "blocked")
+
+
+def test_delegated_admin_token_needs_no_csrf(azure: LocalAzure, admin: Admin, person: Person) -> None:
+    url, headers = f"{person.url}/api/admin/users/{person.key}", bearer(azure, admin.person)
+    assert call("POST", f"{url}/block", headers=headers).json()["blocked"] is True
+    assert call("GET", url, headers=headers).json()["blocked"] is True
+
+
+def test_lost_role_is_gone_at_once(azure: LocalAzure, new_person: Callable[..., Person]) -> None:
+    person = new_person(roles=[ROLE]).signed_in()
+    users, account = f"{person.url}/api/admin/users", person.account
+    assert person.get("/admin/users").status_code == 200
+    assert call("GET", users, headers=bearer(azure, person)).status_code == 200
+    members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
+    azure.put_account(account.username, **members, roles=[])
+    assert person.signed_in().me()["user"]["roles"] == []
+    assert_error_page(person.get("/admin/users"), 403)
+    for response in (person.get("/api/admin/users"), call("GET", users, headers=bearer(azure, person))):
+        assert_problem(response, 403, "forbidden")
+
+
+def test_other_spellings_show_nobody(admin: Admin, member: Person) -> None:
+    for path in ("/admin", "/admin/", "/api/admin", "/api/admin/", "/admin/users/", "/ADMIN/users"):
+        for person in (admin.person, member):
+            assert person.get(path).status_code == 404, path
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_no_page_shows_markup_of_its_source(
+    routes: list[Route], admin: Admin, mapped_user: Person, stranger: Person, language: str
+) -> None:
+    pages = [route for route in routes if route.method == "GET" and not route.is_api]
+    user = f"/admin/users/{mapped_user.key}"
+    pages += [Route(f"{user}{path}", "GET") for path in ("", *(f"/confirm/{action}" for action in ACTIONS))]
+    seen = 0
+    for route in pages:
+        for person in (admin.person, mapped_user, stranger):
+            response = route.call(person, **{"Accept-Language": language})
+            if response.headers["Content-Type"].startswith("text/html") and response.status_code != 302:
+                assert_no_visible_markup(BeautifulSoup(response.text, "html.parser"))
+                seen += 1
+    assert seen > len(pages)

@@ -1,0 +1,113 @@
+"""The headers that help browsers to keep a response safe: on every response, whatever it is."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from flask import Flask
+
+from tests.support.gate import TlsFront
+from tests.support.person import Person
+from tests.support.routes import Route, list_routes
+from tests.support.service import Service
+from tools.node import NODE
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+ERRORS = [
+    *(Route(path, "GET") for path in ("/nothing", "/api/nothing", "/static/nothing", "/static/../wsgi.py")),
+    *(Route(path, "DELETE") for path in ("/healthz", "/", "/static/site.css", "/api/token")),
+    *(Route("/auth/callback?" + query, "GET") for query in ("state=x", "error=x", "code=1&code=2")),
+]
+OBSERVATORY = Path(__file__).parents[1] / "observatory" / "node_modules" / "@mdn" / "mdn-http-observatory"
+"""MDN HTTP Observatory's own scan, unchanged: https://github.com/mdn/mdn-http-observatory."""
+
+
+@pytest.fixture(scope="module")
+def front(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsFront]:
+    """The service as browsers reach it over https.
+
+    There is no plain http: on App Service, "HTTPS Only" redirects before a request reaches us.
+    """
+    with TlsFront(tmp_path_factory.mktemp("front")) as running:
+        service = Service(settings | {"PUBLIC_URL": running.url, "TRUSTED_PROXY_HOPS": "1"})
+        running.target = service.port
+        with service:
+            yield running
+
+
+def assert_headers(route: Route, response: requests.Response) -> None:
+    """Check the headers of a response to this route."""
+    assert {name: response.headers.get(name) for name in HEADERS} == HEADERS, route
+    policy = response.headers["Content-Security-Policy"]
+    for directive in ("default-src 'none'", "base-uri 'none'", "object-src 'none'"):
+        assert directive in policy
+    assert "unsafe" not in policy
+    is_page = response.headers.get("Content-Type", "").startswith("text/html")
+    assert policy.endswith("; sandbox") is not is_page, route
+    assert "camera=()" in response.headers["Permissions-Policy"]
+    if route.path != "/auth/front-channel-logout":
+        assert "frame-ancestors 'none'" in policy
+        assert response.headers["X-Frame-Options"] == "DENY"
+    assert not {"Server", "X-Powered-By"} & set(response.headers)
+    assert response.headers["X-Request-ID"].isalnum()
+    is_file = "/static/" in route.path and response.status_code < 400
+    assert ("no-store" in response.headers.get("Cache-Control", "")) == (not is_file), route
+
+
+@pytest.mark.parametrize("roles", [None, [], ["TrustedService.Admin"]], ids=["stranger", "member", "admin"])
+def test_every_response_carries_security_headers(
+    application: Flask, new_person: Callable[..., Person], roles: list[str] | None
+) -> None:
+    person = new_person() if roles is None else new_person(roles=roles).signed_in()
+    for route in [*list_routes(application), *ERRORS]:
+        response = route.call(person)
+        assert response.status_code < 500, route
+        assert_headers(route, response)
+
+
+def test_static_files_may_be_kept_but_not_their_errors(service: Service) -> None:
+    url = f"{service.url}/static/site.css"
+    found = requests.get(url, timeout=10)
+    assert "max-age" in found.headers["Cache-Control"]
+    assert "private" not in found.headers["Cache-Control"]
+    again = requests.get(url, headers={"If-None-Match": found.headers["ETag"]}, timeout=10)
+    assert again.status_code == 304
+
+
+def test_https_asks_browsers_to_stay_with_it(service: Service, front: TlsFront) -> None:
+    assert "Strict-Transport-Security" not in requests.get(service.url, timeout=10).headers
+    for path in ("/", "/nothing", "/api/me", "/static/site.css", "/healthz", "/auth/sign-in"):
+        url = front.url + path
+        response = requests.get(url, verify=str(front.ca_path), allow_redirects=False, timeout=30)
+        expected = "max-age=63072000; includeSubDomains"
+        assert response.headers["Strict-Transport-Security"] == expected, path
+    assert response.headers["Set-Cookie"].startswith("__Host-sign-in-")
+    assert "; Secure" in response.headers["Set-Cookie"]
+
+
+def test_home_is_graded_a_plus(front: TlsFront) -> None:
+    # The scan would fetch the sites for which browsers know HSTS beforehand: not being there costs nothing.
+    (OBSERVATORY / "conf" / "hsts-preload.json").write_text("{}")
+    ended = subprocess.run(
+        [NODE, "src/scan.js", front.url.removeprefix("https://")],
+        cwd=OBSERVATORY,
+        env=os.environ | {"NODE_EXTRA_CA_CERTS": str(front.ca_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    document = json.loads(ended.stdout)
+    assert ended.returncode == 0, document
+    verdict = {name: (test["pass"], test["result"]) for name, test in document["tests"].items()}
+    scan = document["scan"]
+    assert (scan["grade"], scan["testsFailed"], scan["statusCode"]) == ("A+", 0, 200), verdict

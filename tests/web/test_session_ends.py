@@ -1,0 +1,102 @@
+"""When a session ends by itself, and what its use writes down."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from azure.data.tables import TableServiceClient
+
+from tests.support.admin_client import finish_sign_in_at
+from tests.support.concurrency import wait_until
+from tests.support.cookies import read_cookies
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.rows import age_session, get_session, list_sessions
+from tests.support.service import Service
+from tests.support.storage_proxy import Fault, StorageProxy
+
+IDLE, ABSOLUTE = timedelta(minutes=60), timedelta(minutes=480)
+MOMENT = timedelta(seconds=20)
+
+
+@pytest.fixture(scope="module")
+def short_lived(settings: dict[str, str], service: Service) -> Iterator[Service]:
+    limits = {"SESSION_IDLE_MINUTES": "1", "SESSION_ABSOLUTE_MINUTES": "2"}
+    with Service(settings | limits | {"PUBLIC_URL": service.url}) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("at", "column", "limit"),
+    [
+        *(("service", "SeenAt", IDLE), ("other_service", "SeenAt", IDLE), ("service", "CreatedAt", ABSOLUTE)),
+        *(("short_lived", "SeenAt", IDLE / 60), ("short_lived", "CreatedAt", ABSOLUTE / 240)),
+    ],
+)
+def test_session_lives_to_its_limit_and_no_longer(
+    request: pytest.FixtureRequest,
+    tables: TableServiceClient,
+    signed_in: Person,
+    at: str,
+    column: str,
+    limit: timedelta,
+) -> None:
+    person = signed_in.at(request.getfixturevalue(at).url)
+    age_session(tables, signed_in, column, limit + MOMENT)
+    assert_problem(person.get("/api/me"), 401, "not_signed_in")
+    assert person.get("/").status_code == 200
+    assert signed_in.account.object_id not in person.get("/").text
+    # Nothing is written about a session that has ended, so the same one shows the other side of its limit.
+    age_session(tables, signed_in, column, limit - MOMENT)
+    assert person.get("/api/me").status_code == 200
+
+
+def test_cookie_lives_as_long_as_the_session(short_lived: Service, signed_in: Person) -> None:
+    cookies = read_cookies(finish_sign_in_at(signed_in, short_lived.url))
+    assert cookies["session"].attributes["max-age"] == "120"
+
+
+def test_use_is_not_always_written(
+    tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
+) -> None:
+    age_session(tables, signed_in, "SeenAt", IDLE / 10 - MOMENT)
+    before = get_session(tables, signed_in)
+    storage_proxy.clear()
+    for path in ("/", "/api/me") * 3:
+        assert signed_in.get(path).status_code == 200
+    assert get_session(tables, signed_in).metadata["etag"] == before.metadata["etag"]
+    # Writes that are due come after all of that: had there been another before, there would be more.
+    for writes, age in enumerate((IDLE / 10 + MOMENT, IDLE - MOMENT), 1):
+        age_session(tables, signed_in, "SeenAt", age)
+        assert signed_in.get("/").status_code == 200
+        wait_until(lambda: datetime.now(UTC) - get_session(tables, signed_in)["SeenAt"] < MOMENT)
+        assert signed_in.get("/").status_code == 200
+        assert len([call for call in storage_proxy.calls() if call.method != "GET"]) == writes
+    assert get_session(tables, signed_in)["CreatedAt"] == before["CreatedAt"]  # the absolute end stays
+
+
+def test_unwritten_use_fails_nothing(
+    tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
+) -> None:
+    age_session(tables, signed_in, "SeenAt", IDLE / 2)
+    storage_proxy.plant(Fault(kind="status", method="P", table="sessions", status=500))
+    assert signed_in.get("/").status_code == 200
+    assert signed_in.get("/api/me").status_code == 200
+    storage_proxy.clear()
+    assert signed_in.get("/").status_code == 200
+
+
+def test_use_revives_no_session(
+    tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
+) -> None:
+    age_session(tables, signed_in, "SeenAt", IDLE / 2)
+    row = get_session(tables, signed_in)
+
+    # Between the read of the session and the write of its use it ends elsewhere.
+    end = partial(tables.get_table_client("sessions").delete_entity, row)
+    storage_proxy.plant(Fault(kind="signal", method="P", table="sessions", times=1, action=end))
+    assert signed_in.get("/").status_code == 200
+    wait_until(lambda: list_sessions(tables, signed_in) == [])
+    assert signed_in.get("/api/me").status_code == 401
+    assert list_sessions(tables, signed_in) == []

@@ -1,0 +1,72 @@
+"""The French texts, all of them and whole, for browsers that prefer them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import requests
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_mapping_cfg
+from babel.messages.pofile import read_po
+from bs4 import BeautifulSoup
+
+from tests.support.service import ROOT, Service
+
+FOLDERS_WITH_TEXTS = ("trusted_service", "templates")
+LOOSE_MARK = re.compile(" [:;?!\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{HORIZONTAL ELLIPSIS}]")
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    with (ROOT / "trusted_service" / "translations" / "fr.po").open("rb") as file:
+        return read_po(file, locale="fr", abort_invalid=True)
+
+
+def list_forms(text: object) -> list[str]:
+    """Return singular and plural of a text, or the text alone where it has only one form."""
+    return [str(form) for form in text] if isinstance(text, list | tuple) else [str(text or "")]
+
+
+def find_blanks(text: str) -> list[str]:
+    """Return the places in a text where something is filled in."""
+    return sorted(re.findall(r"%\(\w+\)s|\{\w+\}", text))
+
+
+def test_catalog_has_every_text_of_source(catalog: Catalog) -> None:
+    def has_texts(folder: str) -> bool:
+        return Path(folder).relative_to(ROOT).parts[0] in FOLDERS_WITH_TEXTS
+
+    with (ROOT / "babel.cfg").open(encoding="utf-8") as file:
+        methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
+    source = Catalog()
+    for _, _, text, _, _ in extract_from_dir(ROOT, methods, options, directory_filter=has_texts):
+        source.add(text)
+    assert {message.id for message in catalog} == {message.id for message in source}
+    assert "Get a token" in source
+    assert list(catalog.obsolete) == []
+
+
+def test_translations_are_whole(catalog: Catalog) -> None:
+    for message in (message for message in catalog if message.id):
+        forms, blanks = list_forms(message.string), [find_blanks(form) for form in list_forms(message.id)]
+        assert not message.fuzzy, message.id
+        for form in forms:
+            assert form, message.id
+            assert find_blanks(form) in blanks, message.id
+            assert not LOOSE_MARK.search(form), "a space before a French mark must not break"
+
+
+@pytest.mark.parametrize(
+    ("preferred", "language"),
+    [
+        *((preferred, "en") for preferred in (None, "*", "de", "en-GB, fr;q=0.9", "fr;q=0, en")),
+        *((preferred, "fr") for preferred in ("fr", "FR", "fr-CA", "fr-CA, en;q=0.9")),
+        ("de, fr;q=0.5, en;q=0.4", "fr"),
+    ],
+)
+def test_language_is_what_the_browser_prefers(preferred: str | None, language: str, service: Service) -> None:
+    headers = {} if preferred is None else {"Accept-Language": preferred}
+    page = BeautifulSoup(requests.get(service.url, headers=headers, timeout=30).text, "html.parser")
+    assert page.html is not None
+    assert page.html["lang"] == language

@@ -1,0 +1,128 @@
+"""GET /admin/users.csv: complete, streamed, safe to open in a spreadsheet."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from azure.data.tables import TableServiceClient
+
+from tests.support.admin_client import SECTION_5A, Admin
+from tests.support.own_azure import OwnAzure, own_azure
+from tests.support.pages import assert_error_page
+from tests.support.person import Person
+from tests.support.rows import get_identity
+from tests.support.seed import plant_crowd
+from tests.support.storage_proxy import Fault, StorageProxy
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20x"]
+ROWS = 5000
+
+
+def read_users(admin: Admin) -> dict[str, dict[str, Any]]:
+    """The rows of the file by user."""
+    response = admin.person.get("/admin/users.csv")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="users.csv"'
+    assert response.headers["Cache-Control"] == "no-store"
+    text = response.content.decode("utf-8")
+    assert text.startswith(",".join(SECTION_5A) + "\r\n")
+    assert text.endswith("\r\n")
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    users = {f"{row['tenantId']}/{row['objectId']}": row for row in rows}
+    assert len(users) == len(rows)
+    return users
+
+
+def test_file_has_the_members_of_the_api(
+    admin: Admin, tables: TableServiceClient, new_person: Callable[..., Person]
+) -> None:
+    active, blocked, never = new_person(name='Zoë "Z", Krüger'), new_person(), new_person()
+    for person in (active, blocked):
+        person.sign_in()
+        assert person.token().status_code == 200
+    for person in (blocked, never):
+        admin.do("api", person, "block")
+    rows, as_cell = read_users(admin), {None: "", True: "true", False: "false"}
+    for person in (active, blocked, never):
+        user = admin.get_user(person)
+        assert rows[person.key] == {name: as_cell.get(value, value) for name, value in user.items()}
+        assert TIME.fullmatch(rows[person.key]["createdAt"])
+    assert rows[active.key]["name"] == 'Zoë "Z", Krüger'
+    assert rows[active.key]["communicationUserId"] == get_identity(tables, active)
+    assert TIME.fullmatch(rows[active.key]["lastTokenAt"])
+    assert rows[blocked.key]["blocked"] == "true"
+    assert rows[never.key]["communicationUserId"] == ""
+
+
+def test_formula_is_made_text(admin: Admin, new_person: Callable[..., Person]) -> None:
+    """Also behind a semicolon, where spreadsheets with a decimal comma split."""
+    cells = {name: f"'{name}" for name in FORMULAS} | {"x;=1+1; @SUM(A1);y": "x;'=1+1; '@SUM(A1);y"}
+    people = {name: new_person(name=name) for name in cells}
+    for person in people.values():
+        person.sign_in()
+        assert person.token().status_code == 200
+    rows = read_users(admin)
+    assert {name: rows[person.key]["name"] for name, person in people.items()} == cells
+
+
+def test_storage_that_is_down_at_the_start_is_503(admin: Admin, storage_proxy: StorageProxy) -> None:
+    storage_proxy.plant(Fault(kind="status", method="GET", table="identities", retry_after="4"))
+    response = admin.person.get("/admin/users.csv")
+    assert_error_page(response, 503)
+    assert response.headers["Retry-After"] == "4"
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[OwnAzure]:
+    with own_azure() as running:
+        plant_crowd(running.azure.env, ROWS)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clerk(own: OwnAzure) -> Admin:
+    return own.new_admin()
+
+
+@pytest.mark.timeout(240)
+def test_first_line_comes_before_the_last_is_read(own: OwnAzure, clerk: Admin) -> None:
+    own.storage.clear()
+    with clerk.person.get("/admin/users.csv", stream=True) as response:
+        lines = response.iter_lines()
+        assert next(lines) == ",".join(SECTION_5A).encode()
+        early = [call for call in own.storage.calls() if call.table == "identities"]
+        assert len(early) < ROWS / 1000
+        assert sum(1 for line in lines if line) == ROWS
+
+
+def test_file_of_many_rows_is_whole_and_memory_stays_flat(own: OwnAzure, clerk: Admin) -> None:
+    clerk.person.get("/admin/users.csv")  # what is loaded at first use
+    assert own.service.process is not None
+    (worker,) = psutil.Process(own.service.process.pid).children()
+    before = worker.memory_info().rss
+    for _ in range(3):
+        assert len(read_users(clerk)) == ROWS
+    assert (worker.memory_info().rss - before) / 1e6 < 12
+
+
+def test_file_that_is_cut_short_does_not_look_whole(own: OwnAzure, clerk: Admin) -> None:
+    own.storage.plant(Fault(kind="status", method="GET", table="identities", skip=3))
+    with clerk.person.get("/admin/users.csv", stream=True) as response:
+        assert response.status_code == 200
+        with pytest.raises(requests.RequestException):
+            list(response.iter_content(65536))
+    own.storage.clear()
+    assert clerk.person.get("/admin/users", params={"q": "nobody"}).status_code == 200
+
+
+def test_reader_who_leaves_early_holds_nothing_up(clerk: Admin) -> None:
+    with clerk.person.get("/admin/users.csv", stream=True) as response:
+        next(response.iter_lines())
+    assert clerk.person.get("/admin/users", params={"q": "nobody"}).status_code == 200

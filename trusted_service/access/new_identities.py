@@ -1,0 +1,80 @@
+"""Creates ACS identities, and deletes those that no mapping row has named."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from trusted_service.access.resource_pin import ResourcePin
+from trusted_service.azure import deadlines
+from trusted_service.azure.communication import Communication
+from trusted_service.background import BackgroundTasks
+from trusted_service.errors import UpstreamError, UpstreamUnavailable
+from trusted_service.models import AccessToken, UserId
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+RETRY_DELAYS = (1.0, 5.0, 30.0, 120.0)
+"""Seconds before each retry to delete an identity that no row names."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewIdentities:
+    identities: IdentityTable
+    ledger: Ledger
+    communication: Communication
+    pin: ResourcePin
+    background: BackgroundTasks
+
+    def create(self, user_id: UserId, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:
+        """Create an identity and its first token. Raises WrongResource if it is not the pinned resource's."""
+        try:
+            created, token = self.communication.create_identity(scopes, minutes)
+        except UpstreamUnavailable as error:
+            if error.outcome_unknown:
+                log.error("identity_may_be_orphaned", user=str(user_id), reason=error.reason)
+            raise
+        try:
+            self.pin.admit(created)
+        except BaseException:
+            self.discard(user_id, created)
+            raise
+        return created, token
+
+    def discard_after(self, failure: BaseException, user_id: UserId, created: str) -> None:
+        """Delete an identity whose row could not be written, once it is certain that the row was not."""
+        if isinstance(failure, UpstreamUnavailable) and failure.outcome_unknown:
+            log.error("identity_unclaimed", user=str(user_id), acs_user_id=created, reason=failure.reason)
+            self._discard_later(user_id, created, RETRY_DELAYS if failure.responded else RETRY_DELAYS[1:])
+        else:
+            self.discard(user_id, created)
+
+    def discard(self, user_id: UserId, created: str, delays: Sequence[float] = RETRY_DELAYS) -> None:
+        """Delete an identity that no row has named: now, else after the delays."""
+        try:
+            with deadlines.extra_time():
+                self.communication.delete_identity(created)
+        except UpstreamError as error:
+            self._postpone(user_id, created, delays, error)
+
+    def _postpone(self, user_id: UserId, created: str, delays: Sequence[float], error: UpstreamError) -> None:
+        event = "identity_discard_postponed" if delays else "identity_orphaned"
+        log.error(event, user=str(user_id), acs_user_id=created, reason=error.reason)
+        if delays:
+            self._discard_later(user_id, created, delays)
+
+    def _discard_later(self, user_id: UserId, created: str, delays: Sequence[float]) -> None:
+        def discard_if_unnamed() -> None:
+            try:
+                row = self.identities.find(user_id)
+                # The ledger has it if a row has named it for a while.
+                named = (row and row.acs_user_id == created) or self.ledger.find(created)
+            except UpstreamError as error:
+                self._postpone(user_id, created, delays[1:], error)
+            else:
+                if not named:
+                    self.discard(user_id, created, delays[1:])
+
+        self.background.run_after(delays[0], discard_if_unnamed)

@@ -1,0 +1,172 @@
+"""The rules for callers, whether by cookie or token: who gets in, who gets a token, and for what."""
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from trusted_service.access.provisioning import Provisioning
+from trusted_service.access.user_index import UserIndex
+from trusted_service.audit import AuditTrail
+from trusted_service.azure.communication import Communication
+from trusted_service.entra.sign_in import SignedIn
+from trusted_service.entra.tokens import EntraTokens
+from trusted_service.errors import Blocked, NotSignedIn, UpstreamError
+from trusted_service.models import SYSTEM, AccessToken, Caller, IssuedToken, Session, TokenRequest, User
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.sessions import SessionTable
+from trusted_service.storage.tables import RowChanged
+from trusted_service.usage import SIGN_IN, TOKEN, UsageCounter
+
+log = structlog.get_logger(__name__)
+
+TOKEN_RECORD_INTERVAL = timedelta(minutes=5)
+JUST_NOW = timedelta(seconds=2)
+"""A new row that is not indexed after that was left so by a crash or by a failing storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessService:
+    """What users do for themselves."""
+
+    identities: IdentityTable
+    sessions: SessionTable
+    provisioning: Provisioning
+    communication: Communication
+    entra_tokens: EntraTokens
+    index: UserIndex
+    audit: AuditTrail
+    usage: UsageCounter
+
+    def sign_in(
+        self, signed_in: SignedIn, *, instead_of: Session | None, address: str, user_agent: str
+    ) -> str:
+        """End the browser's old session, start a new one and return its id. Raises Blocked instead.
+
+        The session is inserted before the block is read: a later block ends it, an earlier one is seen.
+        """
+        if instead_of is not None:
+            self.sessions.end(instead_of.key)
+        session_id, session = self.sessions.create(
+            signed_in.user,
+            entra_session_id=signed_in.session_id,
+            login_hint=signed_in.login_hint,
+            address=address,
+            user_agent=user_agent,
+        )
+        try:
+            identity = self.identities.find(signed_in.user.id)
+            if identity is not None and identity.blocked:
+                raise Blocked
+        except BaseException:
+            self.sessions.end(session.key)
+            raise
+        self.usage.count(SIGN_IN)
+        return session_id
+
+    def record_sign_in(self, user: User) -> None:
+        """Record the user's current names, for searches too. Runs after the response and never fails it."""
+        try:
+            identity = self.identities.find(user.id)
+            if identity is not None and (identity.name, identity.username) != (user.name, user.username):
+                with contextlib.suppress(RowChanged):  # a later sign-in records them
+                    self.identities.update(identity, name=user.name, username=user.username, indexed=False)
+                identity = self.identities.find(user.id)
+            if identity is not None:
+                self.index.update(user.id, identity)
+        except UpstreamError as error:
+            log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
+
+    def admit_bearer(self, user: User) -> Caller:
+        """The caller for whom a bearer token was issued. Raises Blocked: a token outlives a block."""
+        identity = self.identities.find(user.id)
+        if identity is not None and identity.blocked:
+            raise Blocked
+        return Caller(user=user, identity=identity)
+
+    def find_acs_user_id(self, caller: Caller) -> str | None:
+        """Return the caller's ACS identity, or None before their first token."""
+        if caller.session is not None and caller.session.acs_user_id:
+            return caller.session.acs_user_id
+        identity = caller.identity if caller.session is None else self.identities.find(caller.user.id)
+        return None if identity is None else identity.acs_user_id
+
+    def issue_token(self, caller: Caller, scopes: tuple[str, ...], minutes: int) -> IssuedToken:
+        """Issue a token for the caller's own identity. Raises Blocked, or NotSignedIn after a deletion."""
+        session = caller.session
+        session_key = None if session is None else session.key
+        request = TokenRequest(user=caller.user, scopes=scopes, minutes=minutes, session_key=session_key)
+        try:
+            if session is not None and session.acs_user_id is not None:
+                issued = self.provisioning.issue_cached(request, session.acs_user_id)
+            else:
+                identity = caller.identity if session is None else self.identities.find(caller.user.id)
+                issued = self.provisioning.issue(request, identity)
+        except NotSignedIn:
+            if session is not None:
+                self.sessions.end(session.key)
+            raise
+        self.usage.count(TOKEN)
+        return issued
+
+    def exchange_teams_token(self, caller: Caller, entra_token: str) -> AccessToken:
+        """Exchange the caller's token for Teams. Raises InvalidTeamsToken, OtherUser, ClientNotAllowed."""
+        client_id = self.entra_tokens.find_teams_client(entra_token, caller.user.id)
+        token = self.communication.exchange_teams_token(entra_token, client_id, caller.user.id.object_id)
+        self.usage.count(TOKEN)
+        return token
+
+    def is_use_due(self, caller: Caller, issued: IssuedToken | None) -> bool:
+        """Whether `record_use` has something to record."""
+        if issued is not None and self._is_token_due(caller, issued):
+            return True
+        return caller.session is not None and self.sessions.is_use_due(caller.session)
+
+    def record_use(self, caller: Caller, issued: IssuedToken | None) -> None:
+        """Record what a request did. Runs after the response and never fails it."""
+        try:
+            if issued is not None and self._is_token_due(caller, issued):
+                try:
+                    self._record_token(caller, issued)
+                finally:
+                    if issued.change is not None:
+                        former = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
+                        detail = f"{former}{issued.acs_user_id}"
+                        self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
+            elif caller.session is not None and self.sessions.is_use_due(caller.session):
+                self.sessions.record_use(caller.session)
+        except UpstreamError as error:
+            log.warning("use_not_noted", user=str(caller.user.id), reason=str(error))
+
+    def _is_token_due(self, caller: Caller, issued: IssuedToken) -> bool:
+        row = issued.row
+        if issued.change is not None or (row is not None and caller.session is not None):
+            return True  # the mapping is new, or the session has not cached the identity
+        idle = _idle_time(caller, issued)
+        return idle > TOKEN_RECORD_INTERVAL or (row is not None and not row.indexed and idle > JUST_NOW)
+
+    def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
+        now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
+        if caller.session is not None:
+            cacheable = row is not None and not row.held
+            acs_user_id = issued.acs_user_id if cacheable else None
+            self.sessions.record_use(caller.session, acs_user_id=acs_user_id, token_recorded_at=now)
+        idle = _idle_time(caller, issued)
+        if idle > JUST_NOW:  # a row that was just inserted has the time already
+            self.identities.update_if_present(user_id, last_token_at=now)
+        is_first_today = idle > now - now.replace(hour=0, minute=0, second=0)
+        try:
+            self.index.update(user_id, row if issued.change == "created" else None, force=is_first_today)
+        except UpstreamError:
+            self.sessions.forget_identity(user_id)  # so that the next token reads the row and retries this
+            raise
+
+
+def _idle_time(caller: Caller, issued: IssuedToken) -> timedelta:
+    """Return the time since the user's last recorded token, as far as this request knows."""
+    if issued.row is not None:
+        last = issued.row.last_token_at
+    else:
+        last = caller.session.token_recorded_at if caller.session else None
+    return timedelta.max if last is None else datetime.now(UTC) - last

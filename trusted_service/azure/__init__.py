@@ -1,0 +1,1 @@
+"""How this service calls Azure: one transport, deadlines, bulkheads."""

@@ -1,0 +1,171 @@
+"""Limits for calls to Entra ID, Table Storage and Communication Services: deadlines and a bulkhead.
+
+`requests`, and the SDKs on top of it, bound only the wait for the next bytes, so here a call whose time is
+over has its connection shut down. The bulkhead caps how many calls wait for upstreams at once, so that enough
+of a worker's 64 threads (gunicorn.conf.py) stay free for `/healthz`.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from socket import SHUT_RDWR, socket
+from typing import get_args
+
+from trusted_service.errors import Upstream
+
+CALL_SECONDS = 6.0
+"""Maximum for one call, including connecting, one retry where that is safe, and the whole response."""
+REQUEST_SECONDS = 11.0
+"""Maximum for all calls of one request together, so that its response leaves within 15 s."""
+CLEAN_UP_SECONDS = 3.0
+"""Additional time in which a request may undo what it cannot finish."""
+WATCH_SECONDS = 0.25
+MAX_CALLS_OF_ONE, MAX_CALLS = 40, 56
+"""Concurrent calls to one upstream, and to all.
+
+A busy process, which runs out of CPU first, makes 10 to 20.
+"""
+MAX_WAIT_SECONDS = 1.0
+"""How long a call waits for others to end."""
+
+_request_deadline: ContextVar[float | None] = ContextVar("request_deadline", default=None)
+_clean_up_deadline: ContextVar[float | None] = ContextVar("clean_up_deadline", default=None)
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_current: ContextVar["Call | None"] = ContextVar("call", default=None)
+
+_all_calls = threading.BoundedSemaphore(MAX_CALLS)
+_calls_of = {name: threading.BoundedSemaphore(MAX_CALLS_OF_ONE) for name in get_args(Upstream)}
+
+
+class NotSent(Exception):
+    """A call that was not made; the message says why."""
+
+
+@dataclass(eq=False)
+class Call:
+    """A call in progress and the sockets that it uses."""
+
+    deadline: float
+    sockets: list[socket] = field(default_factory=list)
+    over: bool = False
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
+
+    def use(self, connection: socket) -> None:
+        self.sockets.append(connection)
+        if self.over:
+            self.shut_down()
+
+    def shut_down(self) -> None:
+        self.over = True
+        for connection in self.sockets:
+            try:
+                # The plain socket's method: the TLS one would clear state that the reading thread uses.
+                socket.shutdown(connection, SHUT_RDWR)
+            except OSError:
+                continue  # it has just been closed
+
+
+def current_request_id() -> str | None:
+    """The id of the request that this thread handles, if any."""
+    return _request_id.get()
+
+
+def current_call() -> Call | None:
+    """The call that this thread is making, if any."""
+    return _current.get()
+
+
+@contextmanager
+def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterator[None]:
+    """All calls inside end within `seconds` from now and carry `request_id`."""
+    now = time.monotonic()
+    deadline = _request_deadline.set(now + seconds)
+    clean_up = _clean_up_deadline.set(now + seconds + CLEAN_UP_SECONDS)
+    identifier = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_deadline.reset(deadline)
+        _clean_up_deadline.reset(clean_up)
+        _request_id.reset(identifier)
+
+
+@contextmanager
+def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
+    """For cleaning up: calls inside may take `seconds` more, but CLEAN_UP_SECONDS in all of a request."""
+    now = time.monotonic()
+    latest = _clean_up_deadline.get() or now + seconds
+    token = _request_deadline.set(max(_request_deadline.get() or now, min(now + seconds, latest)))
+    try:
+        yield
+    finally:
+        _request_deadline.reset(token)
+
+
+@contextmanager
+def call(upstream: Upstream) -> Iterator[None]:
+    """One call, whose connections are shut down at its deadline.
+
+    Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
+    """
+    deadline = time.monotonic() + CALL_SECONDS
+    with _slot(_calls_of[upstream]), _slot(_all_calls):
+        current = Call(min(deadline, _request_deadline.get() or deadline))
+        if not current.seconds_left():
+            raise NotSent("no time left in this request")
+        token = _current.set(current)
+        _watchdog.add(current)
+        try:
+            yield
+        finally:
+            _watchdog.remove(current)
+            _current.reset(token)
+
+
+@contextmanager
+def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
+    if not slots.acquire(timeout=MAX_WAIT_SECONDS):
+        raise NotSent("too many calls wait for it already")
+    try:
+        yield
+    finally:
+        slots.release()
+
+
+class _Watchdog:
+    """A thread that ends calls at their deadlines. It starts with the first call, so never before a fork."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, current: Call) -> None:
+        with self._lock:
+            self._calls.add(current)
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="call-watchdog", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def remove(self, current: Call) -> None:
+        with self._lock:
+            self._calls.discard(current)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            with self._lock:
+                overdue = [current for current in self._calls if current.deadline <= now]
+                self._calls.difference_update(overdue)
+            for current in overdue:
+                current.shut_down()
+
+
+_watchdog = _Watchdog()

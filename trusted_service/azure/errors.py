@@ -1,0 +1,53 @@
+"""Bounds a call of an Azure SDK by its deadline, and translates the SDK's errors into the domain's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
+
+from trusted_service.azure import deadlines
+from trusted_service.errors import Upstream, UpstreamThrottled, UpstreamUnavailable
+
+THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
+
+
+@contextmanager
+def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raises UpstreamThrottled or UpstreamUnavailable for every failure but those in `expected`."""
+    try:
+        with deadlines.call(service):
+            yield
+    except expected:
+        raise
+    except deadlines.NotSent as error:
+        raise UpstreamUnavailable(service, str(error)) from error
+    except HttpResponseError as error:
+        raise _refusal(service, error) from error
+    except ServiceRequestError as error:
+        raise UpstreamUnavailable(service, "not reachable") from error
+    except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
+        # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and if
+        # the response to a transaction breaks off, with an exception of its transport.
+        name = type(error).__name__
+        raise UpstreamUnavailable(service, name, outcome_unknown=True, responded=False) from error
+
+
+def error_code(error: HttpResponseError) -> str:
+    """Return the service's own error code, or an empty string."""
+    code = getattr(error.response, "headers", {}).get("x-ms-error-code")
+    return code or body_code(error) or str(getattr(error, "error_code", None) or "")
+
+
+def body_code(error: HttpResponseError) -> str:
+    """The code in the body of the response, `{"error": {"code": …}}`, or an empty string."""
+    return str(getattr(error.error, "code", None) or "")
+
+
+def _refusal(service: Upstream, error: HttpResponseError) -> UpstreamThrottled | UpstreamUnavailable:
+    status, code = error.status_code or 0, error_code(error)
+    retry_after = getattr(error.response, "headers", {}).get("Retry-After")
+    reason = f"HTTP {status} {code}".strip()
+    if status == 429 or code in THROTTLING_CODES:
+        return UpstreamThrottled(service, reason, retry_after)
+    return UpstreamUnavailable(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)

@@ -1,0 +1,40 @@
+"""Upstream calls in parallel: those of one request, or those of a long command, which also retries them."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+from trusted_service.errors import UpstreamError
+
+THREADS = 8
+RETRY_DELAYS = (1.0, 3.0, 9.0, 27.0)
+"""Seconds before each retry of a command, which no request waits for."""
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+def map_parallel(action: Callable[[Given], Got], values: Sequence[Given]) -> list[Got]:
+    """Return the result for each value; each call has the deadline and the request id of the caller."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        futures = [pool.submit(copy_context().run, action, value) for value in values]
+        return [future.result() for future in futures]
+
+
+def retry(action: Callable[[Given], Got], value: Given) -> Got:
+    """Call the action, and retry it when an upstream fails. Raises the last UpstreamError."""
+    for seconds in RETRY_DELAYS:
+        try:
+            return action(value)
+        except UpstreamError:
+            time.sleep(seconds)
+    return action(value)
+
+
+def retry_each(
+    pool: ThreadPoolExecutor, action: Callable[[Given], Got], values: Iterable[Given]
+) -> list[Got]:
+    """Do so for each value, in the threads of the pool."""
+    return list(pool.map(lambda value: retry(action, value), values))

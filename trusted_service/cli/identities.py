@@ -1,0 +1,129 @@
+"""`flask --app wsgi users …`: operators' commands about identities and the index of users."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import BinaryIO, get_args
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from trusted_service.cli.users import command, operator, print_array, print_result, user_id
+from trusted_service.models import UserId
+from trusted_service.representation import csv_lines, user_json
+from trusted_service.services import Services
+from trusted_service.users.csv_file import UnreadableFile
+from trusted_service.users.importing import Result, read_mappings
+
+MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner")
+UNREADABLE = {
+    "encoding": "line {line} is not UTF-8.",
+    "syntax": "line {line} is no CSV.",
+    "column": "the header must name objectId and communicationUserId.",
+    "empty": "there is no row in it.",
+}
+
+
+@command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--dry-run", is_flag=True, help="Say what would become of each row, and change nobody.")
+@click.option("--allow-other-resource", is_flag=True, help="Take identities of other resources too.")
+def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **options: bool) -> None:
+    """Take in users with the identities that they have from another system, or from `users.csv`.
+
+    CSV with a header: objectId and communicationUserId, tenantId where several tenants are allowed, and if
+    known name, username, createdAt, lastTokenAt, blocked. Nothing is overwritten; doing it again continues.
+    Exit 1 where a row is not taken.
+    """
+    try:
+        rows = read_mappings(file.read(), services.settings.entra_allowed_tenants, datetime.now(UTC))
+    except UnreadableFile as error:
+        raise click.UsageError(f"{file.name}: {UNREADABLE[error.problem].format(line=error.line)}") from None
+    counts: Counter[Result] = Counter()
+
+    def report() -> Iterator[dict[str, object]]:
+        """Import and count the rows, with a progress bar on a terminal."""
+        results = services.mapping_import.run(operator(), rows, **options)
+        console, hidden = Console(stderr=True), not sys.stderr.isatty()
+        for row in track(results, "Importing", len(rows), console=console, transient=True, disable=hidden):
+            counts[row.result] += 1
+            yield {
+                "line": row.line,
+                "user": row.user,
+                "communicationUserId": row.acs_user_id,
+                "result": row.result,
+                "detail": row.detail,
+            }
+
+    if as_json:
+        print_array(report())
+    else:
+        for row in report():
+            click.echo("{line}  {result}  {user}  {detail}".format(**row).rstrip())
+    summary = ", ".join(f"{counts[result]} {result}" for result in get_args(Result))
+    click.echo(f"{summary}.{' Nothing was written.' if options['dry_run'] else ''}", err=as_json)
+    if counts["conflict"] or counts["invalid"]:
+        raise click.exceptions.Exit(1)
+
+
+@command("restore")
+@click.argument("user", type=user_id)
+@click.argument("acs_user_id")
+def restore(services: Services, user: UserId, acs_user_id: str, *, as_json: bool) -> None:
+    """Point a user's mapping back at an identity that they had before."""
+    identity = services.restoration.restore(operator(), user, acs_user_id)
+    text = f"Restored: {user} has the identity {identity.acs_user_id}."
+    print_result(user_json(identity), text, as_json=as_json)
+
+
+@command("move-resource")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+def move_resource(services: Services, *, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Accept the Communication Services resource that the settings now name.
+
+    Each user's next token creates an identity in it. To find the resource, one identity is created and
+    deleted.
+    """
+    plan = services.restoration.plan_move()
+    pinned = plan.pin.resource if plan.pin else None
+    document = {"from": pinned, "to": plan.to, "needed": plan.needed, "users": sum(plan.users.values())}
+    lines = [
+        f"The identities here belong to:  {pinned or 'no resource yet'}",
+        f"The settings now lead to:       {plan.to}",
+        *(f"{count} users have an identity of {name}." for name, count in sorted(plan.users.items())),
+        *([] if plan.needed else ["There is nothing to move."]),
+    ]
+    print_result(document, *lines, as_json=as_json)
+    if dry_run or not plan.needed:
+        return
+    if not yes:
+        click.confirm("Move these users to the other resource?", abort=True, err=True)
+    services.restoration.move(operator(), plan)
+    click.echo("Moved: each user's next token creates an identity in the new resource.", err=as_json)
+
+
+@command("identity-map")
+@click.option("--decision-owner", default="", help="Value of the last column of each row.")
+def identity_map(services: Services, decision_owner: str, *, as_json: bool) -> None:
+    """Write every identity that was ever issued, as CSV for moving chats to Microsoft 365."""
+    rows = ((*row, decision_owner) for row in services.restoration.identity_map())
+    with services.audit.action(operator(), "export", None, "identity-map"):
+        if as_json:
+            print_array(dict(zip(MAP_HEADER, row, strict=True)) for row in rows)
+        else:
+            for line in csv_lines(MAP_HEADER, rows):
+                click.echo(line, nl=False)
+
+
+@command("reindex")
+def reindex(services: Services, *, as_json: bool) -> None:
+    """Build the index of users anew. Safe while the service runs; can be interrupted and repeated."""
+    users = 0
+    for more in services.reindex.run():
+        users += more
+        if sys.stderr.isatty():
+            click.echo(f"\r{users} users", err=True, nl=False)
+    print_result({"users": users}, f"{users} users are indexed.", as_json=as_json)

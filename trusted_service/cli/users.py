@@ -1,0 +1,202 @@
+"""`flask --app wsgi users …`: what administrators' pages do, for operators and their scripts."""
+
+import functools
+import json
+import os
+import pwd
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from trusted_service.audit import AuditQuery
+from trusted_service.errors import NotFound, TrustedServiceError
+from trusted_service.models import Actor, Identity, UserId
+from trusted_service.representation import user_json
+from trusted_service.services import Services
+from trusted_service.users.actions import ACTIONS, Action
+from trusted_service.users.directory import Position, Status, UserQuery
+
+SWEEP_SECONDS = 3
+USER_LINE = "{:<30}  {:<36}  {:<73}  {:<86}  {:<20}  {}"
+DONE = {
+    "block": "Blocked.",
+    "unblock": "Unblocked.",
+    "revoke": "Tokens are revoked.",
+    "sign-out": "All sessions are ended.",
+    "delete": "Deleted.",
+}
+
+users = AppGroup("users", help="See, cut off and erase users.")
+
+
+def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command of the group, with `--json`, whose failures are one line and exit status 1."""
+
+    def make(function: Callable[..., None]) -> click.Command:
+        @users.command(name)
+        @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            try:
+                function(current_app.extensions["trusted_service"], **options)
+            except NotFound:
+                raise click.ClickException("There is no such user.") from None
+            except TrustedServiceError as error:
+                raise click.ClickException(str(error) or type(error).__name__) from None
+
+        return run
+
+    return make
+
+
+def user_id(text: str) -> UserId:
+    """A parameter: `<tenant id>/<object id>`, or `<object id>` alone where one tenant is allowed."""
+    tenants = current_app.extensions["trusted_service"].settings.entra_allowed_tenants
+    try:
+        return UserId.parse_key(text, tenants)
+    except ValueError:
+        short_form = " or <object id>" if len(tenants) == 1 else ", as several tenants are allowed"
+        raise click.BadParameter(f"must be <tenant id>/<object id>{short_form}; both are GUIDs") from None
+
+
+def operator() -> Actor:
+    """The operator at the command line, as the operating system names them."""
+    # Not getpass.getuser(), which believes LOGNAME.
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid-{os.getuid()}"
+    return Actor(kind="operator", key=f"{name}@{socket.gethostname()}", name=name)
+
+
+def print_result(document: object, *lines: str, as_json: bool) -> None:
+    """Print the document for programs, or the lines for people."""
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(lines))
+
+
+def print_array(values: Iterable[object]) -> None:
+    """Print the values as JSON, one by one: all users may not fit into memory."""
+    click.echo("[", nl=False)
+    for number, value in enumerate(values):
+        click.echo("," * (number > 0) + "\n" + json.dumps(value), nl=False)
+    click.echo("\n]")
+
+
+@command("list")
+@click.option(
+    "--q", "text", default="", help="Beginning of a word of the name or of the user name, or an id."
+)
+@click.option("--status", type=click.Choice(["active", "blocked"]), default=None)
+def list_users(services: Services, text: str, status: Status | None, *, as_json: bool) -> None:
+    """List the users, the newest first."""
+    found = map(user_json, _all_pages(services, UserQuery(text=text.strip(), status=status)))
+    if as_json:
+        print_array(found)
+        return
+    header = ("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status")
+    click.echo(USER_LINE.format(*header))
+    for user in found:
+        ids = f"{user['tenantId']}/{user['objectId']}", user["communicationUserId"] or "-"
+        status = "blocked" if user["blocked"] else "active"
+        click.echo(USER_LINE.format(user["name"], user["username"], *ids, user["lastTokenAt"] or "-", status))
+
+
+def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
+    position: Position | None = Position()
+    while position is not None:
+        page = services.directory.page(query, position, size=500)
+        yield from page.users
+        position = page.next
+
+
+@command("show")
+@click.argument("user", type=user_id)
+def show(services: Services, user: UserId, *, as_json: bool) -> None:
+    """Show one user."""
+    identity = services.directory.find(user)
+    if identity is None:
+        raise NotFound
+    document = user_json(identity)
+    lines = (f"{name:<21}{'-' if value in (None, '') else value}" for name, value in document.items())
+    print_result(document, *lines, as_json=as_json)
+
+
+def _add_action(action: Action) -> None:
+    """Add the command for the action, with `--reason` or `--yes` where it takes one."""
+
+    def run(services: Services, user: UserId, *, as_json: bool, reason: str = "", yes: bool = True) -> None:
+        if not yes:
+            click.confirm(f"Erase {user} for good?", abort=True, err=True)
+        try:
+            result = action.run(services.administration, operator(), user, reason)
+            text = "There was no such user." if result is False else DONE[action.name]
+            identity = services.directory.find(user) if as_json else None
+            document = user_json(identity or user)
+            print_result(document, text, as_json=as_json)
+        finally:
+            if action.name == "block":
+                time.sleep(SWEEP_SECONDS)  # the process ends before the sweep in the background
+                services.administration.sweep(user)
+
+    run.__doc__ = f"{action.summary}. {action.description}"
+    if action.takes_reason:
+        run = click.option("--reason", default="", help="For administrators to read.")(run)
+    if action.name == "delete":
+        run = click.option("--yes", is_flag=True, help="Do not ask.")(run)
+    command(action.name)(click.argument("user", type=user_id)(run))
+
+
+for _action in ACTIONS.values():
+    _add_action(_action)
+
+
+@command("export")
+@click.argument("user", type=user_id, required=False)
+def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
+    """Write all that is stored, of one user or of everybody, as JSON (with or without --json)."""
+    if not (
+        user is None
+        or services.directory.find(user)
+        or services.sessions.list_by_user(user)  # without an identity yet
+        or next(services.audit.all(AuditQuery(target=user)), None)
+    ):
+        raise NotFound
+    with services.audit.action(operator(), "export", user):
+        if user is not None:
+            print_result(services.administration.export(user), as_json=True)
+        else:
+            everybody = services.directory.all()
+            print_array(services.administration.export(identity.user_id) for identity in everybody)
+
+
+@command("repair")
+@click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
+def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
+    """Find and mend what a crash or a restored older copy left behind.
+
+    Interrupted blocks and deletions, outdated lists, and users whom the audit trail says to be blocked or
+    erased.
+    """
+    counts: Counter[bool] = Counter()
+
+    def findings() -> Iterator[dict[str, str]]:
+        for finding in services.repair.run(operator(), dry_run=dry_run):
+            counts[bool(finding.failure)] += 1
+            found = {"kind": finding.kind, "user": str(finding.user_id), "detail": finding.detail}
+            yield found | ({"failure": finding.failure} if finding.failure else {})
+
+    if as_json:
+        print_array(findings())
+    else:
+        for finding in findings():
+            failure = f"not mended: {finding.pop('failure')}" if "failure" in finding else ""
+            click.echo("  ".join(filter(None, (*finding.values(), failure))))
+        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} mended'}.")
+    if counts[True]:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,142 @@
+"""One authority of Entra ID: calls to it, and what it publishes about itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+import requests
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from trusted_service.azure import deadlines
+from trusted_service.entra.cache import Cache
+from trusted_service.errors import UpstreamError, UpstreamThrottled, UpstreamUnavailable
+
+REFRESHES = RateLimitItemPerMinute(3, 15)
+"""How often tokens with unknown key ids may refresh the keys: three times in 15 minutes."""
+ENDPOINTS = ("issuer", "jwks_uri", "token_endpoint", "end_session_endpoint")
+"""https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key. `issuer`: the one that may use it, as `issuer_of` takes it, if Entra ID names any."""
+
+    id: str
+    key: Any
+    issuer: str | None
+
+
+def issuer_of(tenant_id: str, template: str) -> str:
+    """The issuer for this tenant; multi-tenant authorities publish theirs as a template."""
+    return template.replace("{tenantid}", tenant_id)
+
+
+class Authority:
+    """Endpoints and keys are cached through an outage. Methods raise UpstreamError.
+
+    MSAL uses it as its HTTP client: `get` and `post` return responses of the OAuth protocol, good and bad
+    (400 and 401 with a JSON object).
+    """
+
+    def __init__(self, url: str, session: requests.Session) -> None:
+        self.url = url
+        self._session = session
+        self._discovery_url = f"{url}/v2.0/.well-known/openid-configuration"
+        self._discovery = Cache(self._fetch_discovery)
+        self._keys = Cache(self._fetch_keys)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def get(self, url: str, **options: Any) -> requests.Response:
+        """MSAL gets the discovery document for each sign-in, so that one comes from the cache."""
+        if url == self._discovery_url:
+            return self._discovery.get()[1]
+        return self._send("GET", url, **options)
+
+    def post(self, url: str, **options: Any) -> requests.Response:
+        return self._send("POST", url, **options)
+
+    def refresh(self) -> None:
+        """Fetch the endpoints. If that fails, those in the cache stay good."""
+        self._discovery.refresh()
+
+    def issuer(self, tenant_id: str) -> str:
+        return issuer_of(tenant_id, self._discovery.get()[0]["issuer"])
+
+    def sign_out_url(self, return_to: str, login_hint: str | None) -> str:
+        """https://openid.net/specs/openid-connect-rpinitiated-1_0.html"""
+        parameters = {"post_logout_redirect_uri": return_to}
+        if login_hint:
+            parameters["logout_hint"] = login_hint
+        return f"{self._discovery.get()[0]['end_session_endpoint']}?{urlencode(parameters)}"
+
+    def sign_out_origin(self) -> str:
+        """Where `sign_out_url` leads, for a Content-Security-Policy; the authority's until that is known."""
+        cached = self._discovery.value
+        url = urlsplit(self.url if cached is None else cached[0]["end_session_endpoint"])
+        return f"{url.scheme}://{url.netloc}"
+
+    def is_current(self, key: SigningKey) -> bool:
+        """Whether the key is one of those fetched last."""
+        return self._keys.get().get(key.id) is key
+
+    def find_key(self, key_id: str, *, rate_limited: bool) -> SigningKey | None:
+        """The key of this id, or None. An unknown id refreshes the keys, which are refreshed hourly anyway.
+
+        `rate_limited` is for tokens that anybody may have made up, which must not refresh the keys at will.
+        """
+        key = self._keys.get().get(key_id)
+        if key is not None or (rate_limited and not self._limiter.hit(REFRESHES)):
+            return key
+        try:
+            return self._keys.refresh().get(key_id)
+        except UpstreamError:
+            if rate_limited:
+                return None  # the cached keys are good, and this is not one of them
+            raise
+
+    def _fetch_discovery(self) -> tuple[dict[str, str], requests.Response]:
+        """The endpoints by their names, and the response that held them, for MSAL."""
+        response = self._send("GET", self._discovery_url)
+        document = response.json()
+        # It is optional to publish where to sign out; this is Entra ID's place.
+        document.setdefault("end_session_endpoint", f"{self.url}/oauth2/v2.0/logout")
+        endpoints = {name: document.get(name) for name in ENDPOINTS}
+        if not all(isinstance(value, str) and value for value in endpoints.values()):
+            raise UpstreamUnavailable("Entra ID", "discovery document without its endpoints")
+        return endpoints, response
+
+    def _fetch_keys(self) -> Mapping[str, SigningKey]:
+        keys = {}
+        published = self._send("GET", self._discovery.get()[0]["jwks_uri"]).json().get("keys")
+        for entry in published if isinstance(published, list) else []:
+            try:
+                key = SigningKey(str(entry["kid"]), jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
+            except (jwt.PyJWTError, KeyError, TypeError, AttributeError):
+                continue  # a key of a kind that we do not accept
+            keys[key.id] = key
+        if not keys:
+            raise UpstreamUnavailable("Entra ID", "key set without a usable key")
+        return keys
+
+    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        try:
+            with deadlines.call("Entra ID"):
+                response = self._session.request(method, url, allow_redirects=False, **options)
+        except deadlines.NotSent as error:
+            raise UpstreamUnavailable("Entra ID", str(error)) from error
+        except requests.RequestException as error:
+            raise UpstreamUnavailable("Entra ID", type(error).__name__, outcome_unknown=True) from error
+        retry_after = response.headers.get("Retry-After")
+        if response.status_code == 429:
+            raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after)
+        try:
+            expected = response.status_code in (200, 400, 401) and isinstance(response.json(), dict)
+        except ValueError:
+            expected = False
+        if not expected:
+            raise UpstreamUnavailable("Entra ID", f"HTTP {response.status_code}, not as agreed", retry_after)
+        return response

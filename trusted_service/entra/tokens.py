@@ -1,0 +1,212 @@
+"""Whether a token is one that Entra ID made, for this app or for Teams, about a user, and still good.
+
+MSAL checks nothing in an ID token but its nonce, so all of it is checked here.
+https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-tokens
+https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
+https://learn.microsoft.com/rest/api/communication/identity/communication-identity/exchange-teams-user-access-token
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from trusted_service import errors
+from trusted_service.entra.authority import Authority, SigningKey, issuer_of
+from trusted_service.models import User, UserId, display_text, parse_guid
+
+CLOCK_SKEW_SECONDS = 60
+MAX_ROLES, MAX_ROLE_LENGTH = 100, 120
+MAX_VALIDATED = 10_000
+ISSUER_V1 = "https://sts.windows.net/{tenantid}/"
+
+TEAMS = "https://auth.msft.communication.azure.com"
+TEAMS_SCOPE_NAMES = ("Teams.ManageCalls", "Teams.ManageChats")
+TEAMS_SCOPES = tuple(f"{TEAMS}/{name}" for name in TEAMS_SCOPE_NAMES)
+"""What a sign-in asks for to get a token for Teams."""
+TEAMS_AUDIENCES = (TEAMS, f"{TEAMS}/", "1fd5118e-2576-4263-8130-9503064c837a")
+"""A v1.0 token names the resource by its address, a v2.0 token by its application id."""
+
+Claims = dict[str, Any]
+
+
+class TokenRejected(errors.TrustedServiceError):
+    """`reason` is one word for the log: what about the token is wrong. It never holds the token."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bearer:
+    """A genuine access token. Where it is app-only (`application`), `user` is the app's service principal."""
+
+    user: User
+    scopes: tuple[str, ...]
+    application: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EntraTokens:
+    """Methods raise UpstreamError if the keys cannot be had. No `allowed_clients` means any client."""
+
+    authority: Authority
+    client_id: str
+    allowed_tenants: Sequence[str]
+    allowed_clients: Sequence[str]
+    _validated: dict[bytes, tuple[Claims, SigningKey]] = field(default_factory=dict, init=False, repr=False)
+
+    def read_id_token(self, token: str) -> tuple[User, Claims]:
+        """Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere."""
+        try:
+            claims, key = self._decode(token, (self.client_id,), rate_limited=False)
+            self._check_issuer(claims, key)
+            user = _user_of(claims)
+        except TokenRejected as error:
+            raise errors.SignInFailed(f"id-token-{error.reason}") from error
+        if user.id.tenant_id not in self.allowed_tenants:
+            raise errors.TenantNotAllowed
+        return user, claims
+
+    def read_bearer(self, token: str) -> Bearer:
+        """Read an access token that an app presents to our API. Raises InvalidToken or ClientNotAllowed."""
+        try:
+            claims = self._validate(token)
+            user = _user_of(claims)
+        except TokenRejected as error:
+            raise errors.InvalidToken(error.reason) from error
+        if user.id.tenant_id not in self.allowed_tenants:
+            raise errors.InvalidToken("tenant")
+        # An ID token of a registration that is web app and API at once has our audience too. It says
+        # for whom it was made (nonce), and never which client got it (azp).
+        application = claims.get("idtyp") == "app" or claims.get("sub") == claims.get("oid")
+        if "nonce" in claims or not ("scp" in claims or "azp" in claims or application):
+            raise errors.InvalidToken("id-token")
+        if self.allowed_clients and claims.get("azp") not in self.allowed_clients:
+            raise errors.ClientNotAllowed
+        return Bearer(user=user, scopes=_scopes_of(claims), application=application and "scp" not in claims)
+
+    def find_teams_client(self, token: str, user_id: UserId) -> str:
+        """The client that this token for Teams was issued to. Raises InvalidTeamsToken or OtherUser."""
+        try:
+            claims, key = self._decode(token, TEAMS_AUDIENCES, rate_limited=True)
+            _tenant_of(claims)
+            if _user_of(claims).id != user_id:
+                raise errors.OtherUser
+            # The resource decides which version its tokens have: today it is 1.0.
+            self._check_issuer(claims, key, versions=("1.0", "2.0"))
+            client_id = _guid_of(claims, "appid" if claims["ver"] == "1.0" else "azp")
+        except TokenRejected as error:
+            raise errors.InvalidTeamsToken(error.reason) from error
+        if not set(TEAMS_SCOPE_NAMES) & set(_scopes_of(claims)):
+            raise errors.InvalidTeamsToken("scope")
+        if self.allowed_clients and client_id not in (self.client_id, *self.allowed_clients):
+            raise errors.ClientNotAllowed
+        return client_id
+
+    def _validate(self, token: str) -> Claims:
+        """Return the claims. A token that was good before, which clients send for an hour, costs little."""
+        digest = hashlib.sha256(token.encode()).digest()
+        claims, key = self._validated.get(digest, (None, None))
+        if claims and key and self.authority.is_current(key):
+            _check_times(claims)
+            return claims
+        claims, key = self._decode(token, (self.client_id,), rate_limited=True)
+        self._check_issuer(claims, key)
+        if len(self._validated) >= MAX_VALIDATED:
+            self._validated.clear()
+        self._validated[digest] = (claims, key)
+        return claims
+
+    def _decode(
+        self, token: str, audiences: Sequence[str], *, rate_limited: bool
+    ) -> tuple[Claims, SigningKey]:
+        """Return what a published key signed for one of `audiences`, and that key. Raises TokenRejected."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, UnicodeError) as error:
+            raise TokenRejected("malformed") from error
+        if header.get("alg") != "RS256":
+            raise TokenRejected("algorithm")
+        key_id = header.get("kid")
+        key = self.authority.find_key(key_id, rate_limited=rate_limited) if isinstance(key_id, str) else None
+        if key is None:
+            raise TokenRejected("unknown-key")
+        required = ["exp", "iat", "iss", "aud"]
+        try:
+            claims: Claims = jwt.decode(
+                token,
+                key.key,
+                algorithms=["RS256"],
+                leeway=CLOCK_SKEW_SECONDS,
+                options={"require": required, "verify_aud": False, "verify_sub": False},
+            )
+        except jwt.PyJWTError as error:
+            raise TokenRejected(REASONS.get(type(error), type(error).__name__)) from error
+        _check_times(claims)
+        if claims["aud"] not in audiences:  # a list of audiences is not one of them either
+            raise TokenRejected("audience")
+        return claims, key
+
+    def _check_issuer(self, claims: Claims, key: SigningKey, versions: Sequence[str] = ("2.0",)) -> None:
+        """Raises TokenRejected unless its tenant's issuer made it, by a key for that issuer."""
+        version, tenant_id = claims.get("ver"), _tenant_of(claims)
+        if version not in versions:
+            raise TokenRejected("version")
+        v1 = version == "1.0"
+        if claims["iss"] != (issuer_of(tenant_id, ISSUER_V1) if v1 else self.authority.issuer(tenant_id)):
+            raise TokenRejected("issuer")
+        if key.issuer is not None:
+            key_issuer = issuer_of(tenant_id, key.issuer)  # that of v2.0, whatever the token's version
+            if tenant_id not in key_issuer.split("/") or (not v1 and claims["iss"] != key_issuer):
+                raise TokenRejected("key-issuer")
+
+
+def _check_times(claims: Claims) -> None:
+    """Raises TokenRejected unless the token is good now; `jwt.decode` has seen that these are numbers."""
+    now = time.time()
+    if int(claims["exp"]) <= now:
+        raise TokenRejected("expired")  # the leeway is meant for clocks that are behind ours
+    if int(claims.get("nbf", 0)) > now + CLOCK_SKEW_SECONDS:
+        raise TokenRejected("not-yet-valid")
+
+
+def _tenant_of(claims: Claims) -> str:
+    """The tenant, which the issuer must name too: that of a single tenant is the same whatever `tid` says."""
+    tenant_id = _guid_of(claims, "tid")
+    if tenant_id not in str(claims["iss"]).split("/"):
+        raise TokenRejected("issuer")
+    return tenant_id
+
+
+def _user_of(claims: Claims) -> User:
+    """A role that is too long to be one is left out, as it might not fit into a row."""
+    given = claims.get("roles")
+    roles = [role for role in given if isinstance(role, str)] if isinstance(given, list) else []
+    return User(
+        id=UserId(_guid_of(claims, "tid"), _guid_of(claims, "oid")),
+        name=display_text(claims.get("name")),
+        username=display_text(claims.get("preferred_username")),
+        roles=tuple(role for role in roles if len(role) <= MAX_ROLE_LENGTH)[:MAX_ROLES],
+    )
+
+
+def _scopes_of(claims: Claims) -> tuple[str, ...]:
+    scopes = claims.get("scp")
+    return tuple(scopes.split()) if isinstance(scopes, str) else ()
+
+
+def _guid_of(claims: Claims, name: str) -> str:
+    try:
+        return parse_guid(claims.get(name))
+    except ValueError as error:
+        raise TokenRejected(name) from error
+
+
+REASONS = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not-yet-valid",
+    jwt.InvalidSignatureError: "signature",
+    jwt.MissingRequiredClaimError: "claim-missing",
+    jwt.DecodeError: "malformed",
+}

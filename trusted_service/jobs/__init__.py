@@ -1,0 +1,1 @@
+"""Bulk actions: one action for many users."""

@@ -1,0 +1,149 @@
+"""Jobs and their rows, which the table `jobs` holds.
+
+- a job's own partition, named by its id: the header `job`, and `page-00000`, `page-00001`, …, each
+  with 50 of its rows as JSON: with an entity for each row, the SDK would take seconds for a long list.
+- `list`: one entity for each job, by its id. Ids of newer jobs are smaller, so the newest come first.
+- `open`: one entity for each job that may have work left, so that a poll is one small query.
+
+A page and the header change in one transaction, on condition that the header is as it was read: counts
+and rows always agree, and a process whose lease another has taken can no longer write.
+"""
+
+import contextlib
+import json
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from trusted_service.audit import AuditTrail
+from trusted_service.azure.parallel import map_parallel
+from trusted_service.errors import UpstreamUnavailable
+from trusted_service.jobs.models import PAGE_SIZE, Action, Item, Job, Page
+from trusted_service.models import Actor, UserId
+from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
+from trusted_service.storage.transactions import Operation, put_operation
+
+HEADER = "job"
+COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}
+LEASE = {"LeaseOwner": "lease_owner", "WriteId": "write_id"}
+TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
+"""Columns of the header, with the attributes of a job that they hold."""
+MAX_ATTEMPTS, MAX_PAGES = 6, 50
+"""To change a header; in one transaction, which may hold 4 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Methods raise UpstreamError if the storage fails. `trusted_service.jobs.worker` does the work."""
+
+    table: Table
+    trail: AuditTrail
+
+    def create(self, actor: Actor, action: Action, items: Sequence[Item]) -> Job:
+        """Create a job whose rows are to be checked, which changes nothing."""
+        now = datetime.now(UTC)
+        own = [item for item in items if item.check == "unchecked" and str(item.user_id) == actor.key]
+        items = [item.checked("yourself") if item in own else item for item in items]
+        job = Job(
+            id=f"{10**14 - int(now.timestamp() * 1000):015d}-{secrets.token_hex(8)}",
+            action=action,
+            actor=actor,
+            created_at=now,
+            checks=Counter(item.check for item in items),
+            states=Counter(item.state for item in items),
+        )
+        pages = [_put_page(job, n, items[n * PAGE_SIZE :][:PAGE_SIZE]) for n in range(job.page_count)]
+        for start in range(0, len(pages), MAX_PAGES):
+            self.table.transact(pages[start : start + MAX_PAGES])
+        self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
+        self.table.put({"PartitionKey": "list", "RowKey": job.id})
+        self.save(job)  # the last: without a header, pages are not a job
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        row = self.table.find(job_id, HEADER)
+        if row is None:
+            return None
+        values: dict[str, Any] = {name: row[column] for column, name in (COLUMNS | LEASE).items()}
+        values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
+        return Job(
+            id=job_id,
+            actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
+            checks=Counter(json.loads(row["Findings"])),
+            states=Counter(json.loads(row["States"])),
+            version=str(row.metadata["etag"]),
+            **values,
+        )
+
+    def newest(self, *, after: str, limit: int) -> list[Job]:
+        """Up to `limit` jobs, the newest first, that come after the one with the id `after`."""
+        ids = [str(row["RowKey"]) for row in self.table.range("list", after=after, limit=limit)]
+        return [job for job in map_parallel(self.find, ids) if job is not None]
+
+    def page(self, job: Job, number: int) -> list[Item]:
+        """The rows of one page, counted from 0."""
+        row = self.table.find(job.id, f"page-{number:05d}")
+        return [] if row is None else _read_page(row)
+
+    def all_items(self, job: Job) -> Iterator[Item]:
+        for row in self.table.partition(job.id):
+            if row["RowKey"] != HEADER:
+                yield from _read_page(row)
+
+    def start(self, actor: Actor, job: Job, reason: str) -> None:
+        """Let the action begin, or repeat the rows that failed. Raises InvalidRequest if there are none."""
+        self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
+        self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
+
+    def cancel(self, actor: Actor, job: Job) -> None:
+        """Stop the job for good, before the next row. Does nothing to one that has ended."""
+        self._change(actor, "cancel-job", job, Job.cancelled)
+
+    def save(self, job: Job, page: Page | None = None) -> Job | None:
+        """Write the header and, if given, a page; neither, and return None, if the header has changed."""
+        values = {column: getattr(job, name) for column, name in (COLUMNS | LEASE | TIMES).items()}
+        values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key, "ActorName": job.actor.name}
+        values |= {"Findings": json.dumps(job.checks), "States": json.dumps(job.states)}
+        row = {column: value for column, value in values.items() if value is not None}
+        header = put_operation({"PartitionKey": job.id, "RowKey": HEADER} | row, version=job.version)
+        with contextlib.suppress(RowChanged):
+            versions = self.table.transact([header, _put_page(job, *page)] if page else [header])
+            return replace(job, version=versions[0])
+        return None
+
+    def list_open(self) -> list[Job]:
+        """The jobs that have work left and no lease. Removes old marks of jobs without work."""
+        jobs, now = [], datetime.now(UTC)
+        for mark in self.table.partition("open"):
+            job = self.find(mark["RowKey"])
+            if job is not None and job.active:
+                if job.lease_until is None or job.lease_until <= now:
+                    jobs.append(job)
+            elif utc(mark["At"]) < now - timedelta(minutes=10):  # a job is marked before it is started
+                with contextlib.suppress(RowChanged):  # marked again
+                    self.table.delete("open", mark["RowKey"], version=str(mark.metadata["etag"]))
+        return jobs
+
+    def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job]) -> None:
+        """Save the changed job, on top of what the process that works on it may have written meanwhile."""
+        with self.trail.action(actor, name, None, f"{job.action} {job.total} {job.id}"):
+            for _ in range(MAX_ATTEMPTS):
+                if self.save(change(job)):
+                    return
+                job = self.find(job.id) or job
+            raise UpstreamUnavailable("Table Storage", "the job changed too often")
+
+
+def _put_page(job: Job, number: int, items: Sequence[Item]) -> Operation:
+    text = json.dumps([item.cells for item in items], ensure_ascii=False)
+    return put_operation({"PartitionKey": job.id, "RowKey": f"page-{number:05d}", "Items": text})
+
+
+def _read_page(row: Row) -> list[Item]:
+    return [
+        Item(line, UserId.parse(tenant_id, object_id) if object_id else None, *results)
+        for line, tenant_id, object_id, *results in json.loads(row["Items"])
+    ]

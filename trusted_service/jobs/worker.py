@@ -1,0 +1,214 @@
+"""Runs each unfinished job in one process at a time, surviving crashes.
+
+A process takes the lease of a job by a write on condition that the job is as it was read, and renews it
+with every page that it writes. A row is recorded after its action, so a process that dies leaves a few
+rows that are done and not recorded; the next one repeats them, which changes nothing.
+"""
+
+import math
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from trusted_service import errors
+from trusted_service.azure import deadlines
+from trusted_service.jobs.models import Change, Check, Item, Job, Page
+from trusted_service.jobs.service import Jobs
+from trusted_service.models import UserId
+from trusted_service.users.administration import Administration
+from trusted_service.users.directory import Directory
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 20.0
+"""A job whose process was killed goes on after its lease and the next poll: in less than a minute."""
+MAX_RUNS, THREADS = 4, 4
+CLOSE_SECONDS, TICK_SECONDS, LEASE_SECONDS = 10.0, 1.0, 30.0
+ACTION_SECONDS = deadlines.REQUEST_SECONDS + deadlines.CLEAN_UP_SECONDS + 1
+"""The maximum duration of an action, which begins only where the lease lasts longer."""
+RETRY_SECONDS = (1.0, 4.0, 10.0)
+"""Waits before the retries of an action, where an upstream fails."""
+DEFAULT_PAUSE, MIN_PAUSE, MAX_PAUSE = 5.0, 1.0, 120.0
+"""Seconds to pause where an upstream throttles: without a `Retry-After`, and the limits of one."""
+PER_SECOND = {"check": 200.0, "delete": 15.0, "block": 5.0}
+"""The limit is 500 deletions and 500 revocations in 30 s, and a block revokes three times.
+https://learn.microsoft.com/azure/communication-services/concepts/service-limits#identity
+"""
+
+
+class LeaseLost(Exception):
+    """Another process works on the job, or the lease has run out."""
+
+
+@dataclass(slots=True)
+class JobWorker:
+    """One for each process: all its jobs together keep the pace. Each runs in a thread."""
+
+    jobs: Jobs
+    directory: Directory
+    administration: Administration
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PER_SECOND, 0.0))
+    _runs: list["JobRun"] = field(default_factory=list)
+    _closed: bool = False
+
+    def poll(self) -> None:
+        """Raises UpstreamError."""
+        for job in self.jobs.list_open():
+            with self._lock:
+                self._runs = [run for run in self._runs if run.is_alive()]
+                if self._closed or len(self._runs) >= MAX_RUNS:
+                    return
+                self._runs.append(JobRun(self, job))
+                self._runs[-1].start()
+
+    def close(self) -> None:
+        """Finish the rows in progress and give leases back, so that other processes go on at once."""
+        with self._lock:
+            self._closed = True
+        for run in self._runs:
+            run.stop.set()
+        for run in self._runs:
+            run.join(CLOSE_SECONDS)
+
+    def take_turn(self, kind: str, pause: float) -> float:
+        """Return the seconds until one more check, deletion or block may begin: at least `pause`."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(self._turns[kind], now + pause)
+            self._turns[kind] = turn + 1 / PER_SECOND[kind]
+        return turn - now
+
+
+class JobRun(threading.Thread):
+    """One run of a job: from taking the lease until nothing is left, or `stop` is set."""
+
+    def __init__(self, worker: JobWorker, job: Job) -> None:
+        super().__init__(name="job", daemon=True)
+        self.stop = threading.Event()
+        self._worker = worker
+        self._begun = self._job = job
+        self._owner = secrets.token_hex(8)
+        self._renewed_at = -math.inf
+        self._finished = False
+
+    def run(self) -> None:
+        log.info("job_taken", job=self._job.id, state=self._job.state, left=self._job.left)
+        try:
+            self._save()
+            with ThreadPoolExecutor(THREADS, "job-row") as pool:
+                try:
+                    self._work(pool)
+                except errors.UpstreamError as error:
+                    log.warning("job_not_read", job=self._job.id, reason=str(error))
+                finally:
+                    self.stop.set()
+            self._save(release=True)
+            log.info("job_left", job=self._job.id)
+        except LeaseLost:
+            log.info("job_lease_lost", job=self._job.id)
+        except Exception as error:
+            log.error("job_failed", job=self._job.id, exc_info=error)
+
+    def _work(self, pool: ThreadPoolExecutor) -> None:
+        """Work on all rows, and record their results about every second. Raises LeaseLost, UpstreamError."""
+        for number in range(self._begun.page_count):
+            page = self._worker.jobs.page(self._job, number)
+            pending = {
+                pool.submit(self._apply, item, item.user_id): place
+                for place, item in enumerate(page)
+                if item.user_id and self._begun.has_to_do(item)
+            }
+            while pending:
+                changes = []
+                for future in wait(pending, TICK_SECONDS).done:
+                    place = pending.pop(future)
+                    changes.append((page[place], future.result()))
+                    page[place] = future.result()
+                self._save((number, page), changes)
+            if self.stop.is_set():
+                return
+        self._finished = True
+
+    def _apply(self, item: Item, user_id: UserId) -> Item:
+        """Return the row with the result of the check or the action, or unchanged where `stop` is set.
+
+        Throttling is waited out. Where an upstream fails, a check is repeated, an action a few times.
+        """
+        job, failures, pause = self._begun, 0, 0.0
+        checking, request_id = job.state == "checking", f"{job.id}.{item.line}"
+        kind = "check" if checking else job.action
+        while not self.stop.wait(self._worker.take_turn(kind, pause)) and self._await_lease():
+            pause = 0.0
+            try:
+                with deadlines.request_budget(request_id), bound_contextvars(request_id=request_id):
+                    return self._act(item, user_id)
+            except errors.UpstreamThrottled as error:
+                seconds = errors.retry_after_seconds(error.retry_after)
+                pause = DEFAULT_PAUSE if seconds is None else min(max(seconds, MIN_PAUSE), MAX_PAUSE)
+            except errors.UpstreamUnavailable as error:
+                if failures == len(RETRY_SECONDS) and not checking:
+                    return item.acted_on("failed", str(error))
+                self.stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+            except errors.TrustedServiceError as error:
+                return item.acted_on("failed", str(error) or type(error).__name__)
+            except Exception as error:
+                log.error("job_item_failed", job=job.id, item=item.line, exc_info=error)
+                return item.acted_on("failed", type(error).__name__)
+        return item
+
+    def _await_lease(self) -> bool:
+        """Wait until the lease lasts longer than an action; return False as soon as `stop` is set."""
+        while time.monotonic() >= self._renewed_at + LEASE_SECONDS - ACTION_SECONDS:
+            if self.stop.wait(TICK_SECONDS):
+                return False
+        return True
+
+    def _act(self, item: Item, user_id: UserId) -> Item:
+        """Check, block or delete the user."""
+        job, worker = self._begun, self._worker
+        if job.state == "running" and job.action == "delete":
+            existed = worker.administration.delete(job.actor, user_id)
+            # A user of the dry run who is gone now was deleted by this job before a crash, or meanwhile.
+            return item.acted_on("done" if existed or item.check != "not-found" else "not-found")
+        user = worker.directory.find(user_id)
+        check: Check = "not-found" if user is None else "blocked" if user.blocked else "found"
+        if job.state == "checking":
+            return item.checked(check)
+        # A user who was blocked before keeps that block and its reason.
+        if not item.check == check == "blocked":
+            worker.administration.block(job.actor, user_id, job.reason)
+        return item.acted_on("done")
+
+    def _save(self, page: Page | None = None, changes: Sequence[Change] = (), release: bool = False) -> None:
+        """Write the header, with a page, and renew the lease or give it back. Raises LeaseLost."""
+        began, write_id = time.monotonic(), secrets.token_hex(8)
+        owner = "" if release else self._owner
+        lease_until = None if release else datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
+        while self._job.write_id != write_id:
+            job = self._job.counted(changes)
+            job = job.finished() if self._finished else job
+            job = replace(job, lease_owner=owner, lease_until=lease_until, write_id=write_id)
+            try:
+                found = self._worker.jobs.save(job, page) or self._worker.jobs.find(job.id)
+            except errors.UpstreamError as error:
+                log.warning("job_not_written", job=job.id, reason=str(error))
+                if time.monotonic() > self._renewed_at + LEASE_SECONDS:
+                    raise LeaseLost from error
+                time.sleep(TICK_SECONDS)
+                continue
+            # Where the header has changed, that was this write, whose response was lost, or a cancellation.
+            if found is None or (found.write_id != write_id and found.lease_owner != self._owner):
+                raise LeaseLost
+            self._job = found
+        self._renewed_at = began
+        if not self._job.active:
+            self.stop.set()

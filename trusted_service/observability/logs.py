@@ -1,0 +1,75 @@
+"""One line for each event: JSON for machines, or `key=value` text for a person on a laptop.
+
+Security events: https://cheatsheetseries.owasp.org/cheatsheets/Logging_Vocabulary_Cheat_Sheet.html
+"""
+
+import logging.config
+import re
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+LogFormat = Literal["json", "text"]
+
+SILENCED = ("msal", "azure", "urllib3")  # their messages can hold codes, tokens and whole responses
+TOKENS = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")  # JWTs, and what we sign: base64 of `{"`…
+KEYS = re.compile(r"((?:account|access)key=)[A-Za-z0-9+/=]+", re.IGNORECASE)  # in connection strings
+
+
+def configure(log_format: LogFormat) -> None:
+    """Send structlog's and the standard library's records to standard error in this format."""
+    structlog.configure(
+        # Records with plain attributes, which Azure Monitor's handler understands too.
+        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logging.config.dictConfig(logging_config(log_format))
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a token or an access key: the last line of defence."""
+    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
+
+
+def logging_config(log_format: LogFormat) -> dict[str, Any]:
+    """The same for the standard library alone, as `logging.config.dictConfig` and gunicorn take it."""
+    gunicorn = {"level": "INFO", "handlers": [], "propagate": True}
+    console = {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": _formatter, "log_format": log_format}},
+        "handlers": {"console": console},
+        "root": {"level": "INFO", "handlers": ["console"]},
+        "loggers": {"gunicorn.error": gunicorn} | {name: {"level": "CRITICAL"} for name in SILENCED},
+    }
+
+
+def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if log_format == "text":
+        renderer = structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _cut_gunicorn,
+            structlog.processors.format_exc_info,
+            renderer,
+            lambda _logger, _method, line: without_secrets(str(line)),
+        ],
+    )
+
+
+def _cut_gunicorn(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """gunicorn quotes what it cannot read, and the whole address of what fails. Both can hold codes."""
+    message = str(event["event"])
+    if message.startswith(("Invalid request from", "Error handling request")):
+        event["event"] = re.split(r"['\"?]", message, maxsplit=1)[0].rstrip(" :b")
+    return event

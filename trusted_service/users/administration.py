@@ -1,0 +1,224 @@
+"""Actions on a user: block, unblock, revoke, sign out, delete, export.
+
+An action is audited before it begins, and takes effect on the next request on every instance. What shuts the
+user out comes first, what tidies up comes last, so repeating an interrupted action finishes it.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from trusted_service import errors
+from trusted_service.access.erasure import Erasure, may_have_tokens
+from trusted_service.access.resource_pin import ResourcePin
+from trusted_service.access.user_index import UserIndex
+from trusted_service.audit import AuditQuery, AuditTrail
+from trusted_service.azure import deadlines
+from trusted_service.azure.communication import Communication
+from trusted_service.background import BackgroundTasks
+from trusted_service.models import Actor, Identity, UserId
+from trusted_service.representation import event_json, ledger_json, session_json, user_json
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.sessions import SessionTable
+from trusted_service.storage.tables import RowChanged
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 4
+SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
+"""Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
+SWEEP_ATTEMPTS, RETRY_SECONDS = 4, 30.0
+
+Condition = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    identities: IdentityTable
+    sessions: SessionTable
+    ledger: Ledger
+    communication: Communication
+    index: UserIndex
+    pin: ResourcePin
+    erasure: Erasure
+    audit: AuditTrail
+    background: BackgroundTasks
+
+    def block(
+        self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Condition | None = None
+    ) -> None:
+        """Keep the user out, with or without a row. Raises Conflict first if `only_if` returns false."""
+        with self.audit.action(actor, "block", user_id, reason):
+            _require(only_if)
+            # Sessions end before the block too, so none outlives it if the process dies here, and after it,
+            # because a sign-in in between reads the block only when its session exists.
+            self.sessions.end_all(user_id)
+            self.index.begin()
+            identity = self.identities.block(user_id, reason)
+            with _partly_done("block"):
+                self.sessions.end_all(user_id)
+                self._index(user_id, identity)
+                if identity.acs_user_id is not None:
+                    for seconds in SWEEP_DELAYS:
+                        self._sweep_after(seconds, user_id, SWEEP_ATTEMPTS)
+                self._revoke(identity)
+                self.identities.update_if_present(user_id, blocking=False)
+
+    def unblock(self, actor: Actor, user_id: UserId) -> None:
+        """Let the user in again. A row that only held the block is removed. Raises NotFound."""
+        self._get(user_id)
+        with self.audit.action(actor, "unblock", user_id):
+            identity = self._change(user_id, self._lift_block)
+            if identity.acs_user_id is not None:
+                self._index(user_id)
+
+    def revoke(self, actor: Actor, user_id: UserId) -> None:
+        """Revoke every ACS token of the user. Raises NotFound."""
+        identity = self._get(user_id)
+        with self.audit.action(actor, "revoke", user_id):
+            self._revoke(identity)
+
+    def revoke_own(self, actor: Actor, user_id: UserId) -> None:
+        """Revoke every ACS token of the acting user, who may have no row yet."""
+        with contextlib.suppress(errors.NotFound):
+            self.revoke(actor, user_id)
+
+    def sign_out(self, actor: Actor, user_id: UserId) -> None:
+        with self.audit.action(actor, "sign-out", user_id):
+            self.sessions.end_all(user_id)
+
+    def end_session(self, actor: Actor, user_id: UserId, session_row_key: str) -> None:
+        with self.audit.action(actor, "end-session", user_id):
+            self.sessions.end_one(user_id, session_row_key)
+
+    def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition | None = None) -> bool:
+        """Erase all but a block; return whether there was a row. Raises Conflict like `block`."""
+        with self.audit.action(actor, "delete", user_id):
+            # Sessions end before the row is read: a first token in progress checks in the opposite order, so
+            # one of the two sees the other.
+            self.sessions.end_all(user_id)
+            try:
+                unreachable = self._erase(user_id, only_if)
+            except errors.NotFound:
+                return False
+            if unreachable:
+                left = ", ".join(unreachable)
+                reason = f"tokens of {left} may still be valid, but belong to another resource"
+                with _partly_done("delete"):
+                    raise errors.UpstreamUnavailable("Communication Services", reason)
+            return True
+
+    def export(self, user_id: UserId) -> dict[str, Any]:
+        """Everything that is stored about the user, as JSON. The ids of sessions are not stored."""
+        identity = self.identities.find(user_id)
+        entries = [] if identity is None else self.ledger.all_of(identity)
+        return {
+            "user": user_json(identity or user_id),
+            "blockReason": "" if identity is None else identity.block_reason,
+            "identities": [ledger_json(entry) for entry in entries],
+            "sessions": [session_json(session) for session in self.sessions.list_by_user(user_id)],
+            "audit": [event_json(event) for event in self.audit.all(AuditQuery(target=user_id))],
+        }
+
+    def sweep(self, user_id: UserId) -> None:
+        """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
+        identity = self.identities.find(user_id)
+        if identity is not None and identity.blocked:
+            self._revoke(identity)
+
+    def _sweep_after(self, seconds: float, user_id: UserId, attempts: int) -> None:
+        def sweep() -> None:
+            try:
+                self.sweep(user_id)
+            except errors.UpstreamError as error:
+                left = attempts - 1
+                log.error("sweep_failed", user=str(user_id), reason=error.reason, tries_left=left)
+                if left:
+                    self._sweep_after(RETRY_SECONDS, user_id, left)
+
+        self.background.run_after(seconds, sweep)
+
+    def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
+        """Make lists show the user as they now are; later, if the index cannot be written."""
+        try:
+            self.index.update(user_id, identity)
+        except errors.UpstreamError as error:
+            log.error("index_not_updated", user=str(user_id), reason=error.reason)
+            self.background.run_after(RETRY_SECONDS, functools.partial(self.index.update, user_id))
+
+    def _revoke(self, identity: Identity) -> None:
+        """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
+        failures: list[errors.UpstreamError] = []
+        for entry in self.ledger.all_of(identity):
+            acs_user_id = entry.acs_user_id
+            # A current identity of a former resource has had no token since the move.
+            if may_have_tokens(identity, entry) or (
+                acs_user_id == identity.acs_user_id and self.pin.standing(acs_user_id) != "moved"
+            ):
+                try:
+                    self.communication.revoke_tokens(acs_user_id)
+                except errors.UpstreamError as error:
+                    failures.append(error)
+        if failures:
+            raise next((one for one in failures if isinstance(one, errors.UpstreamThrottled)), failures[0])
+
+    def _erase(self, user_id: UserId, only_if: Condition | None) -> list[str]:
+        """Return the identities that could not be deleted. Raises NotFound if there is no row."""
+        unreachable: set[str] = set()
+
+        def mark(identity: Identity) -> None:
+            _require(only_if)
+            self.identities.update(identity, deleting=True)
+
+        def finish(identity: Identity) -> None:
+            if identity.deleting and identity.acs_user_id == marked.acs_user_id:
+                unreachable.update(self.erasure.delete_identities(identity))
+                self.erasure.forget(identity)
+            # Otherwise another process has finished the deletion, and this row is a new one.
+
+        marked = self._change(user_id, mark)
+        with _partly_done("delete-row"), contextlib.suppress(errors.NotFound):
+            self._change(user_id, finish)
+        return sorted(unreachable)
+
+    def _lift_block(self, identity: Identity) -> None:
+        changes = {"blocked": False, "block_reason": "", "blocking": False, "indexed": False}
+        unblocked = self.identities.update(identity, **changes)
+        if identity.acs_user_id is None:
+            self.index.forget(identity)
+            self.identities.remove(unblocked)
+
+    def _get(self, user_id: UserId) -> Identity:
+        identity = self.identities.find(user_id)
+        if identity is None:
+            raise errors.NotFound
+        return identity
+
+    def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
+        """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""
+        for _ in range(ATTEMPTS):
+            identity = self._get(user_id)
+            with contextlib.suppress(RowChanged):
+                change(identity)
+                return identity
+        raise errors.UpstreamUnavailable("Table Storage", "the row changed too often")
+
+
+def _require(only_if: Condition | None) -> None:
+    if only_if is not None and not only_if():
+        raise errors.Conflict("The user has changed in the meantime.")
+
+
+@contextlib.contextmanager
+def _partly_done(what: errors.Done) -> Iterator[None]:
+    """If the body fails, record on the error what has already taken effect."""
+    try:
+        yield
+    except errors.UpstreamError as error:
+        error.done = what
+        raise

@@ -1,0 +1,69 @@
+"""Rebuilds the user index from `identities`, while the service runs, and completes the ledger.
+
+Every written row carries the name of this build. Afterwards, a row without it is stale or was written by the
+service meanwhile; the mapping row decides.
+"""
+
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, islice
+
+from trusted_service.access.user_index import UserIndex, keys_of
+from trusted_service.azure.parallel import retry, retry_each
+from trusted_service.models import Identity, UserId
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.index_rows import index_rows
+from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.tables import Row
+from trusted_service.storage.transactions import Columns
+
+USERS_AT_ONCE, ROWS_AT_ONCE, THREADS = 200, 50, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reindex:
+    identities: IdentityTable
+    ledger: Ledger
+    index: UserIndex
+
+    def run(self) -> Iterator[int]:
+        """Yield the number of users indexed since the last yield; the index is complete at the end."""
+        build = secrets.token_hex(4)
+        self.ledger.record_missing(self.identities.all())
+        users = self.identities.all()
+        with ThreadPoolExecutor(THREADS) as pool:
+            while some := list(islice(users, USERS_AT_ONCE)):
+                self._write([one for one in some if not one.deleting], build, pool)
+                yield len(some)
+            self.index.set_complete()
+            for row in self.index.list_not_of(build):
+                retry(self._remove_if_stale, row)
+                yield 0
+
+    def _write(self, users: list[Identity], build: str, pool: ThreadPoolExecutor) -> None:
+        rows = {one.user_id: index_rows(one, build) for one in users}
+        for tenant_id, user_ids in groupby(sorted(rows), key=lambda user_id: user_id.tenant_id):
+            together = [row for user_id in user_ids for row in rows[user_id]]
+            starts = range(0, len(together), ROWS_AT_ONCE)
+            chunks = (together[start : start + ROWS_AT_ONCE] for start in starts)
+            retry_each(pool, partial(self.index.write, tenant_id), chunks)
+        retry_each(pool, lambda one: self._record(one, rows[one.user_id]), users)
+
+    def _record(self, identity: Identity, rows: list[Columns]) -> None:
+        keys = keys_of(rows)
+        if not self.index.record_keys(identity, keys):
+            self.index.update(identity.user_id, force=True, written=keys)
+
+    def _remove_if_stale(self, row: Row) -> None:
+        key = str(row["RowKey"])
+        try:
+            identity = self.identities.find(UserId.parse(row["PartitionKey"], key.rpartition(" ")[2]))
+        except ValueError:
+            identity = None  # left by an older version
+        if identity is not None and not identity.indexed:
+            self.index.update(identity.user_id, written=[key])  # an update is in progress, or was interrupted
+        elif identity is None or key not in identity.index_keys:
+            self.index.remove(row)

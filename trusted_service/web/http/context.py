@@ -1,0 +1,154 @@
+"""The context of a request: its id, deadline, log line and caller, and the services of this process."""
+
+import functools
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import cast
+from urllib.parse import urlsplit
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import structlog
+from flask import Flask, Response, current_app, g, request
+
+from trusted_service.azure import deadlines
+from trusted_service.models import Actor, Caller, IssuedToken, User
+from trusted_service.services import Services
+from trusted_service.usage import REFUSAL
+
+log = structlog.get_logger(__name__)
+
+SAFE_PATH = re.compile(
+    r"(?:/(?:[A-Za-z0-9._-]{0,15}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/])){1,8}"
+)
+"""The beginning of a path in which each part is a GUID, or too short for any secret."""
+
+
+def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
+    """Give each request an id and a deadline. Treat it as addressed to PUBLIC_URL, whatever its Host header.
+
+    App Service's own probes call an instance by its address, so rejecting unknown hosts is not an option.
+    """
+    url = urlsplit(public_url)
+    ours = {"HTTP_HOST": url.netloc, "wsgi.url_scheme": url.scheme}
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Always a new id: one from outside could be made to look like another request's.
+        request_id = uuid.uuid4().hex
+        names = structlog.contextvars.bound_contextvars(request_id=request_id, client=None, user=None)
+        with deadlines.request_budget(request_id), names:
+            return app(environ | ours, start_response)
+
+    return call
+
+
+def init_app(app: Flask) -> None:
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def services() -> Services:
+    return cast(Services, current_app.extensions["trusted_service"])
+
+
+def caller() -> Caller:
+    """The caller of this request; only for views whose audience is not the public."""
+    return cast(Caller, g.caller)
+
+
+def optional_caller() -> Caller | None:
+    """The caller of this request; None for a signed-out visitor."""
+    return cast(Caller | None, g.get("caller"))
+
+
+def actor() -> Actor:
+    """The caller as the audit trail names them: as an administrator on administrators' routes."""
+    user = caller().user
+    if caller().application:
+        return Actor(kind="application", key=str(user.id), name=user.name)
+    if request.blueprint in ("admin", "admin_api", "audit", "jobs"):
+        return Actor(kind="administrator", key=str(user.id), name=user.username or user.name)
+    # Without a name: the trail outlives an erasure, and holds no more of the user than their ids.
+    return Actor(kind="user", key=str(user.id), name="")
+
+
+def request_id() -> str:
+    return deadlines.current_request_id() or ""
+
+
+def is_api(path: str) -> bool:
+    """Whether the path belongs to the API, which responds with JSON to everything."""
+    return path == "/api" or path.startswith("/api/")
+
+
+def client_address() -> str:
+    """The client's address as the trusted proxies report it, else the peer's.
+
+    A household or a cloud machine has a /64 of IPv6 addresses to itself, so those count as one.
+    """
+    host = request.remote_addr or ""
+    if host.count(":") == 1 or "]" in host:  # App Service adds the port, which is new for each connection
+        host = host.rsplit(":", 1)[0].strip("[]")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        # A server that listens on both sees every IPv4 client as a mapped address.
+        return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def bind_user(user: User) -> None:
+    """Name the user in every line that this request logs from now on."""
+    structlog.contextvars.bind_contextvars(user=str(user.id))
+
+
+def record_use(caller: Caller, issued: IssuedToken | None = None) -> None:
+    """Record after the response that the session was used, or the token issued, if that is due."""
+    access = services().access
+    if access.is_use_due(caller, issued):
+        run_after_response(functools.partial(access.record_use, caller, issued))
+
+
+def run_after_response(task: Callable[[], None]) -> None:
+    """Run the task in the background after the response, in place of an earlier task of this request."""
+    g.task = task
+
+
+def _begin() -> None:
+    g.started_at = time.monotonic()
+    structlog.contextvars.bind_contextvars(client=client_address())
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-ID"] = request_id()
+    if response.status_code in (401, 403, 429) and (is_api(request.path) or request.blueprint == "auth"):
+        services().usage.count(REFUSAL)
+    caller = optional_caller()
+    log.info(
+        "request",
+        method=request.method,
+        route=None if request.url_rule is None else request.url_rule.rule,
+        path=_loggable_path(),
+        status=response.status_code,
+        milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
+        user=None if caller is None else str(caller.user.id),
+        code=g.get("error_code"),
+    )
+    if "task" in g:
+        # The task has the request's id and names in the log and upstream, and a deadline of its own.
+        names = structlog.contextvars.bound_contextvars(**structlog.contextvars.get_contextvars())
+        task = deadlines.request_budget(request_id())(names(g.task))
+        response.call_on_close(functools.partial(services().background.run, task))
+    return response
+
+
+def _loggable_path() -> str:
+    """The path without its query, which may carry codes. With URL arguments, only its safe beginning."""
+    safe = SAFE_PATH.match(request.path)
+    beginning = safe[0] if safe else ""
+    is_fixed = request.url_rule is not None and not request.url_rule.arguments
+    return request.path if is_fixed or beginning == request.path else f"{beginning}…"

@@ -1,0 +1,96 @@
+"""The state of a sign-in while the browser is at Entra ID: a signed cookie for each, so tabs may overlap."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+from urllib.parse import parse_qsl, urlencode
+
+from flask import after_this_request, current_app, request
+from itsdangerous import BadData
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+from trusted_service.entra.sign_in import Flow
+from trusted_service.errors import SignInFailed
+from trusted_service.web.security.audiences import Audience, audience_of
+from trusted_service.web.security.signing import serializer
+
+Purpose = Literal["sign-in", "teams"]
+"""To sign in, or to get a token for Teams for a user who is signed in."""
+MAX_FLOWS, MAX_AGE_SECONDS = 5, 600
+HOME, MAX_PATH_LENGTH = "/", 500
+# The paths of this site: no second slash, no dot segment, no backslash, no escape, nothing to decode.
+PATH = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)?")
+
+
+class KeptFlow(TypedDict):
+    """A flow, its purpose, and the path to go to afterwards."""
+
+    flow: Flow
+    purpose: Purpose
+    next: str
+
+
+def keep(response: Response, kept: KeptFlow) -> None:
+    """Keep the flow in a cookie; the oldest are deleted when there are more than `MAX_FLOWS`."""
+    attributes = current_app.config["COOKIE_ATTRIBUTES"]
+    names = sorted((name for name in request.cookies if name.startswith(_name())), key=_started_at)
+    for name in names[: -(MAX_FLOWS - 1)]:
+        response.delete_cookie(name, **attributes)
+    value = str(serializer("sign-in").dumps(kept))
+    response.set_cookie(_name(kept["flow"]["state"]), value, max_age=MAX_AGE_SECONDS, **attributes)
+
+
+def take(state: str) -> KeptFlow:
+    """Return the flow of this state, and delete its cookie. Raises SignInFailed without one."""
+    name = _name(state)
+
+    @after_this_request
+    def forget(response: Response) -> Response:
+        if name in request.cookies:
+            response.delete_cookie(name, **current_app.config["COOKIE_ATTRIBUTES"])
+        return response
+
+    try:
+        kept: KeptFlow = serializer("sign-in").loads(request.cookies.get(name, ""), max_age=MAX_AGE_SECONDS)
+    except BadData as error:
+        raise SignInFailed("no-flow") from error
+    if kept["flow"]["state"] != state:
+        raise SignInFailed("state")
+    return kept
+
+
+def next_path(values: Sequence[str]) -> str:
+    """Return the path, with its query, if it is the only value and leads to a page of this site; else HOME.
+
+    A page takes GET and looks up its caller, and is neither part of the sign-in nor of the API.
+    """
+    if len(values) != 1 or len(values[0]) > MAX_PATH_LENGTH:
+        return HOME
+    path, _, query = values[0].partition("?")
+    if not PATH.fullmatch(path) or not query.isprintable():
+        return HOME
+    try:
+        endpoint, _arguments = current_app.url_map.bind("").match(path, method="GET")
+    except HTTPException:
+        return HOME
+    audience = audience_of(current_app.view_functions[endpoint])
+    if audience is Audience.PUBLIC or path.startswith(("/auth/", "/api/")):
+        return HOME
+    return f"{path}?{urlencode(parse_qsl(query, keep_blank_values=True))}" if query else path
+
+
+def _name(state: str = "") -> str:
+    """The name of the cookie for this state, or the beginning of every name."""
+    digest = hashlib.sha256(state.encode(errors="replace")).hexdigest()[:16] if state else ""
+    return f"{current_app.config['COOKIE_PREFIX']}sign-in-{digest}"
+
+
+def _started_at(name: str) -> float:
+    """When the sign-in of this cookie began; 0 if it is not valid."""
+    try:
+        _, at = serializer("sign-in").loads(request.cookies[name], MAX_AGE_SECONDS, return_timestamp=True)
+    except BadData:
+        return 0
+    return float(at.timestamp())

@@ -1,0 +1,59 @@
+"""The page on which users see and erase what is stored about them."""
+
+from flask import Blueprint, redirect, render_template, request
+from werkzeug.wrappers import Response
+
+from trusted_service.web.http.context import actor, caller, services
+from trusted_service.web.security.audiences import signed_in
+from trusted_service.web.security.authentication import clear_cookie
+
+bp = Blueprint("account", __name__, url_prefix="/account")
+
+
+@bp.get("")
+@signed_in
+def account() -> str:
+    user_id = caller().user.id
+    return render_template(
+        "account/account.html",
+        user=services().directory.find(user_id),
+        sessions=services().sessions.list_by_user(user_id),
+        own_session=caller().session,
+        done=request.args.get("done"),
+    )
+
+
+@bp.post("/end-session")
+@signed_in
+def end_session() -> Response:
+    """End the session that the form names, or all but this one."""
+    user_id, own = caller().user.id, caller().session
+    chosen = request.form.get("session", "")
+    for session in services().sessions.list_by_user(user_id):
+        row_key = session.key.split("/")[1]
+        if row_key == chosen or (not chosen and own is not None and session.key != own.key):
+            services().administration.end_session(actor(), user_id, row_key)
+    return redirect("/account?done=end-session", 303)
+
+
+@bp.post("/revoke")
+@signed_in
+def revoke() -> Response:
+    services().administration.revoke_own(actor(), caller().user.id)
+    return redirect("/account?done=revoke", 303)
+
+
+@bp.get("/delete")
+@signed_in
+def confirm_delete() -> str:
+    return render_template("account/delete.html")
+
+
+@bp.post("/delete")
+@signed_in
+def delete() -> Response:
+    """Erase everything about the caller, which also signs them out."""
+    services().administration.delete(actor(), caller().user.id)
+    response = redirect("/", 303)
+    clear_cookie(response)
+    return response

@@ -1,0 +1,90 @@
+"""The administrators' pages: find users, see one, act on one."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from trusted_service.audit import AuditQuery
+from trusted_service.errors import NotFound
+from trusted_service.models import UserId
+from trusted_service.representation import user_json
+from trusted_service.users.actions import ACTIONS, MAX_REASON
+from trusted_service.web.http import lists
+from trusted_service.web.http.context import actor, services
+from trusted_service.web.openapi.models import User
+from trusted_service.web.security.audiences import administrator
+
+bp = Blueprint("admin", __name__, url_prefix="/admin")
+
+USER = "/users/<uuid:tenant_id>/<uuid:object_id>"
+ACTION = f"<any({', '.join(repr(name) for name in ACTIONS)}):action>"
+
+
+@bp.get("/users")
+@administrator
+def users() -> str:
+    query, place = lists.read_user_query("q", "status", "tenant", "sort")
+    page = services().directory.page(query, place)
+    return render_template(
+        "admin/users.html",
+        page=page,
+        former=query.text.startswith("8:") and [user.acs_user_id for user in page.users] != [query.text],
+        query=query,
+        next=lists.next_user_cursor(query, page),
+        tenants=services().settings.entra_allowed_tenants,
+        done=request.args.get("done"),
+    )
+
+
+@bp.get("/users.csv")
+@administrator
+def users_csv() -> Response:
+    """Every user, streamed."""
+    rows = (user_json(user).values() for user in services().directory.all())
+    return lists.export_csv("users.csv", User.members(), rows)
+
+
+@bp.get(USER)
+@administrator
+def user(tenant_id: UUID, object_id: UUID) -> str:
+    user_id = UserId(str(tenant_id), str(object_id))
+    identity = services().directory.find(user_id)
+    if identity is None:
+        raise NotFound
+    events = services().audit.page(AuditQuery(target=user_id), limit=50)
+    return render_template(
+        "admin/user.html",
+        user=identity,
+        former=services().ledger.former(identity),
+        sessions=services().sessions.list_by_user(user_id),
+        events=[event for _, event in events],
+        done=request.args.get("done"),
+    )
+
+
+@bp.get(f"{USER}/confirm/{ACTION}")
+@administrator
+def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
+    """Explain the action and what of it cannot be undone, and ask."""
+    user_id = UserId(str(tenant_id), str(object_id))
+    user = services().directory.find(user_id)
+    values = {"user_id": user_id, "user": user, "action": ACTIONS[action], "max_reason": MAX_REASON}
+    return render_template("admin/confirm.html", **values)
+
+
+@bp.post(f"{USER}/{ACTION}")
+@administrator
+def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
+    """Do the action, then show the user, or the list where the user is gone. A form may end one session."""
+    user_id = UserId(str(tenant_id), str(object_id))
+    session = request.form.get("session", "")
+    if action == "sign-out" and session:
+        services().administration.end_session(actor(), user_id, session)
+        action = "end-session"
+    else:
+        reason = request.form.get("reason", "")[:MAX_REASON].strip()
+        ACTIONS[action].run(services().administration, actor(), user_id, reason)
+    if services().directory.find(user_id) is None:
+        return redirect(url_for("admin.users", done=action), 303)
+    return redirect(url_for("admin.user", **user_id._asdict(), done=action), 303)

@@ -1,0 +1,66 @@
+"""The administrators' API."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response, jsonify
+
+from trusted_service.errors import NotFound
+from trusted_service.models import UserId
+from trusted_service.representation import user_json
+from trusted_service.users.actions import ACTIONS, Action
+from trusted_service.web.http import lists
+from trusted_service.web.http.context import actor, services
+from trusted_service.web.openapi.models import Operation, User, UserPage
+from trusted_service.web.security.audiences import administrator
+
+bp = Blueprint("admin_api", __name__, url_prefix="/api/admin")
+
+USER = "/users/<uuid:tenant_id>/<uuid:object_id>"
+QUERY: dict[str, dict[str, object]] = {
+    "q": {"description": "Beginning of a word of the name or of the user name, or an object or ACS user id."},
+    "status": {"description": "Only these.", "enum": ["active", "blocked"]},
+    "cursor": {"description": "`next` of the previous page."},
+}
+
+
+@bp.get("/users")
+@administrator
+@Operation("listUsers", UserPage, query=QUERY)
+def users() -> Response:
+    """Find users. All, the newest first.
+
+    This and the other operations here take the admin role; an app-only token may have it too.
+    """
+    query, place = lists.read_user_query("q", "status")
+    page = services().directory.page(query, place)
+    return jsonify(users=[user_json(user) for user in page.users], next=lists.next_user_cursor(query, page))
+
+
+@bp.get(USER)
+@administrator
+@Operation("getUser", User)
+def user(tenant_id: UUID, object_id: UUID) -> Response:
+    """Get a user."""
+    identity = services().directory.find(UserId(str(tenant_id), str(object_id)))
+    if identity is None:
+        raise NotFound
+    return jsonify(user_json(identity))
+
+
+def _add_action(action: Action) -> None:
+    def view(tenant_id: UUID, object_id: UUID) -> Response:
+        user_id = UserId(str(tenant_id), str(object_id))
+        action.run(services().administration, actor(), user_id)
+        if action.status == 204:
+            return Response(status=204)
+        return jsonify(user_json(services().directory.find(user_id) or user_id))
+
+    view.__doc__ = f"{action.summary}. {action.description}"
+    response = None if action.status == 204 else User
+    operation_id = "signOutUser" if action.name == "sign-out" else f"{action.name}User"
+    Operation(operation_id, response, statuses=(action.status,))(administrator(view))
+    bp.add_url_rule(f"{USER}/{action.name}", action.name, view, methods=["POST"])
+
+
+for _action in ACTIONS.values():
+    _add_action(_action)

@@ -1,0 +1,150 @@
+"""Sign-in and sign-out of browsers, and tokens for Microsoft Teams by a second trip to Entra ID."""
+
+import functools
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import structlog
+from flask import Blueprint, render_template, request
+from werkzeug.utils import redirect
+from werkzeug.wrappers import Response
+
+from trusted_service.entra.sign_in import MAX_TEXT_LENGTH, SignedIn
+from trusted_service.entra.tokens import TEAMS_SCOPE_NAMES, TEAMS_SCOPES
+from trusted_service.errors import NotSignedIn, OtherUser, SignInFailed, TeamsNotGranted, UpstreamError
+from trusted_service.models import display_text, rfc3339
+from trusted_service.web.http import context
+from trusted_service.web.http.context import caller, optional_caller, services
+from trusted_service.web.security import authentication, sign_in_state
+from trusted_service.web.security.audiences import public, signed_in, visitor
+from trusted_service.web.security.rate_limits import limit_sign_ins, limit_tokens
+
+log = structlog.get_logger(__name__)
+
+bp = Blueprint("auth", __name__, url_prefix="/auth")
+
+CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri")
+
+
+@bp.get("/sign-in")
+@public
+@limit_sign_ins
+def sign_in() -> Response:
+    """Send the browser to Entra ID."""
+    return _send_to_entra("sign-in", sign_in_state.next_path(request.args.getlist("next")))
+
+
+@bp.get("/teams")
+@signed_in
+@limit_sign_ins
+@limit_tokens
+def start_teams() -> Response:
+    """Send a signed-in user to Entra ID once more, for a token for Teams."""
+    user, session = caller().user, caller().session
+    hint = (session.login_hint if session else None) or user.username or None
+    return _send_to_entra("teams", sign_in_state.HOME, TEAMS_SCOPES, hint)
+
+
+def _send_to_entra(
+    purpose: sign_in_state.Purpose, target: str, scopes: Sequence[str] = (), login_hint: str | None = None
+) -> Response:
+    redirect_uri = services().settings.public_url + "/auth/callback"
+    url, flow = services().entra.start(redirect_uri, scopes=scopes, login_hint=login_hint)
+    response = redirect(url, 302)
+    sign_in_state.keep(response, {"flow": flow, "next": target, "purpose": purpose})
+    return response
+
+
+@bp.get("/callback")
+@visitor
+@limit_sign_ins
+def callback() -> Response | str:
+    """Take the browser back from Entra ID. The flow is used up even where this fails."""
+    parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
+    if any(len(values) > 1 for values in parameters.values()):
+        raise SignInFailed("repeated-parameter")
+    kept = sign_in_state.take("".join(parameters["state"]))
+    for_teams = kept["purpose"] == "teams"
+    if parameters["error"]:
+        word = re.sub(r"[^a-z_]", "", parameters["error"][0][:40])
+        reason = f"entra-{word or 'error'}"
+        raise TeamsNotGranted(reason) if for_teams else SignInFailed(reason)
+    if not (code := "".join(parameters["code"])):
+        raise SignInFailed("no-code")
+    if for_teams and optional_caller() is None:
+        raise NotSignedIn  # the session has ended meanwhile
+    signed_in = services().entra.complete(kept["flow"], code)
+    return _show_teams_token(signed_in) if for_teams else _start_session(signed_in, kept["next"])
+
+
+def _start_session(signed_in: SignedIn, target: str) -> Response:
+    context.bind_user(signed_in.user)
+    former = optional_caller()
+    user_agent = display_text(request.headers.get("User-Agent"))
+    session_id = services().access.sign_in(
+        signed_in,
+        instead_of=former.session if former else None,
+        address=context.client_address(),
+        user_agent=user_agent,
+    )
+    if former is not None and former.session is not None:
+        log.info("session_expired", user=str(former.user.id), reason="replaced")
+    log.info("authn_login_success")
+    log.info("session_created")
+    context.run_after_response(functools.partial(services().access.record_sign_in, signed_in.user))
+    response = redirect(target, 302)
+    authentication.set_cookie(response, session_id)
+    return response
+
+
+def _show_teams_token(signed_in: SignedIn) -> str:
+    """Exchange the token at once, show it on this one page, and store it nowhere. Raises OtherUser."""
+    user_id = caller().user.id
+    if signed_in.user.id != user_id:
+        raise OtherUser
+    token = services().access.exchange_teams_token(caller(), signed_in.access_token)
+    log.info("teams_token_issued", user=str(user_id))
+    return render_template(
+        "teams/token.html",
+        token=token.token,
+        expires_on=rfc3339(token.expires_on),
+        now=rfc3339(datetime.now(UTC)),
+        scopes=TEAMS_SCOPE_NAMES,
+    )
+
+
+@bp.post("/sign-out")
+@visitor
+def sign_out() -> Response:
+    """End the session here, on every instance, and then at Entra ID."""
+    caller = optional_caller()
+    session = caller.session if caller else None
+    public_url = services().settings.public_url
+    if session is None and request.headers.get("Origin") != public_url:
+        return redirect("/", 303)  # another site's form comes without our cookie: it must not sign people out
+    if session is not None:
+        services().sessions.end(session.key)
+        log.info("session_expired", reason="sign-out")
+    login_hint = session.login_hint if session else None
+    response = redirect(services().authority.sign_out_url(public_url + "/", login_hint), 303)
+    authentication.clear_cookie(response)
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return response
+
+
+@bp.get("/front-channel-logout")
+@public
+def front_channel_logout() -> Response:
+    """Entra ID calls this in a frame, without our cookie, when a user signs out elsewhere.
+
+    https://openid.net/specs/openid-connect-frontchannel-1_0.html
+    """
+    entra_session_id = request.args.get("sid", "")
+    if 0 < len(entra_session_id) <= MAX_TEXT_LENGTH:
+        try:
+            ended = services().sessions.end_entra_session(entra_session_id)
+            log.info("session_expired", reason="front-channel", sessions=ended)
+        except UpstreamError as error:
+            log.error("front_channel_logout_failed", reason=str(error))
+    return Response(status=200)
