@@ -20,7 +20,7 @@ OTHER_CLIENT = "99999999-8888-4777-8666-555555555555"
 
 @pytest.fixture
 def headers(azure: LocalAzure, person: Person) -> dict[str, str]:
-    """The access token of a user who has never been here."""
+    """The access token of a new user."""
     return bearer(azure, person)
 
 

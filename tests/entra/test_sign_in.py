@@ -1,4 +1,4 @@
-"""Signing in, the whole way through Entra ID: who comes back as whom, and to which address."""
+"""The whole sign-in through Entra ID: the user it yields, and the address it returns to."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit

@@ -30,7 +30,7 @@ def teams_token(azure: LocalAzure, person: Person, **members: object) -> str:
 
 @pytest.fixture(scope="module")
 def owner(world: World) -> Person:
-    """Somebody who is signed in and wants a token for Teams."""
+    """A signed-in user who wants a token for Teams."""
     return world.new_person().signed_in()
 
 

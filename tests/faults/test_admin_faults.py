@@ -76,7 +76,7 @@ DELETE = [
 
 @pytest.fixture
 def user(world: World, mapped_user: Person) -> Person:
-    """A user whose background tasks are done, beside an administrator who is signed in."""
+    """A user without pending background tasks, and a signed-in administrator."""
     assert world.admin.csrf
     object_id = mapped_user.account.object_id
     wait_until(lambda: len(list_rows(world.tables, "audit", "TargetObjectId", object_id)) == CREATION_ROWS)
