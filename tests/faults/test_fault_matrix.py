@@ -96,7 +96,7 @@ def matrix() -> Iterator[Matrix]:
         with ThreadPoolExecutor(1) as pool:
             requesting = pool.submit(request_until_finished)
             try:
-                cells = run_cells(Users(world, admin, itertools.count(100)), ROWS)
+                cells = run_cells(Users(world, admin, itertools.count(200)), ROWS)
             finally:
                 finished.set()
             requesting.result()

@@ -80,7 +80,7 @@ class Users:
     minutes: Iterator[int]
 
     def first_token(self, about: About = "object id", *, browser: bool = False) -> Case:
-        """In a create, only the lifetime of the token tells one user from another."""
+        """In a create, only the lifetime of the token tells one user from another: no two start alike."""
         person, minutes = self.world.new_person(), next(self.minutes)
         case = self._token(person, about, minutes, browser=browser)
         return replace(case, about=f'"expiresInMinutes": {minutes}') if about == "create" else case
