@@ -1,7 +1,7 @@
-"""Measures a page of users, with few and with many users: `python -m bench.admin_pages --users 1000 50000`.
+"""Measures the user list with few and with many users: `python -m bench.admin_pages --users 1000 50000`.
 
-Calls and rows are those of one request to the storage, without the read of the session; processor time is the
-service's. With --reindex, the time of `users reindex` is measured too.
+Storage calls and rows are per request, without the session read; processor time is the service's. With
+--reindex, also measures `users reindex`.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BLOCKED = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one request: calls to the storage, rows that they ask for at most, median and processor seconds."""
+    """Cost of one request: storage calls, maximum rows requested, median and processor seconds."""
 
     calls: int
     rows: int
@@ -56,7 +56,7 @@ def main() -> None:
     for count in sorted(arguments.users):
         with tempfile.TemporaryDirectory() as folder:
             users = make_users(count, TENANT, str(uuid.uuid4()), blocked=BLOCKED)
-            # All rows of very many users are more than Azurite can read: then whole names alone are searched.
+            # Azurite cannot load all rows of very many users; then only the index by age is planted.
             plant_storage(Path(folder), users, whole=count <= MAX_WHOLE)
             with own_azure(data=Path(folder)) as own:
                 console.print(f"{count} users", style="bold")
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _walk(admin: Admin, count: int) -> tuple[str, str, float]:
-    """The cursors of the page in the middle and of the last one, and the seconds for all pages."""
+    """Return the cursors of the middle and the last page, and the seconds for all pages."""
     begin, seen, cursors = time.monotonic(), set[str](), [""]
     cursor: str | None = ""
     while cursor is not None:
@@ -142,14 +142,14 @@ def _worker(own: OwnAzure) -> psutil.Process:
 
 
 def _export(own: OwnAzure, admin: Admin) -> tuple[float, float]:
-    """Seconds for the CSV file, and by how many megabytes the worker grew at most."""
+    """Return the seconds for the CSV file, and the worker's peak memory growth in megabytes."""
     worker = _worker(own)
-    before = most = worker.memory_info().rss
+    before = peak = worker.memory_info().rss
     begin = time.monotonic()
     with admin.person.get("/admin/users.csv", stream=True) as response:
         for _ in response.iter_content(1 << 16):
-            most = max(most, worker.memory_info().rss)
-    return time.monotonic() - begin, (most - before) / 1e6
+            peak = max(peak, worker.memory_info().rss)
+    return time.monotonic() - begin, (peak - before) / 1e6
 
 
 def _table(counts: list[int], costs: list[dict[str, Cost]]) -> Table:

@@ -1,4 +1,4 @@
-"""Repeats the experiments on the peers with this service: `python -m bench.peers`.
+"""Repeats the peer experiments with this service: `python -m bench.peers`.
 
 The peers were measured once, by running Microsoft's authentication hero (Node.js) against stand-ins.
 """
@@ -100,7 +100,7 @@ def no_bearer(world: OwnAzure) -> str:
 
 
 def calls_of(world: OwnAzure, response: requests.Response) -> int:
-    """Return the number of upstream calls with the id of this request, before its response."""
+    """Return the number of upstream calls that the request made before its response."""
     before = [made for made in world.storage.calls_for(response) if (made.method, made.table) != AFTERWARDS]
     return len(world.azure.calls_for(response)) + len(before)
 
@@ -140,9 +140,9 @@ Experiment = Callable[[OwnAzure], str]
 
 EXPERIMENTS: dict[tuple[str, str], Experiment] = {
     ("ten first requests at once", "10 identities, 9 orphans, nine 500s"): ten_at_once,
-    ("Communication Services answers 429", "11 calls, 10.2 s, then 500"): throttled,
-    ("Communication Services answers 5xx to a delete", "hung 348 s"): failing_delete,
-    ("Communication Services says nothing to a delete", "not measured"): silent_delete,
+    ("Communication Services returns 429", "11 calls, 10.2 s, then 500"): throttled,
+    ("Communication Services returns 5xx for a delete", "hung 348 s"): failing_delete,
+    ("Communication Services hangs on a delete", "not measured"): silent_delete,
     ("identity deleted in Communication Services", "500 for ever"): lost_identity,
     ("bearer token for another API", "accepted"): foreign_bearer,
     ("no bearer token", "500"): no_bearer,

@@ -1,4 +1,4 @@
-"""A data folder for the local Azure with many users, written past Azurite, which takes minutes for them.
+"""Writes a data folder with many users for the local Azure, without Azurite, which would take minutes.
 
 Azurite keeps its tables in one JSON file of LokiJS, which V8 reads as one string of at most 512 MB.
 """
@@ -18,9 +18,9 @@ Row = Mapping[str, object]
 
 
 def plant_storage(folder: Path, users: Sequence[Identity], *, whole: bool) -> None:
-    """Write what the service would have written.
+    """Write the rows that the service would have written.
 
-    Unless `whole`, the ledger is empty, and the index leads to users by their age alone.
+    Unless `whole`, the ledger is empty, and the index lists users by age only.
     """
     index = (row for user in users for row in index_rows(user) if whole or _is_listed(row))
     rows = {

@@ -44,7 +44,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     server: Server
     protocol_version = "HTTP/1.1"
-    # The system's table may lack a type or have it wrong.
+    # The system's table of types may be incomplete or wrong.
     extensions_map = {  # noqa: RUF012 - as in the base class
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",

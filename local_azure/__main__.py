@@ -20,10 +20,10 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     arguments = _parse_arguments()
     if not arguments.env_file.parent.is_dir():
-        return _complain(f"there is no folder {arguments.env_file.parent} for the settings")
-    asked: list[int] = []  # not an Event: setting it in a handler that interrupts its wait can deadlock
+        return _fail(f"there is no folder {arguments.env_file.parent} for the settings")
+    received: list[int] = []  # not an Event: setting it in a handler that interrupts its wait can deadlock
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: asked.append(number))
+        signal.signal(number, lambda number, _frame: received.append(number))
     try:
         with (
             run_local_azure(
@@ -33,15 +33,15 @@ def main() -> int:
             ) as azure,
             _settings_in(arguments.env_file, azure.settings),
         ):
-            while not asked:
+            while not received:
                 time.sleep(WATCH_SECONDS)
                 azure.azurite.check()
     except (AzuriteError, OSError, sqlite3.Error) as error:
-        return _complain(str(error))
+        return _fail(str(error))
     return 0
 
 
-def _complain(message: str) -> int:
+def _fail(message: str) -> int:
     sys.stderr.write(f"local_azure: {message}\n")
     return 1
 

@@ -98,7 +98,7 @@ def _die_with_parent(parent: int) -> None:
     """Ask the kernel, in the child, for a SIGINT when the parent ends (prctl(2), PR_SET_PDEATHSIG)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-    if os.getppid() != parent:  # the parent ended before the request was in place
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)
 
 

@@ -15,7 +15,7 @@ class Members:
         self._document = document
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether the member is there, even if null."""
+        """Tell whether the member is present, even if null."""
         return name in self._document
 
     def text(self, name: str, default: str = _REQUIRED) -> str:
@@ -30,7 +30,7 @@ class Members:
         return None if self._document.get(name) is None else self.text(name)
 
     def one_of(self, name: str, choices: tuple[Name, ...], default: str = _REQUIRED) -> Name:
-        """Return the one of `choices` that the member names."""
+        """Return the member's value, which must be one of `choices`."""
         value = self.text(name, default)
         for choice in choices:
             if choice == value:

@@ -45,7 +45,7 @@ class Journal:
         with self._lock:
             self._counts[service, operation] += 1
 
-    def note(
+    def record(
         self,
         service: str,
         operation: str,

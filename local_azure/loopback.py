@@ -48,7 +48,7 @@ def reserve_port(port: int, reserved: ExitStack) -> list[str]:
     return hosts
 
 
-def answers(port: int, path: str) -> bool:
+def responds(port: int, path: str) -> bool:
     """Tell whether the server on `port` responds with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:

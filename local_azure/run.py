@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from local_azure.examples import find_examples
-from local_azure.loopback import answers, get_json, reserve_port
-from local_azure.supervision import RunError, StopAskedError, StopSignals, start_program
+from local_azure.loopback import get_json, reserve_port, responds
+from local_azure.supervision import RunError, StopRequestedError, StopSignals, start_program
 
 START_SECONDS = 60
-# Long enough for running requests, but not for connections that a browser has opened in advance and gunicorn
-# waits for in vain.
+# Long enough for running requests, but not for connections that a browser opened in advance: gunicorn would
+# wait for them in vain.
 STOP_SERVICE_SECONDS = 3
 # Azurite writes its tables to disk.
 STOP_AZURE_SECONDS = 15
@@ -34,7 +34,7 @@ def main() -> int:
     data = parser.parse_args().data.absolute()
     try:
         run(StopSignals(), read_port(), data)
-    except StopAskedError:
+    except StopRequestedError:
         say(f"Stopped. The data is kept in {data}.")
     except (RunError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -43,12 +43,12 @@ def main() -> int:
 
 
 def run(signals: StopSignals, port: int, data: Path) -> None:
-    """Run until a signal (StopAskedError) or until a part stops unexpectedly (RunError)."""
+    """Run until a signal (StopRequestedError) or until a part stops unexpectedly (RunError)."""
     public_url = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
     with ExitStack() as reserved:
         hosts = reserve_port(port, reserved)
         examples = find_examples(port, reserved)
-        with keep_to_oneself(data), ExitStack() as running:
+        with lock_folder(data), ExitStack() as running:
             env_file = data / "azure.env"
             env_file.unlink(missing_ok=True)
             azure = running.enter_context(
@@ -74,10 +74,10 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
                 parts["examples"] = running.enter_context(
                     examples.start(data / "examples.json", settings, environment)
                 )
-            signals.wait(lambda: answers(port, "/healthz"), parts, START_SECONDS)
+            signals.wait(lambda: responds(port, "/healthz"), parts, START_SECONDS)
             say(f"\nReady: {public_url}")
             if examples is not None:
-                signals.wait(lambda: answers(examples.port, "/"), parts, START_SECONDS)
+                signals.wait(lambda: responds(examples.port, "/"), parts, START_SECONDS)
                 say(examples.describe(environment))
             say(f"\nAccounts to sign in with (no passwords):\n{accounts}\n")
             say("Ctrl-C stops everything.\n")
@@ -111,7 +111,7 @@ def read_port() -> int:
 
 
 @contextmanager
-def keep_to_oneself(data: Path) -> Iterator[None]:
+def lock_folder(data: Path) -> Iterator[None]:
     """Create the folder, and lock it: two Azurites would corrupt each other's tables."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "lock").open("w") as lock:

@@ -55,7 +55,7 @@ class Handler(WSGIRequestHandler):
             status, headers = new_status, new_headers
             return None
 
-        # The legacy `write` callable that WSGI wants start_response to return is not offered.
+        # start_response does not return the legacy `write` callable of WSGI.
         chunks = self.server.app(environ, start_response)  # type: ignore[arg-type]
         try:
             self._send(status, headers, chunks)
@@ -135,7 +135,7 @@ class LoopbackServer(ThreadedWSGIServer):
         self._lock = threading.Lock()
         self._stopping = False
         self._connections: dict[threading.Thread, socket.socket] = {}
-        super().__init__("127.0.0.1", 0, _answer_not_ready, handler=Handler)
+        super().__init__("127.0.0.1", 0, _raise_not_ready, handler=Handler)
         scheme = "http" if tls is None else "https"
         self.origin = f"{scheme}://localhost:{self.port}"
 
@@ -185,7 +185,7 @@ class LoopbackServer(ThreadedWSGIServer):
                 Handler(connection, client_address, self)
 
     def _enter(self, connection: socket.socket) -> bool:
-        """Register the connection for `stop`; return False if it is too late for that."""
+        """Register the connection for `stop`; return False if the server is stopping."""
         with self._lock:
             self._connections[threading.current_thread()] = connection
             return not self._stopping
@@ -197,5 +197,5 @@ class LoopbackServer(ThreadedWSGIServer):
         request.close()
 
 
-def _answer_not_ready(environ: WSGIEnvironment, start_response: object) -> Iterable[bytes]:
+def _raise_not_ready(environ: WSGIEnvironment, start_response: object) -> Iterable[bytes]:
     raise RuntimeError("the server was started without an application")

@@ -18,7 +18,7 @@ class Store:
     """A SQLite database of JSON documents, shared by all threads."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open the database at `path`, or one in memory when there is none."""
+        """Open the database at `path`, or one in memory if it is None."""
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(
             path if path is not None else ":memory:", check_same_thread=False, isolation_level=None
@@ -74,5 +74,5 @@ class Shelf:
         )
 
     def remove(self, key: str) -> None:
-        """Remove one document if it is there."""
+        """Remove one document if it exists."""
         self._store.execute("DELETE FROM documents WHERE shelf = ? AND key = ?", self._name, key)

@@ -21,29 +21,29 @@ class RunError(Exception):
     """The service cannot run; the message is shown to the user."""
 
 
-class StopAskedError(Exception):
+class StopRequestedError(Exception):
     """A signal requested a stop."""
 
 
 class StopSignals:
-    """Remembers that a signal requested a stop; further signals change nothing, so that all ends in order."""
+    """Remembers that a signal requested a stop; ignores further ones, so that shutdown stays in order."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._remember)
 
     def _remember(self, *_: object) -> None:
-        self.asked = True
+        self.requested = True
 
     def wait(
         self, ready: Callable[[], bool], processes: Mapping[str, subprocess.Popen[bytes]], seconds: float
     ) -> None:
-        """Return once `ready()`. Raises StopAskedError on a signal, RunError on an exit or a timeout."""
+        """Return once `ready()`. Raises StopRequestedError on a signal, RunError on an exit or a timeout."""
         deadline = time.monotonic() + seconds
         while not ready():
-            if self.asked:
-                raise StopAskedError
+            if self.requested:
+                raise StopRequestedError
             for name, process in processes.items():
                 if process.poll() is not None:
                     raise RunError(f"The {name} stopped unexpectedly (exit code {process.returncode}).")
@@ -80,5 +80,5 @@ def _die_with_parent(parent: int) -> None:
     """Ask the kernel, in the child, for a SIGTERM when the parent ends, even by SIGKILL (prctl(2))."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the request
+    if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)

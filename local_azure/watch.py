@@ -1,7 +1,7 @@
 """Records calls and applies faults to the operations of a Flask app.
 
 The endpoint of a route is the name of its operation. A fault is an ordinary response whose body fails
-when the server sends it (see `servers.Handler`), so views know nothing of faults.
+when the server sends it (see `servers.Handler`), so views need no code for faults.
 """
 
 import os
@@ -36,10 +36,10 @@ class Watch:
 
     def install(self, app: Flask) -> None:
         """Watch every route of `app` that is named after an operation."""
-        app.before_request(self._meet_fault)
+        app.before_request(self._apply_fault)
         app.after_request(self._finish)
 
-    def _meet_fault(self) -> Response | None:
+    def _apply_fault(self) -> Response | None:
         operation = name_operation()
         if operation is None or request.method == "OPTIONS":
             return None
@@ -49,7 +49,7 @@ class Watch:
             return None
         match fault.kind:
             case "status":
-                return self._answer_status(fault)
+                return self._respond(fault)
             case "hang" | "reset":
                 return _break_off(fault, fault.kind)
             case "drip":
@@ -68,13 +68,13 @@ class Watch:
         if fault is not None and fault.kind == "half":
             response = _halve(response)
         elif fault is not None and fault.kind == "fail-after-commit":
-            response = self._answer_status(fault) if fault.then == "status" else _break_off(fault, fault.then)
+            response = self._respond(fault) if fault.then == "status" else _break_off(fault, fault.then)
         whole = (
             fault is None
             or fault.kind in {"status", "delay"}
             or (fault.kind == "fail-after-commit" and fault.then == "status")
         )
-        self.journal.note(
+        self.journal.record(
             self.service,
             operation,
             response.status_code if whole else None,
@@ -83,7 +83,7 @@ class Watch:
         )
         return response
 
-    def _answer_status(self, fault: Fault) -> Response:
+    def _respond(self, fault: Fault) -> Response:
         body = fault.body
         if body is None:
             body = self.error_form(fault.status, fault.code or "PlantedFault")
@@ -133,7 +133,7 @@ def _hang(connection: socket.socket, cleared: threading.Event) -> Iterator[bytes
 def _drip(fault: Fault) -> Response:
     def drip() -> Iterator[bytes]:
         while True:
-            yield b" "  # white space may precede any JSON, so no client can know that nothing follows
+            yield b" "  # white space may precede JSON, so clients cannot tell that nothing follows
             if fault.cleared.wait(fault.seconds):
                 raise ConnectionError("planted drip")
 

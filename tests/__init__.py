@@ -1,1 +1,1 @@
-"""Tests; they mirror the packages that they test."""
+"""Tests, laid out like the packages that they test."""

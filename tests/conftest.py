@@ -1,4 +1,4 @@
-"""One local Azure for all tests of a process, and services that use it; each test has its own users."""
+"""Shared fixtures: one local Azure per process and its services; each test has its own users."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.support.own_azure import GENEROUS, World
 from tests.support.person import Person
 from tests.support.rows import list_sessions, wait_until_indexed
 from tests.support.service import Service
-from tests.support.settings import OF_ITS_OWN
+from tests.support.settings import OWN_SETTINGS
 from tests.support.storage_proxy import StorageProxy
 from trusted_service.app import create_app
 from trusted_service.services import Services
@@ -29,8 +29,8 @@ SLOWEST_FILES = """
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest files, so that none of them runs alone at the end."""
-    order = {f"tests/{name}.py": place for place, name in enumerate(SLOWEST_FILES.split())}
+    """Run the slowest files first, so that none of them runs alone at the end."""
+    order = {f"tests/{name}.py": position for position, name in enumerate(SLOWEST_FILES.split())}
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
@@ -48,7 +48,7 @@ def storage_proxy(azure: LocalAzure) -> Iterator[StorageProxy]:
 
 @pytest.fixture(scope="session")
 def settings(azure: LocalAzure, storage_proxy: StorageProxy) -> dict[str, str]:
-    """Settings of the local Azure, its storage through the proxy, without tight limits."""
+    """Settings for the local Azure, with its storage behind the proxy and generous rate limits."""
     return azure.env | GENEROUS | {"TABLE_STORAGE_CONNECTION_STRING": storage_proxy.connection_string}
 
 
@@ -60,21 +60,21 @@ def service(settings: dict[str, str]) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def other_service(settings: dict[str, str], service: Service) -> Iterator[Service]:
-    """A second instance behind the same address: only the port differs."""
+    """A second instance with the same PUBLIC_URL, on another port."""
     with Service(settings | {"PUBLIC_URL": service.url}) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def application(azure: LocalAzure, settings: dict[str, str]) -> Flask:
-    """The service inside this process, for tests without a request."""
+    """The service in this process, for tests that send no request."""
     with azure.in_environment():
-        return create_app(Settings.from_env(settings | OF_ITS_OWN))
+        return create_app(Settings.from_env(settings | OWN_SETTINGS))
 
 
 @pytest.fixture(scope="session")
 def services(application: Flask) -> Services:
-    """The services of that process."""
+    """The service objects of that application."""
     services: Services = application.extensions["trusted_service"]
     return services
 
@@ -92,8 +92,8 @@ def world(
 
 
 @pytest.fixture(autouse=True)
-def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    # Before the test, so that pytest stops a test's own `world` only after this.
+def _clear_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    # Requested before the test, so that pytest tears down a test's own `world` only after this.
     world = request.getfixturevalue("world") if "world" in request.fixturenames else None
     yield
     if isinstance(world, World):
@@ -106,7 +106,7 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
-    """Create a person, by default of the allowed tenant and at the first instance."""
+    """Create a person, by default in the allowed tenant and at the first instance."""
 
     def make(*, at: Service = service, **account: object) -> Person:
         return Person(azure, at.url, azure.new_account(**account))
@@ -116,7 +116,7 @@ def new_person(azure: LocalAzure, service: Service) -> Callable[..., Person]:
 
 @pytest.fixture
 def person(azure: LocalAzure, new_person: Callable[..., Person]) -> Iterator[Person]:
-    """A person without session and identity. Deletes the account at the end: the picker shows them all."""
+    """A person without session or identity, deleted afterwards because the account picker lists everyone."""
     person = new_person()
     yield person
     with contextlib.suppress(LocalAzureError):  # the test may have deleted it
@@ -131,7 +131,7 @@ def signed_in(person: Person) -> Person:
 
 @pytest.fixture
 def mapped_user(tables: TableServiceClient, signed_in: Person) -> Person:
-    """A new person with an identity that their session knows."""
+    """A new signed-in user whose identity is cached in the session."""
     assert signed_in.token().status_code == 200
     wait_until(lambda: all(row.get("AcsUserId") for row in list_sessions(tables, signed_in)))
     wait_until_indexed(tables, signed_in.account.object_id)
@@ -140,7 +140,7 @@ def mapped_user(tables: TableServiceClient, signed_in: Person) -> Person:
 
 @pytest.fixture(scope="session")
 def shared_user(new_person: Callable[..., Person]) -> Person:
-    """A user with an identity and a session, for tests that change nothing about them."""
+    """A user with an identity and a session, for tests that do not change them."""
     person = new_person().signed_in()
     assert person.token().status_code == 200
     return person
@@ -148,11 +148,11 @@ def shared_user(new_person: Callable[..., Person]) -> Person:
 
 @pytest.fixture(scope="session")
 def tables(azure: LocalAzure) -> TableServiceClient:
-    """The tables, without the proxy."""
+    """The tables, accessed without the proxy."""
     return TableServiceClient.from_connection_string(azure.env["TABLE_STORAGE_CONNECTION_STRING"])
 
 
 @pytest.fixture(scope="session")
 def admin(new_person: Callable[..., Person]) -> Admin:
-    """An administrator who is signed in at the first instance."""
+    """An administrator signed in at the first instance."""
     return Admin(new_person(roles=[ROLE], name="Ada Ministrator").signed_in())

@@ -1,4 +1,4 @@
-"""Background tasks at the end of the process."""
+"""Background tasks at process exit."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ atexit.register(lambda: tasks.run(lambda: print("too late")))
 """
 
 
-def test_task_after_the_end_is_dropped_silently() -> None:
+def test_task_after_exit_is_dropped_silently() -> None:
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("ran\n", "")

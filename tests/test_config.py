@@ -1,4 +1,4 @@
-"""Settings.from_env: defaults, good values, a sentence for each bad one, all at once, without a secret."""
+"""Settings.from_env: defaults, valid values, and one message per invalid value, without secrets."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ MEMBERS = {
     "ENTRA_API_CLIENTS": "api_clients",
     **dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS"), "secret_keys"),
 }
-"""The members of Settings whose names are not those of their variables in lower case."""
+"""Members of Settings whose names differ from their lower-cased variable names."""
 
 BAD_URLS = """
     calls.contoso.example //calls.contoso.example ftp://a.example http://a.example https:// javascript:1
@@ -154,13 +154,13 @@ MARK = "canary"
 
 
 def environment(name: str, value: str) -> dict[str, str]:
-    """All that is required, with this setting, and without the one that it excludes."""
+    """The required settings plus this one, without those that it excludes."""
     excluded = {other for group in EXACTLY_ONE if name in group for other in group}
     return {other: text for other, text in REQUIRED.items() if other not in excluded} | {name: value}
 
 
 def read_problems(variables: dict[str, str]) -> list[str]:
-    """What is wrong with these variables, sentence by sentence."""
+    """Return the problems that Settings.from_env reports for these variables."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(variables)
     for problem in caught.value.problems:
@@ -168,7 +168,7 @@ def read_problems(variables: dict[str, str]) -> list[str]:
     return caught.value.problems
 
 
-def test_defaults_are_those_of_the_contract() -> None:
+def test_defaults_match_the_contract() -> None:
     settings = Settings.from_env(REQUIRED)
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
     assert settings.entra_allowed_tenants == (TENANT,)
@@ -180,13 +180,13 @@ def test_defaults_are_those_of_the_contract() -> None:
     [(name, value, value) for name in UNCHANGED for value in UNCHANGED[name]]
     + [(name, value, GOOD[name][value]) for name in GOOD for value in GOOD[name]],
 )
-def test_good_value_is_taken(name: str, value: str, expected: object) -> None:
+def test_valid_value_is_accepted(name: str, value: str, expected: object) -> None:
     settings = Settings.from_env(environment(name, value))
     assert getattr(settings, MEMBERS.get(name, name.lower())) == expected
-    Services(settings)  # what passes the check is what the clients can be made from
+    Services(settings)  # the clients can be built from every valid value
 
 
-def test_setting_decides_on_https_and_tenants() -> None:
+def test_urls_determine_https_and_allowed_tenants() -> None:
     for url, https in (("https://a.example", True), ("http://localhost:8000", False)):
         assert Settings.from_env(REQUIRED | {"PUBLIC_URL": url}).https is https
     for authority in (REQUIRED["ENTRA_AUTHORITY"] + "/", f"https://x.ciamlogin.com/{TENANT}"):
@@ -200,17 +200,17 @@ def test_setting_decides_on_https_and_tenants() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in BAD for value in BAD[name]])
-def test_bad_value_is_named(name: str, value: str) -> None:
+def test_invalid_value_names_its_setting(name: str, value: str) -> None:
     (problem,) = read_problems(environment(name, value))
     assert problem.startswith(name)
 
 
-def test_empty_value_counts_as_not_set() -> None:
+def test_empty_value_counts_as_unset() -> None:
     for name in set(NAMES) - set(REQUIRED):
         assert Settings.from_env(REQUIRED | {name: " "}) == Settings.from_env(REQUIRED)
 
 
-def test_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_unusable_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / MARK
     for content in (b"\xff\xfe\x00", b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\n"):
         path.write_bytes(content)
@@ -227,7 +227,7 @@ def test_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert problem.startswith("SECRET_KEY is given twice: SECRET_KEY and SECRET_KEY_FILE")
 
 
-def test_missing_settings_are_named_one_and_all() -> None:
+def test_all_missing_settings_are_reported() -> None:
     for name in REQUIRED:
         (problem,) = read_problems({other: value for other, value in REQUIRED.items() if other != name})
         assert name in problem
@@ -238,9 +238,9 @@ def test_missing_settings_are_named_one_and_all() -> None:
     assert all("is missing" in problem for problem in problems)
 
 
-def test_all_bad_settings_are_named_without_values() -> None:
-    free = {"ENTRA_ADMIN_ROLE", "ENTRA_API_SCOPE", "ENTRA_CLIENT_SECRET"}  # any text will do
-    chosen = set(NAMES) - free - set(ALTERNATIVES) | {"ENTRA_MANAGED_IDENTITY_CLIENT_ID"}
+def test_all_invalid_settings_are_reported_without_values() -> None:
+    any_text = {"ENTRA_ADMIN_ROLE", "ENTRA_API_SCOPE", "ENTRA_CLIENT_SECRET"}
+    chosen = set(NAMES) - any_text - set(ALTERNATIVES) | {"ENTRA_MANAGED_IDENTITY_CLIENT_ID"}
     problems = read_problems({name: f"{MARK}-{number}" for number, name in enumerate(chosen)})
     assert {problem.split()[0] for problem in problems} == chosen
     assert len(problems) == len(chosen)
@@ -248,17 +248,17 @@ def test_all_bad_settings_are_named_without_values() -> None:
 
 
 @pytest.mark.parametrize("names", EXACTLY_ONE, ids=" or ".join)
-def test_exactly_one_of_several_is_taken(names: tuple[str, ...]) -> None:
+def test_exactly_one_alternative_is_accepted(names: tuple[str, ...]) -> None:
     given = {name: (REQUIRED | ALTERNATIVES)[name] for name in names}
     (problem,) = read_problems(REQUIRED | given)
     for name in names:
         assert name in problem
-        if name != "ENTRA_CLIENT_CERTIFICATE_PATH":  # there is no file
+        if name != "ENTRA_CLIENT_CERTIFICATE_PATH":  # this file does not exist
             Settings.from_env(environment(name, given[name]))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_setting_can_come_from_a_file(tmp_path: Path, name: str) -> None:
+def test_every_setting_can_be_read_from_file(tmp_path: Path, name: str) -> None:
     path, text = tmp_path / "value", REQUIRED.get(name, MARK)
     path.write_text(f"{text}\r\n")
     variables = {other: value for other, value in REQUIRED.items() if other != name}
@@ -268,14 +268,14 @@ def test_every_setting_can_come_from_a_file(tmp_path: Path, name: str) -> None:
 
 
 def outcome(variables: dict[str, str]) -> Settings | list[str]:
-    """The settings, or what is wrong with them."""
+    """The settings, or the problems with them."""
     try:
         return Settings.from_env(variables)
     except SettingsError as error:
         return error.problems
 
 
-def test_no_representation_of_the_settings_holds_a_secret() -> None:
+def test_settings_repr_contains_no_secret() -> None:
     keys = dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_CLIENT_SECRET"), MARK * 8)
     variables = REQUIRED | keys | {"RATE_LIMIT_STORAGE_URI": f"redis://:{MARK}@redis.example"}
     variables |= {INSIGHTS: f"InstrumentationKey={MARK}"}

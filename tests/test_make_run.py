@@ -1,4 +1,4 @@
-"""`make run` prints an address and accounts, and leaves nothing behind."""
+"""`make run` prints its URL and accounts, and leaves no process behind."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def port() -> int:
 
 @pytest.fixture
 def start(tmp_path: Path, port: int) -> Iterator[Start]:
-    """Starts runs on `port`, waits until they are ready, and stops those that a test leaves running."""
+    """Start runs on `port` and wait until they are ready; stop those still running after the test."""
     runs: list[Run] = []
 
     def start_run(*, wait: bool = True) -> Run:
@@ -44,12 +44,12 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
         run.stop()
 
 
-def ask_page(url: str) -> int:
+def get_status(url: str) -> int:
     return requests.get(url, timeout=5).status_code
 
 
 def assert_gone(descendants: list[psutil.Process], ports: set[int]) -> None:
-    """Neither the processes nor anything that listens where they did is there, now or in a moment."""
+    """Check that the processes end and that their ports are closed."""
     _, alive = psutil.wait_procs(descendants, timeout=STOP_SECONDS)
     assert alive == []
     for port in ports:
@@ -62,19 +62,19 @@ def listening_ports(descendants: list[psutil.Process]) -> set[int]:
     return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
 
 
-def test_run_serves_at_the_printed_address_until_ctrl_c(start: Start) -> None:
+def test_run_serves_printed_address_until_ctrl_c(start: Start) -> None:
     run = start()
     assert f"http://localhost:{run.port}\n" in run.output
     printed = [line.split() for line in run.output.splitlines() if ".example " in line]
     kinds = {"alice@contoso.example": "user", "bob@contoso.example": "user"}
     kinds |= {"admin@contoso.example": "administrator", "guest@fabrikam.example": "from"}
     assert {username: words[0] for username, *words in printed} == kinds
-    assert ask_page(f"http://127.0.0.1:{run.port}/healthz") == ask_page(run.examples_url) == 200
+    assert get_status(f"http://127.0.0.1:{run.port}/healthz") == get_status(run.examples_url) == 200
     descendants = run.descendants()
     ports = listening_ports(descendants)
     assert {run.port, int(run.examples_url.rpartition(":")[2])} <= ports
-    # A browser's idle connection must not hold up the end, and a terminal signals the whole group, twice
-    # when the user is impatient.
+    # An idle browser connection must not delay the shutdown, and a terminal signals the whole process
+    # group, twice when the user is impatient.
     with socket.create_connection(("127.0.0.1", run.port)):
         os.killpg(run.process.pid, signal.SIGINT)
         os.killpg(run.process.pid, signal.SIGINT)
@@ -98,7 +98,7 @@ def test_run_keeps_its_data_across_restarts(start: Start, tmp_path: Path) -> Non
 
 def test_run_refuses_data_that_another_run_uses(start: Start, tmp_path: Path) -> None:
     start()
-    second = run_to_its_end(free_port(), tmp_path / "data")
+    second = run_to_completion(free_port(), tmp_path / "data")
     assert second.returncode == 1
     assert second.stderr.count("\n") == 1
     assert "LOCAL_DATA=" in second.stderr
@@ -106,17 +106,17 @@ def test_run_refuses_data_that_another_run_uses(start: Start, tmp_path: Path) ->
 
 def test_examples_use_the_next_free_port(start: Start, port: int) -> None:
     with socket.socket() as other:
-        with contextlib.suppress(OSError):  # another program has it already, which serves as well
+        with contextlib.suppress(OSError):  # taken by another program already, which does as well
             other.bind(("127.0.0.1", port + 100))
         run = start()
     examples_port = int(run.examples_url.rpartition(":")[2])
     assert port + 100 < examples_port < port + 120
-    assert ask_page(run.examples_url) == 200
+    assert get_status(run.examples_url) == 200
 
 
 @pytest.mark.parametrize("module", ["gunicorn", "local_azure", "examples", None])
-def test_run_ends_when_a_part_dies(start: Start, module: str | None) -> None:
-    """None: the run itself."""
+def test_run_ends_when_a_process_dies(start: Start, module: str | None) -> None:
+    """A module of None kills the run itself."""
     run = start()
     descendants = run.descendants()
     ports = listening_ports(descendants)
@@ -126,7 +126,7 @@ def test_run_ends_when_a_part_dies(start: Start, module: str | None) -> None:
     assert not module or run.output.splitlines()[-1].endswith("stopped unexpectedly (exit code -9).")
 
 
-def test_run_stops_while_it_is_starting(start: Start) -> None:
+def test_run_can_be_stopped_during_startup(start: Start) -> None:
     run = start(wait=False)
     wait_until(lambda: bool(run.descendants()), START_SECONDS)
     descendants = run.descendants()
@@ -135,7 +135,7 @@ def test_run_stops_while_it_is_starting(start: Start) -> None:
     assert_gone(descendants, {run.port})
 
 
-def run_to_its_end(port: int | str, data: Path) -> subprocess.CompletedProcess[str]:
+def run_to_completion(port: int | str, data: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "local_azure.run", "--data", str(data)]
     env = os.environ | UNMEASURED | {"PORT": str(port)}
     return subprocess.run(
@@ -143,21 +143,21 @@ def run_to_its_end(port: int | str, data: Path) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])  # noqa: S104 - so do other programs
-def test_run_names_a_taken_port_and_starts_nothing(tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])  # noqa: S104 - another program may
+def test_run_reports_port_in_use_and_starts_nothing(tmp_path: Path, host: str) -> None:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as other:
         other.bind((host, 0))
         other.listen()
         port = other.getsockname()[1]
-        refused = run_to_its_end(port, tmp_path / "data")
-    said = f"Port {port} is in use by another program; choose another port: PORT={port + 1} make run\n"
-    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", said)
+        refused = run_to_completion(port, tmp_path / "data")
+    message = f"Port {port} is in use by another program; choose another port: PORT={port + 1} make run\n"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", message)
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", "²"])
 def test_run_refuses_an_invalid_port(tmp_path: Path, port: str) -> None:
-    refused = run_to_its_end(port, tmp_path / "data")
+    refused = run_to_completion(port, tmp_path / "data")
     assert refused.returncode == 1
     assert refused.stderr.startswith("PORT is ")
     assert refused.stderr.count("\n") == 1
@@ -178,7 +178,7 @@ SETTINGS = {
 }
 
 
-def test_environment_overrides_only_what_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_only_required_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"LOG_FORMAT": "json", "TOKEN_LIFETIME_MINUTES": "120", "SECRET_KEY_FILE": "/run/secrets/key"}
     given |= {"ENTRA_CLIENT_SECRET": "", "REQUESTS_CA_BUNDLE": "/etc/company.pem"}
     given |= {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "company.example"}

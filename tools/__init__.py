@@ -1,4 +1,4 @@
-"""What the Makefile runs to install and to test; none of it is part of the service.
+"""Commands that the Makefile runs to install and to test; not part of the service.
 
 `steps`, `debian` and `environment` run on the machine's bare Python: standard library only.
 """

@@ -1,6 +1,6 @@
 """Installs Chromium for the browser tests.
 
-A window of the headless shell takes a quarter of the processor time of the full browser's.
+A window of the headless shell takes a quarter of the full browser's processor time.
 """
 
 from tools.debian import require_program

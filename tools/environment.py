@@ -1,6 +1,6 @@
 """Rebuilds .venv with the packages of requirements-dev.txt, and writes the stamp .venv/.installed last.
 
-It always starts from nothing, so that interrupted installations and removed packages leave nothing behind.
+It always starts from scratch, so that interrupted installations and removed packages leave nothing behind.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def make_venv(log: Log) -> None:
     venv = (sys.executable, "-m", "venv", str(VENV))
     if log.run(*venv):
         return
-    # Debian keeps what puts pip into a new environment in a package of its own; the system's pip can do it.
+    # Debian packages `ensurepip` separately; the system's pip can install pip instead.
     system_pip = (sys.executable, "-m", "pip", "--python", PYTHON)
     if log.run(*venv, "--without-pip") and log.run(*system_pip, "--version"):
         install_packages(system_pip, ("pip",), log)

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-GRAPH = os.environ.get("GRAPH_URL", "https://graph.microsoft.com/v1.0")  # national clouds have others
+GRAPH = os.environ.get("GRAPH_URL", "https://graph.microsoft.com/v1.0")  # national clouds have other URLs
 CALL_SECONDS = 30
 DEFAULT_WAIT_SECONDS = 5
 COLUMNS = ("tenantId", "objectId", "communicationUserId", "name", "username")
@@ -35,7 +35,7 @@ def list_mappings(graph: requests.Session, tenant_id: str, extension: str) -> It
 
 
 def _get(graph: requests.Session, url: str) -> dict[str, Any]:
-    """Return the document, {} where there is none; waits as long as Graph asks where it throttles."""
+    """Return the document, or {} if there is none; waits as long as Graph asks when it throttles."""
     while True:
         response = graph.get(url, timeout=CALL_SECONDS)
         if response.status_code in (429, 503):

@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess  # nosec B404 # programs of ours, never through a shell
+import subprocess  # nosec B404 # our own programs, never through a shell
 import sys
 import tempfile
 import time
@@ -92,7 +92,7 @@ def list_changes(tree: ast.Module) -> Iterator[Change]:
 
 
 def _is_call(statement: ast.AST) -> bool:
-    """Whether it is a call that is made for its effect, other than one that logs."""
+    """Whether the statement is a call made for its effect, other than logging."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return False
     return not ast.unparse(statement.value.func).startswith(("log.", "_log.", "logger."))
@@ -125,7 +125,7 @@ def mutate(source: str, number: int) -> str:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy what git knows or would add; installed packages are linked."""
+    """Copy the files that git tracks or would add; link installed packages."""
     listed = subprocess.run(  # nosec B603 B607 # our own arguments
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 (the user's git)
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -171,7 +171,7 @@ def run_tests(folder: Path, file: str, processes: int, seconds: float) -> str:
 
 
 def run(mutants: Sequence[Mutant], processes: int, seconds: float, console: Console) -> list[Result]:
-    """Test each mutant in a copy of the tree; exits where the tests fail without one."""
+    """Test each mutant in a copy of the tree; exits if the tests fail without one."""
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as name:
         folder = Path(name)

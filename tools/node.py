@@ -1,4 +1,4 @@
-"""Installs the pinned Node.js packages of a folder, with the Node.js that is one of our Python packages."""
+"""Installs the pinned Node.js packages of a folder, with the Node.js of a Python package."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """Installs a Redis server for the tests of rate limits that several instances share.
 
 Debian's package redis-server would start one now and at every boot. The same program comes with redis-tools
-under another name, and is a server where it is called redis-server.
+under another name, and acts as a server when called redis-server.
 """
 
 from tools.debian import require_program

@@ -1,4 +1,4 @@
-"""Takes a picture of every page in every state, for people to look at.
+"""Takes a screenshot of every page in every state.
 
 python -m tools.screenshots FOLDER
 """
@@ -38,7 +38,7 @@ def take_screenshots(folder: Path) -> None:
 
 
 def sign_in(azure: LocalAzure, service: Service, name: str, full_name: str, *roles: str) -> Person:
-    """Make an account and sign it in."""
+    """Create an account and sign it in."""
     members = {"name": full_name, "tenantId": azure.env["ENTRA_ALLOWED_TENANTS"], "roles": roles}
     person = Person(azure, service.url, azure.put_account(f"{name}@contoso.example", **members))
     person.sign_in().raise_for_status()

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import signal
-import subprocess  # nosec B404 # programs of ours, never through a shell
+import subprocess  # nosec B404 # our own programs, never through a shell
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class Log:
             log.write(f"\n$ {' '.join(command)}\n")
             log.flush()
             try:
-                ended = subprocess.run(  # nosec B603 # arguments of ours
+                ended = subprocess.run(  # nosec B603 # our own arguments
                     command,
                     check=False,
                     cwd=cwd,
@@ -45,7 +45,7 @@ class Log:
         return ended.returncode == 0
 
     def last_error(self) -> str:
-        """The last line that calls itself an error, or else the last line of all."""
+        """Return the last line that starts like an error, or else the last line."""
         lines = [
             line.strip() for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         ]
@@ -77,7 +77,7 @@ def is_current(stamp: Path, source: Path) -> bool:
 
 
 def run_step(step: Callable[[], None]) -> NoReturn:
-    """Run a module's main step and exit: 0, or 1 after one line where it raises StepError or OSError."""
+    """Run a module's main step and exit: 0, or 1 after one line if it raises StepError or OSError."""
     # Ctrl-C ends an installation at once and without a traceback; the next one starts over.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

@@ -28,7 +28,7 @@ export function explain(error) {
   return sentences.join(" ");
 }
 
-/** Whether only a new sign-in helps. */
+/** Whether the user has to sign in again. */
 export function needsSignIn(error) {
   return error instanceof InteractionRequiredAuthError || error?.status === 401;
 }

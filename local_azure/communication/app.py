@@ -34,8 +34,8 @@ def create_app(endpoint: Endpoint, journal: Journal, faults: Faults) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # only the default provider has it
     Watch("acs", journal, faults, make_fault_body).install(app)
     app.register_blueprint(bp)
-    app.register_error_handler(CommunicationError, _answer_error)
-    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(CommunicationError, _handle_error)
+    app.register_error_handler(HTTPException, _handle_http_error)
     return app
 
 
@@ -126,7 +126,7 @@ def _read_body() -> dict[str, object]:
     return body
 
 
-def _answer_error(error: CommunicationError) -> ResponseReturnValue:
+def _handle_error(error: CommunicationError) -> ResponseReturnValue:
     response = jsonify(error.to_json())
     response.status_code = error.status
     if error.retry_after is not None:
@@ -134,7 +134,7 @@ def _answer_error(error: CommunicationError) -> ResponseReturnValue:
     return response
 
 
-def _answer_http_error(error: HTTPException) -> ResponseReturnValue:
+def _handle_http_error(error: HTTPException) -> ResponseReturnValue:
     """Return routing errors in the form of the real service."""
     return jsonify(
         {"error": make_error_body(error.name.replace(" ", ""), str(error.description))}

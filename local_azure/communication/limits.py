@@ -33,7 +33,7 @@ class Limits:
             self._window_end = 0.0
 
     def count(self, operation: str) -> None:
-        """Count a request. Raises CommunicationError 429 with the seconds to wait beyond the limit."""
+        """Count a request. Above the limit, raises CommunicationError 429 with the seconds to wait."""
         if not self.enabled:
             return
         now = time.monotonic()

@@ -1,1 +1,1 @@
-"""Control routes, with which tests inspect the local Azure and plant faults."""
+"""Control routes: tests use them to inspect the local Azure and to plant faults."""

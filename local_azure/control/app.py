@@ -21,7 +21,7 @@ def create_app(controlled: Controlled) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # only the default provider has it
     for blueprint in (bp, entra.bp, communication.bp):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
-    app.register_error_handler(ValueError, _answer_wrong_value)
+    app.register_error_handler(ValueError, _handle_value_error)
     return app
 
 
@@ -61,5 +61,5 @@ def clear_faults() -> ResponseReturnValue:
     return "", HTTPStatus.NO_CONTENT
 
 
-def _answer_wrong_value(error: ValueError) -> ResponseReturnValue:
+def _handle_value_error(error: ValueError) -> ResponseReturnValue:
     return {"error": str(error)}, HTTPStatus.BAD_REQUEST

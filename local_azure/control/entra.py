@@ -13,7 +13,7 @@ from local_azure.entra.identity import PATH as IDENTITY_PATH
 from local_azure.entra.registration import APP_SCOPE, IDENTITY_CLIENT_ID, IDENTITY_PRINCIPAL_ID, WEB_CLIENT_ID
 from local_azure.entra.scopes import TEAMS_AUDIENCE, TEAMS_SCOPES, Scopes
 from local_azure.entra.tampering import Tampering, TokenKind
-from local_azure.entra.tokens import TOKEN_SECONDS, Wish
+from local_azure.entra.tokens import TOKEN_SECONDS, TokenSpec
 
 NO_ID_TOKEN = dict.fromkeys(["id_token"])
 
@@ -87,11 +87,11 @@ def mint_tokens() -> ResponseReturnValue:
     """Issue tokens without a browser: `access_token` and, for an account, `id_token`."""
     entra = get_controlled().entra
     members = read_members()
-    wish = Wish(
+    spec = TokenSpec(
         lifetime=members.integer("lifetimeSeconds", TOKEN_SECONDS), tampering=_read_tampering(members)
     )
     if members.flag("app", False):
-        return {"access_token": entra.tokens.mint_app_token("1", wish)} | NO_ID_TOKEN
+        return {"access_token": entra.tokens.mint_app_token("1", spec)} | NO_ID_TOKEN
     account = entra.directory.find(members.text("username"))
     if account is None:
         raise ValueError("username is not an account")
@@ -99,9 +99,9 @@ def mint_tokens() -> ResponseReturnValue:
     text = members.text("scope", f"{WEB_CLIENT_ID}/{APP_SCOPE}")
     scopes = Scopes.parse(SCOPE_ALIASES.get(text, text))
     access_token = entra.tokens.mint_access_token(
-        account, client_id, scopes, sid=None, client_proof="1", wish=wish
+        account, client_id, scopes, sid=None, client_proof="1", spec=spec
     )
-    id_token = entra.tokens.mint_id_token(account, client_id, nonce=None, sid=None, wish=wish)
+    id_token = entra.tokens.mint_id_token(account, client_id, nonce=None, sid=None, spec=spec)
     return {"access_token": access_token, "id_token": id_token}
 
 

@@ -113,6 +113,6 @@ class Directory:
         self._shelf.write(account.username.lower(), account.to_json())
 
     def remove(self, username: str) -> None:
-        """Remove an account if it is there."""
+        """Remove an account if it exists."""
         self._accounts.pop(username.lower(), None)
         self._shelf.remove(username.lower())

@@ -25,12 +25,12 @@ def create_app(entra: EntraId, journal: Journal, faults: Faults) -> Flask:
     Watch("entra", journal, faults, make_fault_body).install(app)
     for module in (authorize, discovery, identity, logout, token):
         app.register_blueprint(module.bp)
-    app.register_error_handler(EntraError, _answer_error)
+    app.register_error_handler(EntraError, _handle_error)
     app.after_request(_add_headers)
     return app
 
 
-def _answer_error(error: EntraError) -> ResponseReturnValue:
+def _handle_error(error: EntraError) -> ResponseReturnValue:
     return jsonify(error.to_json()), error.status
 
 

@@ -47,11 +47,11 @@ class RedirectedError(Exception):
     """An error sent to the app's redirect URI, with `extra` parameters."""
 
     def __init__(
-        self, asked: AuthorizationRequest, error: EntraError, extra: Mapping[str, str] | None = None
+        self, auth_request: AuthorizationRequest, error: EntraError, extra: Mapping[str, str] | None = None
     ) -> None:
-        """Respond to `asked` with `error`."""
+        """Respond to `auth_request` with `error`."""
         super().__init__(str(error))
-        self.asked = asked
+        self.auth_request = auth_request
         self.error = error
         self.extra = dict(extra or {})
 

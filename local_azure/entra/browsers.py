@@ -19,7 +19,7 @@ class Browsers:
     """The sessions of each browser, found by the value of its cookie."""
 
     def __init__(self) -> None:
-        """Start with no browser known."""
+        """Start without browsers."""
         self._lock = threading.Lock()
         self._sessions: dict[str, dict[str, EntraSession]] = {}
 

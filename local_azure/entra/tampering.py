@@ -1,4 +1,4 @@
-"""Tampers with tokens, in one way at a time, so that tests can check that they are refused."""
+"""Tampers with tokens in one way at a time, so that tests can check that each is refused."""
 
 import hashlib
 import hmac
@@ -39,7 +39,7 @@ class Forge:
     """The tamperings planned for the next tokens, and the code that applies them."""
 
     def __init__(self, keys: KeyRing, tls_origin: str) -> None:
-        """Forge tokens that look as if `keys` had signed them."""
+        """Forge tokens that claim to be signed by `keys`."""
         self.keys = keys
         self.tls_origin = tls_origin
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class Forge:
         return SigningKey.generate("rogue")
 
     def make(self, claims: Claims, tampering: Tampering) -> str:
-        """Return a token with these claims, tampered with."""
+        """Return a tampered token with these claims."""
         if tampering.kind == "claims":
             changed = {**claims, **tampering.claims}
             return self.keys.current.sign(

@@ -30,11 +30,11 @@ def issue_tokens(tenant: str) -> ResponseReturnValue:
     client = authenticate(entra, form, request.authorization)
     match grant_type:
         case "authorization_code":
-            body = _answer(entra, client, tenant, _redeem_code(entra, client, form), form)
+            body = _make_body(entra, client, tenant, _redeem_code(entra, client, form), form)
         case "refresh_token":
-            body = _answer(entra, client, tenant, _redeem_refresh_token(entra, client, form), form)
+            body = _make_body(entra, client, tenant, _redeem_refresh_token(entra, client, form), form)
         case "client_credentials":
-            body = _answer_app(entra, client, form)
+            body = _make_app_body(entra, client, form)
         case _:
             raise EntraError(
                 "unsupported_grant_type",
@@ -105,7 +105,7 @@ def _read_scopes(form: Mapping[str, str], grant: Grant) -> Scopes:
     return replace(scopes, openid=scopes.openid | grant.scopes.openid)
 
 
-def _answer(
+def _make_body(
     entra: EntraId, client: Client, tenant: str, grant: Grant, form: Mapping[str, str]
 ) -> dict[str, object]:
     account = entra.get_account(grant.username, tenant)
@@ -131,8 +131,8 @@ def _answer(
     return body
 
 
-def _answer_app(entra: EntraId, client: Client, form: Mapping[str, str]) -> dict[str, object]:
-    """Issue a token to the app itself, for its own tenant whatever the URL says."""
+def _make_app_body(entra: EntraId, client: Client, form: Mapping[str, str]) -> dict[str, object]:
+    """Return a token for the app itself, in its own tenant regardless of the URL."""
     scope = get_parameter(form, "scope")
     if not isinstance(client.app, WebRegistration):
         raise EntraError("unauthorized_client", 700025, "A public client cannot ask for an app-only token.")

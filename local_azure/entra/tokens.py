@@ -35,14 +35,14 @@ Claims = dict[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """The differences between an issued token and the usual one."""
+class TokenSpec:
+    """The properties of a token that a test can choose."""
 
     lifetime: int = TOKEN_SECONDS
     tampering: Tampering | None = None
 
 
-USUAL = Wish()
+USUAL = TokenSpec()
 
 
 class Tokens:
@@ -59,15 +59,15 @@ class Tokens:
         return name_issuer(self._tls_origin, tenant)
 
     def mint_id_token(
-        self, account: Account, client_id: str, *, nonce: str | None, sid: str | None, wish: Wish = USUAL
+        self, account: Account, client_id: str, *, nonce: str | None, sid: str | None, spec: TokenSpec = USUAL
     ) -> str:
         """Return the ID token for the user who signed in."""
-        claims = self._describe(account, client_id, sid, wish)
+        claims = self._describe(account, client_id, sid, spec)
         claims["aud"] = client_id
         claims["login_hint"] = make_login_hint(account)
         if nonce is not None:
             claims["nonce"] = nonce
-        return self._seal("id", claims, wish)
+        return self._seal("id", claims, spec)
 
     def mint_access_token(
         self,
@@ -77,7 +77,7 @@ class Tokens:
         *,
         sid: str | None,
         client_proof: str,
-        wish: Wish = USUAL,
+        spec: TokenSpec = USUAL,
     ) -> str:
         """Return the access token for the resource in `scopes`; Graph's is opaque to other parties.
 
@@ -85,18 +85,18 @@ class Tokens:
         """
         if scopes.resource == "graph":
             return f"opaque.{secrets.token_urlsafe(64)}"
-        claims = self._describe(account, client_id, sid, wish)
+        claims = self._describe(account, client_id, sid, spec)
         claims["scp"] = " ".join(scopes.names)
         if scopes.resource == "teams":
             claims = _as_version_1(claims) | {"aud": TEAMS_AUDIENCE, "appid": client_id}
             claims["appidacr"] = client_proof
         else:
             claims |= {"aud": WEB_CLIENT_ID, "azp": client_id, "azpacr": client_proof}
-        return self._seal("access", claims, wish)
+        return self._seal("access", claims, spec)
 
-    def mint_app_token(self, client_proof: str, wish: Wish = USUAL) -> str:
+    def mint_app_token(self, client_proof: str, spec: TokenSpec = USUAL) -> str:
         """Return the app-only access token of the web app for its own API."""
-        claims = self._start(CONTOSO, wish) | {
+        claims = self._start(CONTOSO, spec) | {
             "aud": WEB_CLIENT_ID,
             "azp": WEB_CLIENT_ID,
             "azpacr": client_proof,
@@ -105,7 +105,7 @@ class Tokens:
             "roles": [ADMIN_ROLE],
             "sub": SERVICE_PRINCIPAL_ID,
         }
-        return self._seal("access", claims, wish)
+        return self._seal("access", claims, spec)
 
     def mint_identity_token(self, resource: str) -> tuple[str, int]:
         """Return a token of the managed identity for `resource`, and when it expires (epoch seconds)."""
@@ -121,14 +121,14 @@ class Tokens:
         }
         return self._keys.current.sign(claims), expires_on
 
-    def _start(self, tenant_id: str, wish: Wish) -> Claims:
+    def _start(self, tenant_id: str, spec: TokenSpec) -> Claims:
         now = int(time.time())
         issued = now - CLOCK_SKEW_SECONDS
         return {
             "iss": self.name_issuer(tenant_id),
             "iat": issued,
             "nbf": issued,
-            "exp": now + wish.lifetime,
+            "exp": now + spec.lifetime,
             "aio": secrets.token_urlsafe(48),
             "rh": f"1.{secrets.token_urlsafe(32)}.",
             "tid": tenant_id,
@@ -136,8 +136,8 @@ class Tokens:
             "ver": "2.0",
         }
 
-    def _describe(self, account: Account, client_id: str, sid: str | None, wish: Wish) -> Claims:
-        claims = self._start(account.tenant_id, wish) | {
+    def _describe(self, account: Account, client_id: str, sid: str | None, spec: TokenSpec) -> Claims:
+        claims = self._start(account.tenant_id, spec) | {
             "name": account.name,
             "oid": account.object_id,
             "preferred_username": account.username,
@@ -149,8 +149,8 @@ class Tokens:
             claims["sid"] = sid
         return claims
 
-    def _seal(self, kind: TokenKind, claims: Claims, wish: Wish) -> str:
-        tampering = wish.tampering or self._forge.take(kind)
+    def _seal(self, kind: TokenKind, claims: Claims, spec: TokenSpec) -> str:
+        tampering = spec.tampering or self._forge.take(kind)
         return self._keys.current.sign(claims) if tampering is None else self._forge.make(claims, tampering)
 
 

@@ -1,4 +1,4 @@
-"""The first token creates a user's one identity, however many requests there are; tokens are recorded."""
+"""First token: exactly one identity per user, however many concurrent requests; tokens are recorded."""
 
 import uuid
 from collections.abc import Callable
@@ -27,16 +27,16 @@ REQUESTS = 50
 SECOND = timedelta(seconds=1)
 
 
-def test_first_tokens_leave_one_identity(world: World, signed_in: Person, other_service: Service) -> None:
-    """Fifty come from two sessions and by bearer to two instances, each over a connection of its own."""
+def test_first_tokens_create_one_identity(world: World, signed_in: Person, other_service: Service) -> None:
+    """Fifty requests, from two sessions and by bearer token, reach two instances concurrently."""
     urls, headers = (world.service.url, other_service.url), bearer(world.azure, signed_in)
     sessions = [(browser, browser.csrf_headers()) for browser in (signed_in, signed_in.in_new_browser())]
-    asked: list[Callable[[], requests.Response]] = []
+    calls: list[Callable[[], requests.Response]] = []
     for url in urls * (REQUESTS // 10):
-        asked += [partial(browser.at(url).token, csrf=csrf) for browser, csrf in sessions * 2]
-        asked.append(partial(call, "POST", f"{url}/api/token", headers=headers))
+        calls += [partial(browser.at(url).token, csrf=csrf) for browser, csrf in sessions * 2]
+        calls.append(partial(call, "POST", f"{url}/api/token", headers=headers))
     before = set(world.azure.list_identities())
-    responses = run_concurrently(asked)
+    responses = run_concurrently(calls)
     assert [response.status_code for response in responses] == [200] * REQUESTS
     (identity,) = set(world.azure.list_identities()) - before
     assert {response.json()["user"]["communicationUserId"] for response in responses} == {identity}
@@ -58,12 +58,12 @@ def test_object_id_in_two_tenants_is_two_users(world: World, signed_in: Person) 
     assert row["AcsUserId"] == response.json()["user"]["communicationUserId"]
 
 
-def test_first_token_writes_the_row_of_the_contract(world: World) -> None:
+def test_first_token_writes_the_documented_row(world: World) -> None:
     object_id = str(uuid.uuid4())
     identities = world.azure.list_identities()
     person = world.new_person(name="Zoë O'Hara <b>", objectId=object_id.upper()).signed_in()
     assert list_mentions(world.tables, person) == []
-    assert world.azure.list_identities() == identities, "a sign-in creates none"
+    assert world.azure.list_identities() == identities, "a sign-in creates no identity"
     before = datetime.now(UTC)
     identity = person.token().json()["user"]["communicationUserId"]
     after = datetime.now(UTC)
@@ -109,7 +109,7 @@ def test_later_token_is_recorded_once(world: World, mapped_user: Person) -> None
     assert {call.method for call in world.storage.calls_for(response)} == {"GET"}
 
 
-def test_row_that_is_gone_ends_the_request(world: World, services: Services) -> None:
+def test_deleted_row_ends_the_request(world: World, services: Services) -> None:
     user = User(id=UserId(TENANT, str(uuid.uuid4())), name="", username="")
     past = datetime.now(UTC) - timedelta(hours=1)
     unknown = world.azure.new_unknown_identity()
@@ -121,7 +121,7 @@ def test_row_that_is_gone_ends_the_request(world: World, services: Services) -> 
     ):
         with pytest.raises(NotSignedIn):
             services.access.issue_token(caller, ("chat",), 60)
-        services.access.record_use(caller, None)  # it is not due
+        services.access.record_use(caller, None)  # not due
     assert services.directory.find(user.id) is None
     assert services.sessions.list_by_user(user.id) == []
 

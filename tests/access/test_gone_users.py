@@ -1,4 +1,4 @@
-"""A user who was deleted or blocked gets no token by an open session, and is not brought back by it."""
+"""Deleted or blocked users: an open session gets no token and does not restore the user."""
 
 from tests.support.concurrency import wait_until
 from tests.support.own_azure import World
@@ -17,11 +17,11 @@ def test_open_session_does_not_restore_deleted_user(world: World, mapped_user: P
     assert set(world.azure.list_identities()) == before
     assert world.list_sessions(mapped_user) == []
     assert_problem(mapped_user.get("/api/me"), 401, "not_signed_in")
-    assert mapped_user.signed_in().token().status_code == 200, "a new sign-in is a new beginning"
+    assert mapped_user.signed_in().token().status_code == 200, "a new sign-in creates the user anew"
 
 
-def test_marked_row_is_not_healed_by_open_session(world: World, mapped_user: Person) -> None:
-    """A deletion stopped after its mark and after the identity was deleted."""
+def test_open_session_restores_no_partly_deleted_user(world: World, mapped_user: Person) -> None:
+    """A deletion stops after it has marked the row and deleted the identity."""
     csrf = mapped_user.csrf_headers()
     world.change_row(mapped_user, Deleting=True)
     world.azure.delete_identity(world.identity_of(mapped_user))
@@ -31,7 +31,7 @@ def test_marked_row_is_not_healed_by_open_session(world: World, mapped_user: Per
     assert [row["Deleting"] for row in world.list_rows(mapped_user)] == [True]
 
 
-def test_deletion_during_a_replacement_wins(world: World, signed_in: Person) -> None:
+def test_deletion_wins_over_concurrent_replacement(world: World, signed_in: Person) -> None:
     csrf, unknown = signed_in.csrf_headers(), world.azure.new_unknown_identity()
     insert_identity_row(world.tables, signed_in, acs_user_id=unknown)
     before = set(world.azure.list_identities())
@@ -54,7 +54,7 @@ def test_blocked_user_gets_no_first_token(world: World, signed_in: Person) -> No
     assert world.azure.list_identities() == before
 
 
-def test_blocked_user_is_not_healed(world: World, mapped_user: Person) -> None:
+def test_blocked_user_gets_no_replacement_identity(world: World, mapped_user: Person) -> None:
     identity = world.identity_of(mapped_user)
     world.azure.delete_identity(identity)
     world.change_row(mapped_user, Blocked=True)

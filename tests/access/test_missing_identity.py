@@ -1,4 +1,4 @@
-"""An identity that Communication Services says does not exist: believed late, replaced seldom, never lost."""
+"""Identities reported missing: replaced only after a grace period and at a limited rate, and never lost."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ GRACE = 2
 
 @pytest.fixture
 def world(world: World) -> Iterator[World]:
-    """Has a service of its own with a grace period, which has replaced no identity yet."""
+    """A world whose own service has a grace period and has replaced no identity yet."""
     settings = world.settings | {"MISSING_IDENTITY_GRACE_SECONDS": str(GRACE)}
     with Service(settings, measured=True) as service:
         yield replace(world, service=service, settings=settings)
@@ -33,13 +33,13 @@ def wait_for_grace() -> None:
 
 
 def assert_missing(response: requests.Response) -> None:
-    """Check that the client is told to come again within the grace period."""
+    """Check that the client is told to retry within the grace period."""
     assert_problem(response, 503, "upstream_unavailable")
     assert 1 <= int(response.headers["Retry-After"]) <= GRACE
 
 
 def assert_identity(world: World, person: Person, response: requests.Response) -> str:
-    """Check that the response has a valid token for the identity in the row; return that."""
+    """Check that the response has a valid token for the row's identity; return the identity."""
     assert response.status_code == 200, response.text
     identity = world.identity_of(person)
     assert response.json()["user"]["communicationUserId"] == identity
@@ -98,7 +98,7 @@ def test_gateway_404_fails_an_action(world: World) -> None:
 
 @pytest.mark.parametrize("sessions", [1, 2])
 def test_success_restarts_the_grace_period(world: World, sessions: int) -> None:
-    """The success may be that of another session, which no longer caches the identity."""
+    """The success may come from another session, which no longer caches the identity."""
     person = world.new_user()
     other = person if sessions == 1 else person.in_new_browser()
     identity = assert_identity(world, person, other.token())
@@ -112,7 +112,7 @@ def test_success_restarts_the_grace_period(world: World, sessions: int) -> None:
     assert assert_identity(world, person, person.token()) == identity
 
 
-def test_storm_replaces_five_users_and_raises_alarm(world: World) -> None:
+def test_mass_loss_replaces_five_identities_and_alerts(world: World) -> None:
     people = [world.new_user() for _ in range(9)]
     before = {person: world.identity_of(person) for person in people}
     csrf = {person: person.csrf_headers() for person in people}
@@ -137,8 +137,8 @@ def test_storm_replaces_five_users_and_raises_alarm(world: World) -> None:
 
 
 @pytest.mark.parametrize("requests_at_once", [1, 10])
-def test_replacements_at_once_leave_one_identity(world: World, requests_at_once: int) -> None:
-    """Ten requests; or one that is overtaken by another right before its write."""
+def test_concurrent_replacements_leave_one_identity(world: World, requests_at_once: int) -> None:
+    """Ten requests run at once, or one overtakes another right before its write."""
     person = world.new_user()
     csrf = person.csrf_headers()
     world.azure.delete_identity(world.identity_of(person))
@@ -149,8 +149,8 @@ def test_replacements_at_once_leave_one_identity(world: World, requests_at_once:
     if requests_at_once == 1:
         about, overtake = person.account.object_id, partial(person.at(person.url).token, csrf=csrf)
         world.run_before("P", "identities", about, lambda: responses.append(overtake()), also="AcsUserId")
-    asked = [partial(person.at(person.url).token, csrf=csrf) for _ in range(requests_at_once)]
-    responses += run_concurrently(asked)
+    calls = [partial(person.at(person.url).token, csrf=csrf) for _ in range(requests_at_once)]
+    responses += run_concurrently(calls)
     assert len(responses) == max(requests_at_once, 2)
     (current,) = {assert_identity(world, person, response) for response in responses}
     wait_until(lambda: set(world.azure.list_identities()) - before == {current}, seconds=5)
@@ -165,7 +165,7 @@ def test_replacement_reaches_every_session_and_bearer(world: World) -> None:
     assert_missing(person.token())
     wait_for_grace()
     current = assert_identity(world, person, person.token())
-    world.azure.clear_faults()  # the incident is over, and the former identity is alive
+    world.azure.clear_faults()  # the incident is over, and the former identity still exists
     assert former in world.azure.list_identities()
     for response in (other.token(), person.token(), world.token_by_bearer(person)):
         assert response.json()["user"]["communicationUserId"] == current

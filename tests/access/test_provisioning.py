@@ -1,4 +1,4 @@
-"""Provisioning while other writers change the same row between two of its calls: one identity, or none."""
+"""Provisioning with concurrent writers to the same row: one identity or none."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ from trusted_service.storage.identities import IdentityTable
 ENDED_SESSION = f"{'0' * 32}/{'0' * 64}"
 
 
-class RunAtOnce(BackgroundTasks):
-    """Runs delayed tasks at once."""
+class ImmediateTasks(BackgroundTasks):
+    """Runs delayed tasks immediately."""
 
     def run_after(self, seconds: float, task: Task) -> None:
         task()
@@ -57,7 +57,7 @@ class Scene:
 
     @contextmanager
     def fails(self, error: type[Exception], match: str | None = None) -> Iterator[None]:
-        """Check that this happens, and that no new identity is left."""
+        """Check that the `with` block raises this error and leaves no new identity."""
         before = set(self.azure.list_identities())
         with pytest.raises(error, match=match):
             yield
@@ -87,7 +87,7 @@ class Scene:
 @pytest.fixture
 def scene(azure: LocalAzure, storage_proxy: StorageProxy, services: Services) -> Scene:
     shared = services.access.provisioning
-    new_identities = replace(shared.new_identities, background=RunAtOnce())
+    new_identities = replace(shared.new_identities, background=ImmediateTasks())
     provisioning = replace(shared, new_identities=new_identities, brake=ReplacementBrake())
     user = User(id=UserId(TENANT, str(uuid.uuid4())), name="Test Person", username="test@contoso.example")
     return Scene(azure=azure, storage=storage_proxy, provisioning=provisioning, user=user)
@@ -103,7 +103,7 @@ def unpinned(scene: Scene, settings: dict[str, str]) -> Scene:
     return replace(scene, provisioning=provisioning)
 
 
-def test_deleted_user_is_not_brought_back_by_bearer(scene: Scene) -> None:
+def test_bearer_does_not_restore_deleted_user(scene: Scene) -> None:
     row = scene.insert()
     scene.identities.remove(row)
     with scene.fails(NotSignedIn):
@@ -113,7 +113,7 @@ def test_deleted_user_is_not_brought_back_by_bearer(scene: Scene) -> None:
 
 @pytest.mark.parametrize("deleting", [False, True])
 def test_row_without_identity_gets_one(scene: Scene, deleting: bool) -> None:
-    """Also where the deletion of the user before was not finished."""
+    """An unfinished deletion of the user makes no difference."""
     row = scene.insert("")
     if deleting:
         row = scene.identities.update(row, deleting=True)
@@ -132,7 +132,7 @@ def test_identity_of_foreign_resource_is_never_replaced(scene: Scene, shared_use
     assert scene.find_row() == row
 
 
-def test_undo_keeps_a_row_that_was_changed(scene: Scene) -> None:
+def test_undo_keeps_a_changed_row(scene: Scene) -> None:
     scene.run_before("GET", "sessions", partial(scene.identities.block, scene.user.id, ""))
     with pytest.raises(NotSignedIn):
         scene.issue(None, signed_in=False)
@@ -149,7 +149,7 @@ def test_deletion_of_a_changed_row_is_not_finished(scene: Scene) -> None:
     assert scene.find_row() is not None
 
 
-def test_deleted_user_gets_no_token_by_another_row(scene: Scene) -> None:
+def test_deleted_user_gets_no_token_from_new_row(scene: Scene) -> None:
     inserted = scene.azure.new_unknown_identity()
     scene.run_before("POST", "identities", partial(scene.insert, inserted))
     with scene.fails(NotSignedIn):
@@ -160,14 +160,14 @@ def test_deleted_user_gets_no_token_by_another_row(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("signed_in", "error"), [(True, UpstreamUnavailable), (False, NotSignedIn)])
-def test_row_that_is_gone_stays_gone(scene: Scene, signed_in: bool, error: type[Exception]) -> None:
+def test_deleted_row_stays_deleted(scene: Scene, signed_in: bool, error: type[Exception]) -> None:
     scene.run_before("GET", "identities", partial(scene.identities.remove, scene.insert()))
     with scene.fails(error):
         scene.issue(None, signed_in=signed_in)
     assert scene.find_row() is None
 
 
-def test_row_that_keeps_changing_is_an_outage(scene: Scene) -> None:
+def test_constantly_changing_row_is_an_outage(scene: Scene) -> None:
     row, others = scene.insert(), list[str]()
 
     def interfere() -> None:
@@ -200,7 +200,7 @@ def test_identity_that_cannot_be_discarded_is_logged(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("kind", ["POST 403", "POST 503", "PATCH 503", "PATCH 400", "PATCH reset"])
-def test_unwritten_row_leaves_no_identity(scene: Scene, kind: str) -> None:
+def test_failed_row_write_leaves_no_identity(scene: Scene, kind: str) -> None:
     method, how = kind.split()
     row = scene.insert() if method == "PATCH" else None
     fault = Fault(kind="reset") if how == "reset" else Fault(kind="status", status=int(how))
@@ -212,8 +212,8 @@ def test_unwritten_row_leaves_no_identity(scene: Scene, kind: str) -> None:
 
 @pytest.mark.parametrize("failed_reads", [1, None])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_identity_that_a_row_may_name_is_kept(scene: Scene, method: str, failed_reads: int | None) -> None:
-    """The write is done without a response, and then the storage fails once or all the time."""
+def test_identity_in_an_uncertain_row_is_kept(scene: Scene, method: str, failed_reads: int | None) -> None:
+    """The write succeeds without a response, and then reads fail once or always."""
     row, also = (scene.insert(), '"AcsUserId"') if method == "PATCH" else (None, "")
     user = scene.user.id.object_id
     scene.storage.plant(Fault(kind="fail-after-commit", method=method, about=user, also=also, times=1))
@@ -235,7 +235,7 @@ def test_first_identity_pins_its_resource(unpinned: Scene) -> None:
     assert issued.acs_user_id.startswith(f"{pin.resource}_")
 
 
-def test_storage_is_pinned_by_its_first_mapping(unpinned: Scene) -> None:
+def test_first_mapping_pins_the_resource(unpinned: Scene) -> None:
     foreign = f"8:acs:{uuid.uuid4()}"
     unpinned.insert(f"{foreign}_{uuid.uuid4()}")
     pin = unpinned.provisioning.pin.find()

@@ -1,4 +1,4 @@
-"""Another Communication Services resource responds: no identity changes until an operator accepts it."""
+"""Another Communication Services resource changes no identity until an operator accepts it."""
 
 import json
 import subprocess
@@ -29,15 +29,15 @@ def world() -> Iterator[World]:
 
 @pytest.fixture
 def new_world() -> Iterator[World]:
-    """For a test that moves users to the other resource."""
+    """A world of its own for a test that moves users to the other resource."""
     with own_azure(measured=True) as running:
         yield running
 
 
 def start_other_slot(world: World) -> Service:
-    """The same service with the settings of another slot, which name another resource."""
+    """Return the same service with another slot's settings, which name another resource."""
     other = {"COMMUNICATION_SERVICES_CONNECTION_STRING": world.azure.other_connection_string}
-    return world.start_beside(other, measured=True)
+    return world.new_instance(other, measured=True)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def resource_ids(world: World) -> tuple[str, str]:
 
 
 def list_mappings(world: World) -> dict[str, str]:
-    """Each user's identity, by the user's key."""
+    """Return each user's identity, by the user's key."""
     rows = world.tables.get_table_client("identities").list_entities()
     return {f"{row['RowKey']}/{row['PartitionKey']}": str(row["AcsUserId"]) for row in rows}
 
@@ -67,16 +67,16 @@ def check_config(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_other_resource_is_503_and_changes_nothing(world: World, other_slot: Service) -> None:
-    person, stranger = world.new_user(), world.new_person()
+    person, newcomer = world.new_user(), world.new_person()
     before, identities = list_mappings(world), world.azure.list_identities()
     for response in (
-        person.at(other_slot.url).token(),  # by a session that has cached the identity
+        person.at(other_slot.url).token(),  # from a session that has cached the identity
         world.token_by_bearer(person, other_slot),
-        world.token_by_bearer(stranger, other_slot),
+        world.token_by_bearer(newcomer, other_slot),
     ):
         assert_problem(response, 503, "upstream_unavailable")
     assert list_mappings(world) == before
-    assert world.azure.list_identities() == identities, "what was created there is deleted again"
+    assert world.azure.list_identities() == identities, "an identity created there is deleted again"
     assert identity_in(person.token()) == before[person.key]
 
 
@@ -87,9 +87,9 @@ def test_readiness_and_check_config_name_the_resource(world: World, other_slot: 
     assert response.status_code == 503
     assert response.json() == {"entraId": "ok", "tableStorage": "ok", "communicationServices": "failing"}
     assert world.azure.list_identities() == identities
-    done = check_config(other_slot.env)
-    assert done.returncode == 1
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("communicationServices")]
+    completed = check_config(other_slot.env)
+    assert completed.returncode == 1
+    (line,) = [line for line in completed.stdout.splitlines() if line.startswith("communicationServices")]
     assert all(resource in line for resource in resource_ids(world)), line
     assert world.azure.list_identities() == identities
     assert requests.get(f"{world.service.url}/readyz", timeout=30).status_code == 200
@@ -99,7 +99,7 @@ def test_readiness_and_check_config_name_the_resource(world: World, other_slot: 
 @pytest.mark.parametrize(
     ("action", "expected"), [("block", "revocation"), ("revoke", ""), ("delete", "deletion did not finish")]
 )
-def test_action_in_other_resource_claims_no_success(
+def test_action_in_other_resource_reports_failure(
     world: World, other_slot: Service, action: str, expected: str
 ) -> None:
     person = world.new_user()
@@ -154,7 +154,7 @@ def plan_move(env: dict[str, str]) -> dict[str, Any]:
     return document
 
 
-def test_move_is_deliberate_and_per_user(new_world: World) -> None:
+def test_move_requires_confirmation_and_is_per_user(new_world: World) -> None:
     world = new_world
     first, second = resource_ids(world)
     person, later = world.new_user(), world.new_user()
@@ -165,7 +165,7 @@ def test_move_is_deliberate_and_per_user(new_world: World) -> None:
         plan = plan_move(service.env)
         assert (plan["from"], plan["to"]) == (f"8:acs:{first}", f"8:acs:{second}")
         assert plan["users"] == len([identity for identity in mappings.values() if first in identity])
-        with pytest.raises(CommandFailed):  # nobody has confirmed it
+        with pytest.raises(CommandFailed):  # not confirmed
             run_users(service.env, "move-resource")
         assert plan_move(service.env)["needed"] is True
         assert_problem(there.token(), 503, "upstream_unavailable")
@@ -189,7 +189,7 @@ def test_move_is_deliberate_and_per_user(new_world: World) -> None:
         account = person.account
         assert list_former(world.tables, account.object_id, account.tenant_id) == [mappings[person.key]]
         assert set(mappings.values()) <= set(world.azure.list_identities())
-        # The instance with the former settings is the wrong one now.
+        # The instance with the former settings now uses the wrong resource.
         wait_until(lambda: world.token_by_bearer(world.new_person()).status_code == 503)
         with pytest.raises(CommandFailed, match="another Communication Services resource"):
             run_users(service.env, "restore", person.key, mappings[person.key])
@@ -205,11 +205,11 @@ def test_move_is_deliberate_and_per_user(new_world: World) -> None:
 def test_move_back_restores_former_identities(new_world: World) -> None:
     world = new_world
     person, untouched = world.new_user(), world.new_user()
-    identities = {somebody: world.identity_of(somebody) for somebody in (person, untouched)}
+    identities = {user: world.identity_of(user) for user in (person, untouched)}
     with start_other_slot(world) as service:
         run_users(service.env, "move-resource", "--yes")
         assert world.token_by_bearer(person, service).status_code == 200
-    with world.start_beside({}) as service:
+    with world.new_instance({}) as service:
         assert_problem(world.token_by_bearer(untouched, service), 503, "upstream_unavailable")
         run_users(service.env, "move-resource", "--yes")
         assert identity_in(world.token_by_bearer(untouched, service)) == identities[untouched]

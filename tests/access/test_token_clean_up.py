@@ -1,4 +1,4 @@
-"""Identities that a first token created in vain are deleted; nonsense from upstream creates no row."""
+"""Surplus identities of concurrent first tokens are deleted; invalid upstream responses create no row."""
 
 import json
 from functools import partial
@@ -14,7 +14,7 @@ REQUESTS = 8
 
 
 @pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
-def test_lost_race_is_tidied_up_despite_failures(world: World, signed_in: Person, times: int | None) -> None:
+def test_lost_race_is_cleaned_up_despite_failures(world: World, signed_in: Person, times: int | None) -> None:
     csrf = signed_in.csrf_headers()
     before = set(world.azure.list_identities())
     world.azure.plant_fault("acs", "create", "delay", seconds=0.3, times=REQUESTS)
@@ -30,25 +30,25 @@ def test_lost_race_is_tidied_up_despite_failures(world: World, signed_in: Person
 
 EXPIRY = "2099-01-01T00:00:00.0000000+00:00"
 TOKEN = {"token": "header.claims.signature", "expiresOn": EXPIRY}
-TOKEN_NONSENSE: list[object] = ["", "<html>busy</html>", '{"token": "a', "null", [], {}]
-TOKEN_NONSENSE += [{"expiresOn": EXPIRY}, {"token": "x"}, TOKEN | {"token": None}, TOKEN | {"token": ""}]
-TOKEN_NONSENSE += [TOKEN | {"expiresOn": None}, TOKEN | {"expiresOn": "soon"}]
+INVALID_TOKENS: list[object] = ["", "<html>busy</html>", '{"token": "a', "null", [], {}]
+INVALID_TOKENS += [{"expiresOn": EXPIRY}, {"token": "x"}, TOKEN | {"token": None}, TOKEN | {"token": ""}]
+INVALID_TOKENS += [TOKEN | {"expiresOn": None}, TOKEN | {"expiresOn": "soon"}]
 CREATED: dict[str, object] = {"identity": {"id": "8:acs:1_2"}, "accessToken": TOKEN}
-CREATE_NONSENSE: list[object] = ["", "<html>", [], {}, {"identity": None}, {"accessToken": TOKEN}]
-CREATE_NONSENSE += [CREATED | {"identity": identity} for identity in ({"id": None}, {"id": ""}, {})]
-CREATE_NONSENSE += [{"identity": CREATED["identity"]}, CREATED | {"accessToken": None}]
-CREATE_NONSENSE += [CREATED | {"accessToken": {}}]
+INVALID_CREATIONS: list[object] = ["", "<html>", [], {}, {"identity": None}, {"accessToken": TOKEN}]
+INVALID_CREATIONS += [CREATED | {"identity": identity} for identity in ({"id": None}, {"id": ""}, {})]
+INVALID_CREATIONS += [{"identity": CREATED["identity"]}, CREATED | {"accessToken": None}]
+INVALID_CREATIONS += [CREATED | {"accessToken": {}}]
 
 
-@pytest.mark.parametrize("body", TOKEN_NONSENSE, ids=json.dumps)
-def test_nonsense_from_issue_is_an_upstream_failure(world: World, shared_user: Person, body: object) -> None:
+@pytest.mark.parametrize("body", INVALID_TOKENS, ids=json.dumps)
+def test_invalid_issue_response_is_an_outage(world: World, shared_user: Person, body: object) -> None:
     world.azure.plant_fault("acs", "issue", "status", status=200, body=body)
     assert_problem(shared_user.token(), 503, "upstream_unavailable")
     assert shared_user.token().status_code == 200
 
 
-@pytest.mark.parametrize("body", CREATE_NONSENSE, ids=json.dumps)
-def test_nonsense_from_create_writes_no_row(world: World, signed_in: Person, body: object) -> None:
+@pytest.mark.parametrize("body", INVALID_CREATIONS, ids=json.dumps)
+def test_invalid_create_response_writes_no_row(world: World, signed_in: Person, body: object) -> None:
     csrf = signed_in.csrf_headers()
     world.azure.plant_fault("acs", "create", "status", status=201, body=body)
     assert_problem(signed_in.token(csrf=csrf), 503, "upstream_unavailable")
@@ -56,13 +56,13 @@ def test_nonsense_from_create_writes_no_row(world: World, signed_in: Person, bod
     assert signed_in.token(csrf=csrf).status_code == 200
 
 
-ODD_DELAYS = ["soon", "", "-1", "1.5", "0", "99999999999", "1e3", "1, 2", "a b c d e f"]
-ODD_DATES = ["Mon, 1 Jan 0 0:0:0 -9999999", "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 99 Foo 2099 07:28:00"]
-ODD_DATES += ["Mon, 01 Jan 99999999999 00:00:00 GMT"]
+DELAYS = ["soon", "", "-1", "1.5", "0", "99999999999", "1e3", "1, 2", "a b c d e f"]
+DATES = ["Mon, 1 Jan 0 0:0:0 -9999999", "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 99 Foo 2099 07:28:00"]
+DATES += ["Mon, 01 Jan 99999999999 00:00:00 GMT"]
 
 
-@pytest.mark.parametrize("retry_after", [*ODD_DELAYS, *ODD_DATES])
-def test_retry_after_is_understandable(world: World, shared_user: Person, retry_after: str) -> None:
+@pytest.mark.parametrize("retry_after", [*DELAYS, *DATES])
+def test_retry_after_is_always_valid(world: World, shared_user: Person, retry_after: str) -> None:
     world.azure.plant_fault("acs", "issue", "status", status=429, retryAfter=retry_after)
     response = shared_user.token()
     assert_problem(response, 503, "upstream_throttled")

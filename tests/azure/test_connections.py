@@ -1,4 +1,4 @@
-"""Connecting to an upstream ends in time, whatever holds it up: looked at where it can be seen apart."""
+"""Connection attempts to an upstream time out, with each cause of delay tested in isolation."""
 
 import socket
 import threading
@@ -11,12 +11,12 @@ from tests.support.concurrency import timed
 from trusted_service.azure import deadlines, transport
 
 LIMIT_SECONDS = 2 * transport.CONNECT_SECONDS + 1
-"""Twice, since what was never sent is tried again."""
+"""Twice, as a request that was never sent is retried."""
 
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """A port whose server accepts nobody: its queue is full, so the kernel answers no further caller."""
+    """A port whose server accepts no connection: its backlog is full, so the kernel ignores new ones."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -39,16 +39,16 @@ def fail_to_connect(url: str) -> Exception:
     raise AssertionError("there was a connection")
 
 
-def test_address_that_swallows_everything_is_given_up_in_time(black_hole: int) -> None:
+def test_unresponsive_address_times_out(black_hole: int) -> None:
     error, seconds = timed(lambda: fail_to_connect(f"http://127.0.0.1:{black_hole}/"))
     assert isinstance(error, requests.ConnectTimeout)
     assert seconds < LIMIT_SECONDS
 
 
-def test_many_such_addresses_take_no_longer_than_one(
+def test_many_unresponsive_addresses_share_one_timeout(
     black_hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Patched, since what a name leads to is the machine's business.
+    # Patched, as name resolution depends on the machine.
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", black_hole))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [address] * 8)
     error, seconds = timed(lambda: fail_to_connect("http://many.example/"))
@@ -56,7 +56,7 @@ def test_many_such_addresses_take_no_longer_than_one(
     assert seconds < LIMIT_SECONDS
 
 
-def test_name_lookup_that_hangs_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_name_lookup_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given_up = threading.Event()
 
     def hang(*_arguments: object, **_options: object) -> list[object]:

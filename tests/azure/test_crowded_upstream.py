@@ -1,4 +1,4 @@
-"""More requests wait for a silent Communication Services than there are threads: others are not delayed."""
+"""Bulkhead: more requests than threads wait for a hanging Communication Services; others are not delayed."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +18,15 @@ from trusted_service.azure import deadlines
 Timed = tuple[requests.Response, float]
 
 AT_ONCE = 140
-"""More than the 128 threads of a gunicorn as we configure it."""
+"""More than gunicorn's 128 configured threads."""
 LIMIT_SECONDS = 15.0
 SOON_SECONDS = deadlines.CALL_SECONDS - 1
-"""Before any call that hangs has used up its time."""
+"""Before any hanging call times out."""
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """The responses to token requests, and to other requests meanwhile."""
+    """The responses to token requests, and to other requests during them."""
 
     tokens: list[Timed]
     others: dict[str, list[Timed]]
@@ -49,23 +49,23 @@ def crowd(azure: LocalAzure, new_person: Callable[..., Person], two_workers: Ser
     azure.plant_fault("acs", "issue", "hang", times=None)
     others: dict[str, list[Timed]] = {"/healthz": [], "/": [], "/api/me": []}
 
-    def ask() -> requests.Response:
+    def request_token() -> requests.Response:
         browser = person.at(person.url)
         with browser.http:
             return browser.token(csrf=csrf)
 
-    def look(path: str) -> requests.Response:
-        # A new connection each time, as a probe has: an open one has found its worker already.
+    def get(path: str) -> requests.Response:
+        # A new connection each time, like a probe: an open one is already assigned to a worker.
         cookies = person.http.cookies.get_dict()
         return requests.get(person.url + path, cookies=cookies, timeout=CALL_SECONDS)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        asking = [pool.submit(timed, ask) for _ in range(AT_ONCE)]
-        while not all(future.done() for future in asking):
-            for path, looks in others.items():
-                looks.append(timed(partial(look, path)))
+        pending = [pool.submit(timed, request_token) for _ in range(AT_ONCE)]
+        while not all(future.done() for future in pending):
+            for path, responses in others.items():
+                responses.append(timed(partial(get, path)))
     azure.clear_faults()
-    return Crowd([future.result() for future in asking], others, timed(ask))
+    return Crowd([future.result() for future in pending], others, timed(request_token))
 
 
 def test_token_requests_fail_in_time(crowd: Crowd) -> None:
@@ -84,7 +84,7 @@ def test_other_requests_are_not_delayed(crowd: Crowd, path: str) -> None:
         assert seconds < SOON_SECONDS
 
 
-def test_next_token_comes_at_once(crowd: Crowd) -> None:
+def test_next_token_is_not_delayed(crowd: Crowd) -> None:
     response, seconds = crowd.next_token
     assert response.status_code == 200
     assert seconds < SOON_SECONDS

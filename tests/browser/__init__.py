@@ -1,1 +1,1 @@
-"""What people see and do, in a real browser, and what their programs do with the real client."""
+"""Tests of the pages and the examples in a real browser."""

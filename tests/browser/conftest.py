@@ -1,4 +1,4 @@
-"""One Chromium for these tests, and people who sit in front of it."""
+"""One Chromium for these tests, with its windows and pages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,10 +14,10 @@ from tests.support.person import Person
 OpenWindow = Callable[..., Window]
 ShowPage = Callable[[str, str], Page]
 
-expect.set_options(timeout=30_000)  # the usual five are few for a machine with other work
+expect.set_options(timeout=30_000)  # the default of 5 s is too short for a busy machine
 
 
-# Not for the session: as long as Playwright runs, no other test could start an event loop.
+# Not session-scoped: while Playwright runs, no other test can start an event loop.
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Chromium]:
     with Chromium() as running:
@@ -26,7 +26,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture
 def open_window(chromium: Chromium) -> Iterator[OpenWindow]:
-    """Opens windows; when the test is over, nothing may have gone wrong in any of them."""
+    """Opens windows, and checks after the test that no unexpected problem occurred in them."""
     windows: list[Window] = []
 
     def open_one(**options: Any) -> Window:
@@ -40,19 +40,19 @@ def open_window(chromium: Chromium) -> Iterator[OpenWindow]:
 
 @pytest.fixture
 def window(open_window: OpenWindow) -> Window:
-    """A window that shows nothing yet."""
+    """An empty window."""
     return open_window()
 
 
 @pytest.fixture
 def home(window: Window, signed_in: Person) -> Page:
-    """The home page of `signed_in`, who did not sign in by clicking: that has tests of its own."""
+    """The home page of `signed_in`, by their cookies: sign-in by clicking has its own tests."""
     return show_home(window, signed_in)
 
 
 @pytest.fixture(scope="package")
 def show(chromium: Chromium, shared_user: Person, new_person: Callable[..., Person]) -> Iterator[ShowPage]:
-    """Shows a page in a state and a language. Each is opened once: tests only look at it."""
+    """Shows a page in a state and a language; opened once, because tests only read it."""
     admin = new_person(roles=["TrustedService.Admin"]).signed_in()
     names = fill_lists(shared_user, admin, new_person(name="Renée Placée").signed_in())
     windows: list[Window] = []

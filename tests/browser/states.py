@@ -1,4 +1,4 @@
-"""The pages there are, in every state they can be in."""
+"""All pages, in all their states."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,34 +14,34 @@ from tests.support.person import Person
 
 
 def fill_lists(user: Person, admin: Person, replaced: Person) -> dict[str, str]:
-    """Block more people than a page shows, replace an identity; return what fills the paths of states."""
+    """Block more users than a page shows, replace an identity; return the parameters of the states' paths."""
     job_admin = JobAdmin(admin)
-    strangers = [f"{user.account.tenant_id}/{uuid.uuid4()}" for _ in range(60)]
-    done = job_admin.finish(job_admin.draft(job_admin.select("block", strangers)))
-    draft = job_admin.draft(job_admin.select("delete", strangers))
+    unknown = [f"{user.account.tenant_id}/{uuid.uuid4()}" for _ in range(60)]
+    done = job_admin.finish(job_admin.draft(job_admin.select("block", unknown)))
+    draft = job_admin.draft(job_admin.select("delete", unknown))
     former = replaced.token().json()["user"]["communicationUserId"]
     replaced.azure.delete_identity(former)  # without a grace period the next token replaces it
     replaced.get_token()
-    names = {"user": user.key, "stranger": strangers[0], "replaced": replaced.key, "former": former}
+    names = {"user": user.key, "blocked": unknown[0], "replaced": replaced.key, "former": former}
     return names | {"done": done, "draft": draft}
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """How to come to a page; `trouble` is what the browser complains about there, as it should."""
+    """How to open a page; `problem` is a pattern of the browser error that is expected there."""
 
     path: str = "/"
-    who: Literal["nobody", "user", "admin"] = "nobody"
+    viewer: Literal["anonymous", "user", "admin"] = "anonymous"
     with_token: bool = False
-    trouble: str | None = None
+    problem: str | None = None
 
     def show(self, window: Window, user: Person, admin: Person, names: Mapping[str, str]) -> Page:
         """Open the page in a new tab."""
-        person = admin if self.who == "admin" else user
-        if self.who != "nobody":
+        person = admin if self.viewer == "admin" else user
+        if self.viewer != "anonymous":
             window.take_cookies(person)
-        if self.trouble:
-            window.expect_trouble(self.trouble)
+        if self.problem:
+            window.expect_problem(self.problem)
         page = window.new_page()
         page.goto(person.url + self.path.format(**names))
         if self.with_token:
@@ -51,24 +51,24 @@ class State:
 
 STATES: Mapping[str, State] = {
     "signed-out": State(),
-    "home": State(who="user"),
-    "home-with-token": State(who="user", with_token=True),
-    "not-found": State(path="/no-such-page", trouble="status 404"),
-    "failed-sign-in": State(path="/auth/callback", trouble="status 400"),
+    "home": State(viewer="user"),
+    "home-with-token": State(viewer="user", with_token=True),
+    "not-found": State(path="/no-such-page", problem="status 404"),
+    "failed-sign-in": State(path="/auth/callback", problem="status 400"),
     "docs": State(path="/docs"),
-    "account": State(path="/account", who="user"),
-    "account-delete": State(path="/account/delete", who="user"),
-    "admin-forbidden": State(path="/admin/users", who="user", trouble="status 403"),
-    "admin-users": State(path="/admin/users", who="admin"),
-    "admin-user": State(path="/admin/users/{user}", who="admin"),
-    "admin-blocked-user": State(path="/admin/users/{stranger}", who="admin"),
-    "admin-user-with-former": State(path="/admin/users/{replaced}", who="admin"),
-    "admin-users-by-former": State(path="/admin/users?q={former}", who="admin"),
-    "admin-confirm": State(path="/admin/users/{user}/confirm/block", who="admin"),
-    "admin-audit": State(path="/admin/audit", who="admin"),
-    "admin-usage": State(path="/admin/usage", who="admin"),
-    "admin-jobs": State(path="/admin/jobs", who="admin"),
-    "admin-new-job": State(path="/admin/jobs/new", who="admin"),
-    "admin-draft": State(path="{draft}", who="admin"),
-    "admin-done": State(path="{done}", who="admin"),
+    "account": State(path="/account", viewer="user"),
+    "account-delete": State(path="/account/delete", viewer="user"),
+    "admin-forbidden": State(path="/admin/users", viewer="user", problem="status 403"),
+    "admin-users": State(path="/admin/users", viewer="admin"),
+    "admin-user": State(path="/admin/users/{user}", viewer="admin"),
+    "admin-blocked-user": State(path="/admin/users/{blocked}", viewer="admin"),
+    "admin-user-with-former": State(path="/admin/users/{replaced}", viewer="admin"),
+    "admin-users-by-former": State(path="/admin/users?q={former}", viewer="admin"),
+    "admin-confirm": State(path="/admin/users/{user}/confirm/block", viewer="admin"),
+    "admin-audit": State(path="/admin/audit", viewer="admin"),
+    "admin-usage": State(path="/admin/usage", viewer="admin"),
+    "admin-jobs": State(path="/admin/jobs", viewer="admin"),
+    "admin-new-job": State(path="/admin/jobs/new", viewer="admin"),
+    "admin-draft": State(path="{draft}", viewer="admin"),
+    "admin-done": State(path="{done}", viewer="admin"),
 }

@@ -1,4 +1,4 @@
-"""What people do in front of a browser, step by step."""
+"""Steps in a browser: signing in and out, getting a token."""
 
 import re
 from urllib.parse import urljoin
@@ -36,14 +36,14 @@ def pick(page: Page, account: Account) -> None:
 
 
 def sign_in(page: Page, url: str, account: Account) -> None:
-    """Sign in the whole way, from the start page back to it."""
+    """Sign in from the start page, and return to it."""
     go_to_picker(page, url)
     pick(page, account)
     expect(page).to_have_url(urljoin(url, "/"))
 
 
 def get_token(page: Page) -> str:
-    """Press the button; return the token that is shown then."""
+    """Press the button; return the token that is shown."""
     page.locator("#get-token").click()
     expect(page.locator("#token-result")).to_be_visible()
     return page.locator("#token-text").input_value()
@@ -57,12 +57,12 @@ def sign_out(page: Page, url: str) -> None:
 
 
 def expect_signed_in(page: Page, account: Account) -> None:
-    """Check that the page is one of this account."""
+    """Check that this account is signed in."""
     expect(page.locator(SIGN_OUT)).to_be_visible()
     expect(page.get_by_role("navigation")).to_contain_text(account.username)
 
 
 def expect_signed_out(page: Page) -> None:
-    """Check that the page is the signed-out one."""
+    """Check that the page offers to sign in, and not to sign out."""
     expect(page.locator(SIGN_IN)).to_be_visible()
     expect(page.locator(SIGN_OUT)).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Every page in every state is within WCAG 2.2 AA: light and dark, phone and desktop, English and French."""
+"""Every page in every state meets WCAG 2.2 AA: light and dark, phone and desktop, English and French."""
 
 import re
 from itertools import pairwise
@@ -14,7 +14,7 @@ PHONE, DESKTOP = 320, 1280
 LANGUAGES = ["en", "fr"]
 SAME_IN_BOTH = {"Action", "Code", "Pages", "Sessions", "Total"}
 IN_NO_LANGUAGE = re.compile("python-requests|[0-9a-f]{8}-")
-# What a person can read or hear, and what scripts will show; names, ids and code are in no language.
+# Texts that users read or hear, and those that scripts show later, without names, ids and code.
 TEXTS = """() => {
   const texts = [document.title], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
@@ -47,7 +47,7 @@ def test_page_has_no_violations(state: str, scheme: str, width: int, show: ShowP
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("state", STATES)
-def test_narrow_page_is_not_scrolled_sideways(state: str, language: str, show: ShowPage) -> None:
+def test_narrow_page_does_not_scroll_sideways(state: str, language: str, show: ShowPage) -> None:
     page = show(state, language)
     page.set_viewport_size({"width": PHONE, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
@@ -66,7 +66,7 @@ def test_page_has_a_title_and_headings_in_order(state: str, show: ShowPage) -> N
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
+def test_page_uses_one_language_throughout(state: str, show: ShowPage) -> None:
     texts = []
     for language in LANGUAGES:
         page = show(state, language)
@@ -78,13 +78,13 @@ def test_page_is_in_one_language_throughout(state: str, show: ShowPage) -> None:
     assert same <= SAME_IN_BOTH
 
 
-def test_colours_follow_the_person_without_a_reload(show: ShowPage) -> None:
+def test_colour_scheme_changes_without_a_reload(show: ShowPage) -> None:
     page = show("signed-out", "en")
-    grounds = []
+    backgrounds = []
     for scheme in ("light", "dark"):
         choose_colours(page, scheme)
-        grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    assert grounds[0] != grounds[1]
+        backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert backgrounds[0] != backgrounds[1]
 
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])

@@ -22,9 +22,9 @@ PHONE = 320
 TOKENS_PER_HOUR = 6
 SETTINGS = {"RATE_LIMIT_TOKEN": f"{TOKENS_PER_HOUR} per hour", "GUNICORN_CMD_ARGS": "--workers 1"}
 CLOUD = r"https://[\w.-]+\.(skype|microsoft)\.com"
-CHAT_AND_CALLING_TROUBLE = (
+CHAT_AND_CALLING_PROBLEMS = (
     "failed: GET https://localhost:.*/chat/threads.* net::ERR_CERT_AUTHORITY_INVALID",
-    # What the calling client asks of Microsoft's cloud unbidden; the page's policy lets none of it out.
+    # Requests of the calling client to Microsoft's cloud, which the page's policy blocks.
     f"a request to another host: {CLOUD}",
     f"failed: .* {CLOUD}.* csp$",
     f"console: .*{CLOUD}.*Content Security Policy",
@@ -35,7 +35,7 @@ CHAT_AND_CALLING_TROUBLE = (
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What `make run` started: the local Azure, the service, the examples."""
+    """The programs that `make run` started: the local Azure, the service, the examples."""
 
     azure: LocalAzure
     service_url: str
@@ -47,7 +47,7 @@ class World:
         return self.azure.put_account(f"{uuid.uuid4().hex[:12]}@contoso.example", **members)
 
     def person(self, account: Account) -> Person:
-        """The same account at the service's own pages, in another browser."""
+        """Return the account signed in to the service's own pages, in another browser."""
         return Person(self.azure, self.service_url, account).signed_in()
 
 
@@ -76,7 +76,7 @@ def page(window: Window) -> Page:
 
 
 def sign_in(page: Page, world: World, account: Account, path: str = "/") -> None:
-    """Sign in through MSAL.js, up to the page one came from."""
+    """Sign in through MSAL.js, and return to the page."""
     page.goto(world.url + path)
     page.get_by_role("button", name="Sign in").click()
     expect(page).to_have_title(PICKER)
@@ -85,7 +85,7 @@ def sign_in(page: Page, world: World, account: Account, path: str = "/") -> None
     expect(page).to_have_url(world.url + path)
 
 
-def test_token_on_another_origin_refreshes_itself(world: World, account: Account, page: Page) -> None:
+def test_token_on_another_origin_is_refreshed(world: World, account: Account, page: Page) -> None:
     page.clock.install()
     sign_in(page, world, account)
     expect(page.locator("#identity")).to_contain_text("8:acs:")
@@ -96,7 +96,7 @@ def test_token_on_another_origin_refreshes_itself(world: World, account: Account
     world.azure.reset_calls()
     page.clock.fast_forward("51:00")
     expect(page.locator("#refreshes")).to_have_text("once")
-    # MSAL still had an access token. Five minutes before that one expires, it takes its refresh token.
+    # MSAL had an access token; five minutes before that expires, it uses its refresh token.
     assert "token" not in world.azure.count_calls("entra")
     page.clock.fast_forward("05:00")
     expect(page.locator("#refreshes")).to_have_text("2 times")
@@ -104,7 +104,7 @@ def test_token_on_another_origin_refreshes_itself(world: World, account: Account
 
 
 def test_sign_in_is_renewed_until_it_ends(world: World, account: Account, window: Window, page: Page) -> None:
-    window.expect_trouble("console: An iframe which has both allow-scripts and allow-same-origin")  # MSAL's
+    window.expect_problem("console: An iframe which has both allow-scripts and allow-same-origin")  # MSAL's
     page.clock.install()
     sign_in(page, world, account)
     expect(page.locator("#refreshes")).to_have_text("0 times")
@@ -114,7 +114,7 @@ def test_sign_in_is_renewed_until_it_ends(world: World, account: Account, window
     expect(page.locator("#refreshes")).to_have_text("once")
     assert world.azure.count_calls("entra")["authorize"] == 1
     forget_refresh_token(page)
-    window.context.clear_cookies()  # Entra ID does not know this browser any more
+    window.context.clear_cookies()  # ends the session at Entra ID
     page.clock.fast_forward("57:00")
     expect(page.get_by_role("alert")).to_have_text("Your sign-in has ended. Sign in again.")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
@@ -128,7 +128,7 @@ def forget_refresh_token(page: Page) -> None:
     )
 
 
-def test_sign_out_ends_the_session_at_entra_id_too(world: World, account: Account, page: Page) -> None:
+def test_sign_out_ends_the_entra_id_session(world: World, account: Account, page: Page) -> None:
     sign_in(page, world, account)
     world.azure.reset_calls()
     page.get_by_role("button", name="Sign out").click()
@@ -140,7 +140,7 @@ def test_sign_out_ends_the_session_at_entra_id_too(world: World, account: Accoun
     assert "token" not in page.evaluate("Object.keys(sessionStorage) + Object.keys(localStorage)")
 
 
-def test_cancelled_sign_in_is_told_plainly(world: World, page: Page) -> None:
+def test_cancelled_sign_in_shows_the_reason(world: World, page: Page) -> None:
     page.goto(world.url)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("button", name="Cancel").click()
@@ -149,8 +149,8 @@ def test_cancelled_sign_in_is_told_plainly(world: World, page: Page) -> None:
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_blocked_user_is_told_plainly(world: World, account: Account, window: Window, page: Page) -> None:
-    window.expect_trouble("status 403: POST .*/api/token")
+def test_blocked_user_sees_the_reason(world: World, account: Account, window: Window, page: Page) -> None:
+    window.expect_problem("status 403: POST .*/api/token")
     admin = Admin(world.person(world.azure.get_account("admin@contoso.example")))
     key = f"{account.tenant_id}/{account.object_id}"
     admin.do("api", key, "block")
@@ -163,15 +163,15 @@ def test_blocked_user_is_told_plainly(world: World, account: Account, window: Wi
     expect(page.get_by_role("alert")).to_be_empty()
 
 
-def test_account_of_another_tenant_is_told_plainly(world: World, window: Window, page: Page) -> None:
-    window.expect_trouble("status 401: POST .*/api/token")
+def test_account_of_another_tenant_sees_the_reason(world: World, window: Window, page: Page) -> None:
+    window.expect_problem("status 401: POST .*/api/token")
     sign_in(page, world, world.azure.get_account("guest@fabrikam.example"))
     expect(page.get_by_role("alert")).to_contain_text("The service does not accept this account.")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_exceeded_limit_is_told_plainly(world: World, account: Account, window: Window, page: Page) -> None:
-    window.expect_trouble("status 429: POST .*/api/token")
+def test_exceeded_limit_shows_the_wait(world: World, account: Account, window: Window, page: Page) -> None:
+    window.expect_problem("status 429: POST .*/api/token")
     person = world.person(account)
     csrf = person.csrf_headers()
     for _ in range(TOKENS_PER_HOUR):
@@ -180,17 +180,17 @@ def test_exceeded_limit_is_told_plainly(world: World, account: Account, window: 
     expect(page.get_by_role("alert")).to_have_text(re.compile(r"^Too many requests\. Try again in \d+ min\."))
 
 
-def test_throttled_azure_is_waited_for(world: World, account: Account, window: Window, page: Page) -> None:
-    window.expect_trouble("status 503: POST .*/api/token")
+def test_throttled_request_is_retried(world: World, account: Account, window: Window, page: Page) -> None:
+    window.expect_problem("status 503: POST .*/api/token")
     world.azure.plant_fault("acs", "create", "status", status=429, retryAfter="2")
     sign_in(page, world, account)
     expect(page.get_by_role("status")).to_have_text("The service is busy: trying again in 2 seconds.")
     expect(page.locator("#identity")).to_contain_text("8:acs:")
 
 
-def test_chat_and_calling_take_our_token(world: World, account: Account, window: Window, page: Page) -> None:
-    for pattern in CHAT_AND_CALLING_TROUBLE:
-        window.expect_trouble(pattern)
+def test_chat_and_calling_accept_tokens(world: World, account: Account, window: Window, page: Page) -> None:
+    for pattern in CHAT_AND_CALLING_PROBLEMS:
+        window.expect_problem(pattern)
     page.clock.install()
     sign_in(page, world, account, "/chat-and-calling.html")
     page.get_by_role("button", name="Start").click()
@@ -199,7 +199,7 @@ def test_chat_and_calling_take_our_token(world: World, account: Account, window:
     expect_step(page, "chat-threads", "failed", "Failed: Error sending request: Failed to fetch")
     expect_step(page, "call-client", "done", "Created a CallClient.")
     while not page.get_by_role("status").inner_text():
-        page.clock.run_for(1000)  # it tries to ask the cloud for its settings, and again
+        page.clock.run_for(1000)  # it retries to load its settings from the cloud
     expect_step(page, "call-agent", "done", "Created a CallAgent. Its connection is Disconnected.")
 
 

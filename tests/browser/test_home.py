@@ -1,4 +1,4 @@
-"""The home page: whose it is, a token, its countdown, a copy, and what it says when no token is to be had."""
+"""The home page: the user's ids, a token with countdown and copy button, and error messages."""
 
 import re
 from collections.abc import Callable
@@ -23,9 +23,9 @@ SIGNED_OUT = re.compile("no longer signed in.*[Rr]eload")
 SNIPPET_WITH_ENDS = """
 import {{ requests }} from "./as-browser.mjs";
 {snippet}
-const answers = [await credential.getToken().catch((error) => ({{ error: error.message }}))];
+const outcomes = [await credential.getToken().catch((error) => ({{ error: error.message }}))];
 credential.dispose();
-console.log(JSON.stringify({{ answers, requests }}));
+console.log(JSON.stringify({{ outcomes, requests }}));
 """
 
 
@@ -53,7 +53,7 @@ def test_button_shows_tokens_scopes_and_new_identity(home: Page, azure: LocalAzu
     assert ACS_USER_ID.fullmatch(str(verdict["identity"]))
     expect(home.locator("#acs-user-id")).to_have_text(str(verdict["identity"]))
     expect(home.get_by_text(NONE_YET)).to_have_count(0)
-    home.wait_for_timeout(1000)  # tokens that were issued in the same second may be alike
+    home.wait_for_timeout(1000)  # tokens issued in the same second may be equal
     home.locator("#get-token").click()
     expect(home.locator("#token-text")).not_to_have_value(first)
     again = home.locator("#token-text").input_value()
@@ -61,7 +61,7 @@ def test_button_shows_tokens_scopes_and_new_identity(home: Page, azure: LocalAzu
 
 
 @pytest.mark.parametrize("time", [None, "2031-01-01"], ids=["good clock", "wrong clock"])
-def test_countdown_ends_with_the_token_gone(home: Page, time: str | None) -> None:
+def test_countdown_ends_and_hides_the_token(home: Page, time: str | None) -> None:
     home.clock.install(time=time)
     get_token(home)
     expect(home.get_by_role("status")).to_have_text(GOT)
@@ -82,7 +82,7 @@ def test_copy_puts_the_token_on_the_clipboard(home: Page) -> None:
     assert home.evaluate("navigator.clipboard.readText()") == token
 
 
-def test_copy_that_the_browser_refuses_selects_the_token(home: Page) -> None:
+def test_refused_copy_selects_the_token(home: Page) -> None:
     home.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
     token = get_token(home)
     home.get_by_role("button", name="Copy").click()
@@ -90,7 +90,7 @@ def test_copy_that_the_browser_refuses_selects_the_token(home: Page) -> None:
     assert home.evaluate("getSelection().toString()") == token
 
 
-def test_reload_keeps_signed_in_and_forgets_the_token(home: Page, signed_in: Person) -> None:
+def test_reload_keeps_the_session_and_drops_the_token(home: Page, signed_in: Person) -> None:
     token = get_token(home)
     home.reload()
     expect(home.locator("#acs-user-id")).to_have_text(signed_in.me()["communicationUserId"])
@@ -98,18 +98,18 @@ def test_reload_keeps_signed_in_and_forgets_the_token(home: Page, signed_in: Per
     assert token not in home.content()
 
 
-def test_snippet_gets_a_token_until_one_is_signed_out(home: Page, signed_in: Person) -> None:
+def test_snippet_gets_a_token_until_sign_out(home: Page, signed_in: Person) -> None:
     code = SNIPPET_WITH_ENDS.format(snippet=home.locator("#snippet").text_content())
-    (response,) = run_code(signed_in, code)["answers"]
-    check = signed_in.azure.check_token(response["token"])
+    (outcome,) = run_code(signed_in, code)["outcomes"]
+    check = signed_in.azure.check_token(outcome["token"])
     assert (check["valid"], check["identity"]) == (True, signed_in.me()["communicationUserId"])
     assert signed_in.sign_out().status_code == 303
-    (response,) = run_code(signed_in, code)["answers"]
-    assert "401" in response["error"]
+    (outcome,) = run_code(signed_in, code)["outcomes"]
+    assert "401" in outcome["error"]
 
 
 @pytest.mark.parametrize("where", ["in another window", "in the storage"])
-def test_session_ended_elsewhere_is_named(
+def test_session_ended_elsewhere_is_reported(
     window: Window,
     home: Page,
     open_window: OpenWindow,
@@ -117,7 +117,7 @@ def test_session_ended_elsewhere_is_named(
     tables: TableServiceClient,
     where: str,
 ) -> None:
-    window.expect_trouble("status 401: POST .*/api/token")
+    window.expect_problem("status 401: POST .*/api/token")
     get_token(home)
     if where == "in another window":
         sign_out(show_home(open_window(), signed_in), signed_in.url)
@@ -130,11 +130,11 @@ def test_session_ended_elsewhere_is_named(
     expect_signed_out(home)
 
 
-def test_trouble_is_told_and_the_button_works_afterwards(
+def test_error_is_shown_and_button_keeps_working(
     window: Window, home: Page, storage_proxy: StorageProxy, signed_in: Person
 ) -> None:
-    window.expect_trouble("status 503: POST .*/api/token")
-    window.expect_trouble("failed: POST .*/api/token net::ERR_INTERNET_DISCONNECTED")
+    window.expect_problem("status 503: POST .*/api/token")
+    window.expect_problem("failed: POST .*/api/token net::ERR_INTERNET_DISCONNECTED")
     signed_in.azure.plant_fault("acs", "create", "status", status=429, retryAfter="7")
     home.locator("#get-token").click()
     expect(home.get_by_role("status")).to_contain_text("try again in 7 seconds")
@@ -166,17 +166,17 @@ def test_button_pressed_twice_gets_one_token(home: Page, azure: LocalAzure) -> N
 
 
 def test_tab_survives_another_sign_in(window: Window, home: Page, signed_in: Person) -> None:
-    window.expect_trouble("status 403: POST .*/api/token")  # with the value of the session before
+    window.expect_problem("status 403: POST .*/api/token")  # with the CSRF value of the previous session
     sign_in_beside(home, signed_in)
     assert signed_in.azure.check_token(get_token(home))["valid"]
 
 
-def test_tab_of_one_person_shows_no_token_of_another(
+def test_tab_shows_no_token_of_another_user(
     window: Window, home: Page, signed_in: Person, new_person: Callable[..., Person]
 ) -> None:
-    window.expect_trouble("status 403: POST .*/api/token")
-    somebody_else = new_person(name="Somebody Else")
-    sign_in_beside(home, somebody_else)
+    window.expect_problem("status 403: POST .*/api/token")
+    other = new_person(name="Somebody Else")
+    sign_in_beside(home, other)
     home.locator("#get-token").click()
     home.wait_for_load_state("networkidle")
     expect(home.get_by_role("status")).not_to_contain_text("Getting a token")
@@ -191,9 +191,9 @@ def sign_in_beside(home: Page, person: Person) -> None:
     pick(tab, person.account)
 
 
-def test_scripts_speak_french_too(open_window: OpenWindow, signed_in: Person, azure: LocalAzure) -> None:
+def test_script_messages_are_in_french(open_window: OpenWindow, signed_in: Person, azure: LocalAzure) -> None:
     window = open_window(locale="fr-FR")
-    window.expect_trouble("status 503: POST .*/api/token")
+    window.expect_problem("status 503: POST .*/api/token")
     page = show_home(window, signed_in)
     expect(page.get_by_role("heading", level=1)).to_have_text("Bonjour, Test Person")
     azure.plant_fault("acs", "create", "status", status=429, retryAfter="7")

@@ -1,4 +1,4 @@
-"""Everything works from the keyboard, in the order in which it stands, and one sees where one is."""
+"""Keyboard use: everything can be reached, in page order, with visible focus."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,7 +12,7 @@ STOPS = """() => {
   const all = document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']");
   return [...all].filter((one) => one.type !== "hidden" && one.getClientRects().length);
 }"""
-# In part is enough (WCAG 2.4.11): a field that is higher than what is left of the screen is not scrolled to.
+# Partly visible is enough (WCAG 2.4.11): browsers do not scroll fully to a field taller than the viewport.
 SHOWS_FOCUS = """() => {
   const at = document.activeElement, style = getComputedStyle(at), place = at.getBoundingClientRect();
   const drawn = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
@@ -21,23 +21,23 @@ SHOWS_FOCUS = """() => {
 
 
 def find_stops(page: Page) -> list[str]:
-    """Return what the keyboard should come to, in the order of the page."""
+    """Return the elements that should take the focus, in page order."""
     stops: list[str] = page.evaluate(f"() => ({STOPS})().map({NAME})")
     return stops
 
 
 def walk(page: Page, key: str, times: int) -> list[str]:
-    """Press the key so often; return where that leads. Each place must show that it has the focus."""
+    """Press the key `times` times; return the focused elements, after checking that the focus is visible."""
     places: list[str] = []
     for _ in range(times):
         page.keyboard.press(key)
         places.append(page.evaluate(f"({NAME})(document.activeElement)"))
-        assert page.evaluate(SHOWS_FOCUS), f"one cannot see that {places[-1]} has the focus"
+        assert page.evaluate(SHOWS_FOCUS), f"the focus on {places[-1]} is not visible"
     return places
 
 
 @pytest.mark.parametrize("state", ["signed-out", "home-with-token", "account", "failed-sign-in"])
-def test_page_is_walked_in_its_order_to_and_fro(state: str, show: ShowPage) -> None:
+def test_focus_follows_page_order_in_both_directions(state: str, show: ShowPage) -> None:
     page = show(state, "en")
     page.set_viewport_size({"width": 1280, "height": 900})
     first, *rest = find_stops(page)

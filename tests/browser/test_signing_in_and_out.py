@@ -21,9 +21,7 @@ def registered(azure: LocalAzure, service: Service) -> Iterator[None]:
     azure.change_app(frontChannelLogoutUrl=None)
 
 
-def test_alice_signs_in_and_leaves_nothing_behind(
-    window: Window, service: Service, azure: LocalAzure
-) -> None:
+def test_sign_out_leaves_nothing_behind(window: Window, service: Service, azure: LocalAzure) -> None:
     alice = azure.get_account("alice@contoso.example")
     page = window.new_page()
     page.goto(service.url)
@@ -39,7 +37,7 @@ def test_alice_signs_in_and_leaves_nothing_behind(
         assert private not in page.content()
 
 
-def test_cookie_from_before_sign_out_is_void(
+def test_cookie_from_before_sign_out_is_refused(
     window: Window, open_window: OpenWindow, signed_in: Person
 ) -> None:
     sign_out(show_home(window, signed_in), signed_in.url)
@@ -55,7 +53,7 @@ def test_sign_in_without_javascript_works(open_window: OpenWindow, person: Perso
     expect(page.locator("noscript p")).to_be_visible()
     expect(page.locator("noscript p")).to_contain_text("need JavaScript")
     expect(page.locator("#token-result")).to_be_hidden()
-    # A button that does nothing would be a riddle.
+    # A button without effect would be confusing.
     expect(page.locator("#get-token")).to_be_hidden()
     sign_out(page, person.url)
 
@@ -65,7 +63,7 @@ def test_sign_out_at_entra_ends_this_session(window: Window, open_window: OpenWi
     here, there = window.new_page(), open_window().new_page()
     for page in (here, there):
         sign_in(page, person.url, person.account)
-    entra = window.new_page()  # where another app sends the person
+    entra = window.new_page()  # where another app sends the user
     with entra.expect_response("**/auth/front-channel-logout*") as response:
         entra.goto(f"{person.azure.get_app().page_origin}/{person.account.tenant_id}/oauth2/v2.0/logout")
     assert response.value.status == 200

@@ -13,7 +13,7 @@ LINK = "a[href='/auth/teams']"
 
 
 def get_teams_token(page: Page, person: Person) -> str:
-    """Press the link, pick the account; return the token that is shown then."""
+    """Follow the link, pick the account; return the token that is shown."""
     page.locator(LINK).click()
     expect(page).to_have_title(PICKER)
     page.locator(f"button[value='{person.account.username}']").click()
@@ -21,7 +21,7 @@ def get_teams_token(page: Page, person: Person) -> str:
     return page.locator("#token-text").input_value()
 
 
-def test_link_on_the_home_page_leads_to_a_token(home: Page, signed_in: Person) -> None:
+def test_home_page_link_leads_to_a_token(home: Page, signed_in: Person) -> None:
     home.context.grant_permissions(["clipboard-read", "clipboard-write"])
     home.clock.install()
     token = get_teams_token(home, signed_in)
@@ -35,13 +35,13 @@ def test_link_on_the_home_page_leads_to_a_token(home: Page, signed_in: Person) -
     home.clock.fast_forward("01:00:01")
     expect(home.get_by_role("status")).to_contain_text("This token has expired")
     expect(home.locator("#token-text")).to_have_value("")
-    # The code that the address held is gone from it, and a reload gets another token by another trip.
+    # The URL no longer contains the code, and a reload goes through Entra ID for another token.
     expect(home).to_have_url(f"{signed_in.url}/auth/teams")
     home.reload()
     expect(home).to_have_title(PICKER)
 
 
-def test_page_is_within_wcag_on_a_phone_and_in_the_dark(home: Page, signed_in: Person) -> None:
+def test_page_has_no_violations(home: Page, signed_in: Person) -> None:
     get_teams_token(home, signed_in)
     assert find_violations(home) == []
     home.emulate_media(color_scheme="dark")
@@ -50,5 +50,5 @@ def test_page_is_within_wcag_on_a_phone_and_in_the_dark(home: Page, signed_in: P
     assert home.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-def test_token_is_there_without_scripts(open_window: OpenWindow, signed_in: Person) -> None:
+def test_token_is_shown_without_scripts(open_window: OpenWindow, signed_in: Person) -> None:
     assert get_teams_token(show_home(open_window(scripts=False), signed_in), signed_in)

@@ -1,4 +1,4 @@
-"""Bad settings stop every program at its start, with one message; `check-config` finds them beforehand."""
+"""Invalid settings stop every program at startup with one message; `check-config` finds them beforehand."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def assert_names_every_bad_setting_once(output: str) -> None:
-    """Check for one line for each bad setting, no traceback and no value."""
+    """Check for one line per bad setting, no traceback and no value."""
     lines = output.splitlines()
     for name in BAD:
         assert len([line for line in lines if name in line]) == 1, output
@@ -39,14 +39,14 @@ def assert_names_every_bad_setting_once(output: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["check-config", "routes"])
-def test_every_command_is_stopped_by_bad_settings(command: str) -> None:
+def test_bad_settings_stop_every_command(command: str) -> None:
     done = run(*FLASK, command, **REQUIRED | BAD)
     assert done.returncode == 1
     assert_names_every_bad_setting_once(done.stdout + done.stderr)
 
 
-def test_check_config_alone_needs_no_network() -> None:
-    done = run(*CHECK, **REQUIRED)  # these lead nowhere
+def test_check_config_needs_no_network() -> None:
+    done = run(*CHECK, **REQUIRED)  # their addresses do not exist
     assert (done.returncode, done.stdout) == (0, "The settings are usable.\n"), done.stderr
     assert "Traceback" not in done.stderr
     assert run(*CHECK, "--conect", **REQUIRED).returncode == 2
@@ -76,11 +76,11 @@ PARTS = {
 
 @pytest.fixture
 def connecting(azure: LocalAzure) -> dict[str, str]:
-    """Settings that lead to the local Azure."""
+    """Settings that connect to the local Azure."""
     return REQUIRED | azure.env | {"PUBLIC_URL": "http://localhost:8000"}
 
 
-def test_check_config_connects_and_makes_nothing(connecting: dict[str, str], azure: LocalAzure) -> None:
+def test_check_config_connects_and_creates_nothing(connecting: dict[str, str], azure: LocalAzure) -> None:
     before = azure.list_identities()
     azure.reset_calls()
     done = run(*CHECK, "--connect", **connecting)

@@ -1,4 +1,4 @@
-"""A command is killed between any two of its writes: the same command, or the next request, finishes it."""
+"""Commands killed at each of their writes: the same command or the next request completes them."""
 
 import json
 import uuid
@@ -12,7 +12,7 @@ from tests.support.commands import repair, run_users
 from tests.support.crashes import kill_command
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.person import Person
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.rows import (
     change_identity_row,
     find_entry,
@@ -36,7 +36,7 @@ def own() -> Iterator[OwnAzure]:
 
 
 def every_write(own: OwnAzure, kind: Kind, new_arguments: Callable[[], Sequence[str]]) -> Iterator[int]:
-    """Kill a command of its own at each of its writes, until one ends by itself; yield after each kill."""
+    """Kill a new command at each successive write until one completes; yield after each kill."""
     own.storage.wait_until_quiet()
     for number in range(40):
         fault = Fault(kind=kind, method="P", skip=number, times=1)
@@ -44,11 +44,11 @@ def every_write(own: OwnAzure, kind: Kind, new_arguments: Callable[[], Sequence[
             assert number > 2
             return
         yield number
-    raise AssertionError("no end of writes")
+    raise AssertionError("the command never completed")
 
 
 def with_former(own: OwnAzure) -> tuple[Person, str]:
-    """Somebody whose current identity came after another one of the same resource; they and that one."""
+    """Create a user with a former identity of the same resource; return both."""
     person, former = own.new_user(), own.azure.new_unknown_identity()
     tenant, user = person.account.tenant_id, person.account.object_id
     known = {"AcsUserId": former, "TenantId": tenant, "ObjectId": user, "Reason": "replaced"}
@@ -61,7 +61,7 @@ def with_former(own: OwnAzure) -> tuple[Person, str]:
 
 @each_kind
 @pytest.mark.timeout(240)
-def test_killed_restore_is_finished_by_another(own: OwnAzure, note_cell: NoteCell, kind: Kind) -> None:
+def test_repeating_a_killed_restore_completes_it(own: OwnAzure, record_cell: RecordCell, kind: Kind) -> None:
     cases: list[tuple[Person, str]] = []
 
     def arguments() -> Sequence[str]:
@@ -71,7 +71,7 @@ def test_killed_restore_is_finished_by_another(own: OwnAzure, note_cell: NoteCel
     for number in every_write(own, kind, arguments):
         person, former = cases[-1]
         current = get_identity(own.tables, person)
-        note_cell(TABLE, f"restore: {number}", kind, "restored" if current == former else "as before")
+        record_cell(TABLE, f"restore: {number}", kind, "restored" if current == former else "as before")
         assert len(list_identity_rows(own.tables, person)) == 1
         if current != former:
             response = post_token(person, bearer(own.azure, person))
@@ -86,8 +86,8 @@ def test_killed_restore_is_finished_by_another(own: OwnAzure, note_cell: NoteCel
 
 @each_kind
 @pytest.mark.timeout(240)
-def test_killed_import_is_finished(own: OwnAzure, tmp_path: Path, note_cell: NoteCell, kind: Kind) -> None:
-    """The claim is the first of its writes about an identity; a kill after it must not lock the user out."""
+def test_killed_import_is_resumed(own: OwnAzure, tmp_path: Path, record_cell: RecordCell, kind: Kind) -> None:
+    """The import claims an identity first; a kill after the claim must not lock the user out."""
     path, users = tmp_path / "mappings.csv", list[tuple[str, str]]()
 
     def arguments() -> Sequence[str]:
@@ -95,22 +95,22 @@ def test_killed_import_is_finished(own: OwnAzure, tmp_path: Path, note_cell: Not
         path.write_text("objectId,communicationUserId\n" + ",".join(users[-1]) + "\n", encoding="utf-8")
         return ["import", str(path)]
 
-    clerk = own.new_admin()
+    admin = own.new_admin()
     for number in every_write(own, kind, arguments):
         object_id, identity = users[-1]
         rows = list_rows(own.tables, "identities", "PartitionKey", object_id)
-        note_cell(TABLE, f"import: {number}", kind, "imported" if rows else "as before")
+        record_cell(TABLE, f"import: {number}", kind, "imported" if rows else "as before")
         run_users(own.service.env, "import", str(path))
         (row,) = list_rows(own.tables, "identities", "PartitionKey", object_id)
         assert row["AcsUserId"] == identity
-        assert find(clerk, q=identity) == [object_id]
+        assert find(admin, q=identity) == [object_id]
         assert repair(own.service.env, dry_run=True) == []
 
 
 @each_kind
 @pytest.mark.timeout(240)
-def test_killed_move_is_whole_or_not_begun(own: OwnAzure, note_cell: NoteCell, kind: Kind) -> None:
-    """Users of a resource that nobody has moved them away from yet."""
+def test_killed_move_is_all_or_nothing(own: OwnAzure, record_cell: RecordCell, kind: Kind) -> None:
+    """Each command finds a user whose identity belongs to another resource."""
     stranded: list[str] = []
 
     def arguments() -> Sequence[str]:
@@ -123,7 +123,7 @@ def test_killed_move_is_whole_or_not_begun(own: OwnAzure, note_cell: NoteCell, k
     for number in every_write(own, kind, arguments):
         pin = own.tables.get_table_client("ledger").get_entity("resource", "pin")
         moved = stranded[-1] in pin["Former"]
-        note_cell(TABLE, f"move-resource: {number}", kind, "moved" if moved else "as before")
+        record_cell(TABLE, f"move-resource: {number}", kind, "moved" if moved else "as before")
         run_users(own.service.env, "move-resource", "--yes")
         plan = json.loads(run_users(own.service.env, "move-resource", "--dry-run", "--json"))
         assert plan["needed"] is False

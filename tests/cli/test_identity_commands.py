@@ -1,4 +1,4 @@
-"""`users restore` and `users identity-map`: former identities come back, and none is ever forgotten."""
+"""`users restore` and `users identity-map`: former identities can be restored, and all are listed."""
 
 import csv
 import io
@@ -30,12 +30,12 @@ from tests.support.user_lists import find
 
 Run = Callable[..., str]
 Replaced = tuple[Person, str, str]
-"""Somebody whose identity was replaced although it is alive: they, the former and the current one."""
+"""A user whose identity was replaced although it is alive, its former and its current identity."""
 
 
 @pytest.fixture
 def run(application: Flask) -> Run:
-    """Run a command on users, which must end with this code; what it prints."""
+    """Run a `users` command, check its exit code and return its output."""
 
     def do(*arguments: str, exit_code: int = 0) -> str:
         done = run_command(application, "users", *arguments)
@@ -47,7 +47,7 @@ def run(application: Flask) -> Run:
 
 @pytest.fixture
 def replaced(azure: LocalAzure, tables: TableServiceClient, mapped_user: Person) -> Replaced:
-    """Replace it the way the service does, but past its brake."""
+    """Replace an identity as the service does, but without its brake."""
     was = get_identity(tables, mapped_user)
     wait_until(lambda: find_entry(tables, was) is not None)
     allow_former_resource(tables)
@@ -65,7 +65,7 @@ def replaced(azure: LocalAzure, tables: TableServiceClient, mapped_user: Person)
     return mapped_user, was, now
 
 
-def test_former_identity_comes_back_for_every_session(
+def test_restored_identity_applies_to_every_session(
     azure: LocalAzure, tables: TableServiceClient, run: Run, replaced: Replaced
 ) -> None:
     person, was, now = replaced
@@ -88,7 +88,7 @@ def test_former_identity_comes_back_for_every_session(
 def test_overlapping_request_caches_no_former_identity(
     storage_proxy: StorageProxy, tables: TableServiceClient, run: Run, replaced: Replaced
 ) -> None:
-    """The restore happens right before a session caches the identity that the row named until then."""
+    """The restore happens right before a session caches the previous identity."""
     person, was, now = replaced
     other = person.in_new_browser()
     fault = Fault(kind="signal", method="PATCH", table="sessions", also=f'"AcsUserId": "{now}"', times=1)
@@ -102,14 +102,14 @@ def test_overlapping_request_caches_no_former_identity(
     assert other.me()["communicationUserId"] == was
 
 
-def test_identity_of_anybody_else_is_refused(
+def test_identity_of_another_user_is_refused(
     azure: LocalAzure, tables: TableServiceClient, run: Run, mapped_user: Person, replaced: Replaced
 ) -> None:
     person, was, now = replaced
-    stranger = str(uuid.uuid4())
+    unknown_id = str(uuid.uuid4())
     for user, identity in (
         (mapped_user.key, azure.new_unknown_identity()),
-        (f"{person.account.tenant_id}/{stranger}", was),
+        (f"{person.account.tenant_id}/{unknown_id}", was),
         (person.key, "8:acs:garbage"),
         (person.key, f"8:acs:{uuid.uuid4()}_{uuid.uuid4()}"),
     ):
@@ -117,7 +117,7 @@ def test_identity_of_anybody_else_is_refused(
     assert get_identity(tables, person) == now
 
 
-def test_restore_starts_again_when_the_row_changes(
+def test_restore_retries_when_the_row_changes(
     storage_proxy: StorageProxy, tables: TableServiceClient, run: Run, replaced: Replaced
 ) -> None:
     person, was, _ = replaced
@@ -146,14 +146,14 @@ def test_administrators_see_former_identity(
 
 
 def read_map(text: str) -> dict[str, list[str]]:
-    """The rows by identity, below the header of the contract."""
+    """Check the header against the contract; return the rows by identity."""
     header, *rows = csv.reader(io.StringIO(text))
     assert header == ["acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner"]
     assert len({row[0] for row in rows}) == len(rows)
     return {row[0]: row[1:] for row in rows}
 
 
-def test_map_has_every_identity_that_was_ever_issued(
+def test_map_lists_every_identity_ever_issued(
     admin: Admin,
     tables: TableServiceClient,
     run: Run,
@@ -174,7 +174,7 @@ def test_map_has_every_identity_that_was_ever_issued(
 
 
 def test_map_needs_no_ledger_entry(run: Run, tables: TableServiceClient, mapped_user: Person) -> None:
-    """A process that dies right after the mapping row leaves that behind."""
+    """A process that dies right after writing the mapping row leaves no ledger entry."""
     identity = get_identity(tables, mapped_user)
     wait_until(lambda: find_entry(tables, identity) is not None)
     tables.get_table_client("ledger").delete_entity(identity.lower(), "identity")
@@ -186,7 +186,7 @@ def test_erasure_keeps_only_ids(
     azure: LocalAzure, tables: TableServiceClient, admin: Admin, replaced: Replaced
 ) -> None:
     person, was, now = replaced
-    admin.act("api", person, "delete")  # an identity of another resource is beyond reach: 503, though done
+    admin.act("api", person, "delete")  # 503, though done: another resource's identity is out of reach
     for identity in (was, now):
         entry = find_entry(tables, identity)
         assert entry is not None

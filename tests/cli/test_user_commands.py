@@ -1,4 +1,4 @@
-"""`flask users …`: what operators see and do, and what programs that run it get."""
+"""`flask users …`: output and effects for operators, JSON and exit codes for scripts."""
 
 import json
 import os
@@ -27,13 +27,13 @@ from tests.support.rows import (
     wait_until_indexed,
 )
 from tests.support.service import ROOT
-from tests.support.settings import OF_ITS_OWN
+from tests.support.settings import OWN_SETTINGS
 from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.user_lists import find
 from trusted_service.app import create_app
 from trusted_service.settings import Settings
 
-SOMEBODY = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+USER_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 Run = Callable[..., Any]
 Start = Callable[..., subprocess.CompletedProcess[str]]
@@ -41,7 +41,7 @@ Start = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(application: Flask) -> Run:
-    """Run a command on users with --json, which must succeed; return what it prints."""
+    """Run a `users` command with --json; check that it succeeds and return its output."""
 
     def do(*arguments: str) -> Any:
         done = run_command(application, "users", *arguments, "--json")
@@ -53,11 +53,11 @@ def run(application: Flask) -> Run:
 
 @pytest.fixture
 def start(settings: dict[str, str]) -> Start:
-    """Run a command on users in a process of its own, as operators do."""
+    """Run a `users` command in a separate process, as operators do."""
 
     def do(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
-        env = {**os.environ, **settings, **OF_ITS_OWN, "LOGNAME": "ada"}
+        env = {**os.environ, **settings, **OWN_SETTINGS, "LOGNAME": "ada"}
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     return do
@@ -70,7 +70,7 @@ def events_about(tables: TableServiceClient, person: Person, action: str) -> lis
     return sorted((row["Outcome"], row["ActorKey"]) for row in about)
 
 
-def test_list_agrees_with_page(
+def test_list_matches_the_admin_page(
     run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     listed = run("list")
@@ -88,7 +88,7 @@ def test_list_agrees_with_page(
         assert run("show", name) == user
 
 
-def test_list_for_people_is_table(
+def test_list_without_json_is_table(
     application: Flask, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     done = run_command(application, "users", "list", "--q", mapped_user.account.username)
@@ -101,13 +101,13 @@ def test_list_for_people_is_table(
     assert all(member in one for member in SECTION_5A)
 
 
-def test_block_and_unblock_work_at_once(
+def test_block_and_unblock_take_effect_immediately(
     start: Start, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     token = mapped_user.get_token()
     done = start("block", mapped_user.key, "--reason", "left", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["blocked"] is True, "there is nothing else on the standard output"
+    assert json.loads(done.stdout)["blocked"] is True, "standard output has the JSON only"
     assert_signed_out(mapped_user, mapped_user.url)
     assert mapped_user.azure.check_token(token)["valid"] is False
     row = find_identity_row(tables, mapped_user)
@@ -121,7 +121,7 @@ def test_block_and_unblock_work_at_once(
         assert events_about(tables, mapped_user, action) == [("done", operator), ("started", operator)]
 
 
-def test_delete_asks_first(application: Flask, tables: TableServiceClient, mapped_user: Person) -> None:
+def test_delete_prompts_first(application: Flask, tables: TableServiceClient, mapped_user: Person) -> None:
     for typed in ("n\n", ""):
         assert run_command(application, "users", "delete", mapped_user.key, typed=typed).exit_code == 1
         assert find_identity_row(tables, mapped_user) is not None
@@ -129,7 +129,7 @@ def test_delete_asks_first(application: Flask, tables: TableServiceClient, mappe
     assert find_identity_row(tables, mapped_user) is None
 
 
-def test_export_is_everything(
+def test_export_contains_all_user_data(
     run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     wait_until(lambda: events_about(tables, mapped_user, "identity-created") != [])
@@ -137,8 +137,8 @@ def test_export_is_everything(
     assert exported["user"] == admin.get_user(mapped_user)
     assert len(exported["sessions"]) == 1
     assert [event["action"] for event in exported["audit"]] == ["export", "identity-created"]
-    everybody = run("export")
-    assert mapped_user.key in {f"{one['user']['tenantId']}/{one['user']['objectId']}" for one in everybody}
+    all_users = run("export")
+    assert mapped_user.key in {f"{one['user']['tenantId']}/{one['user']['objectId']}" for one in all_users}
 
 
 def test_export_without_identity_has_sessions(run: Run, signed_in: Person) -> None:
@@ -147,33 +147,33 @@ def test_export_without_identity_has_sessions(run: Run, signed_in: Person) -> No
     assert len(exported["sessions"]) == 1
 
 
-def test_stranger_is_refused(application: Flask, tables: TableServiceClient, person: Person) -> None:
+def test_unknown_user_is_refused(application: Flask, tables: TableServiceClient, person: Person) -> None:
     for command in ("show", "unblock", "revoke", "export"):
         done = run_command(application, "users", command, person.key, "--json")
         assert (done.exit_code, done.stdout, done.stderr) == (1, "", "Error: There is no such user.\n")
         assert list_rows(tables, "audit", "TargetObjectId", person.account.object_id) == []
 
 
-def test_wrong_usage_ends_with_2(application: Flask) -> None:
+def test_usage_error_exits_with_2(application: Flask) -> None:
     for arguments in (
-        *(("show",), ("show", "somebody"), ("show", f"{SOMEBODY}/"), ("show", f"/{SOMEBODY}")),
-        *(("show", "/".join([SOMEBODY] * 3)), ("show", f"{SOMEBODY}' or '1' eq '1")),
-        *(("list", "--status", "gone"), ("list", "more"), ("shout", SOMEBODY), ("block", SOMEBODY, "--yes")),
+        *(("show",), ("show", "somebody"), ("show", f"{USER_ID}/"), ("show", f"/{USER_ID}")),
+        *(("show", "/".join([USER_ID] * 3)), ("show", f"{USER_ID}' or '1' eq '1")),
+        *(("list", "--status", "gone"), ("list", "more"), ("shout", USER_ID), ("block", USER_ID, "--yes")),
     ):
         done = run_command(application, "users", *arguments)
         assert (done.exit_code, done.stdout) == (2, ""), arguments
 
 
-def test_tenant_is_required_among_several(settings: Mapping[str, str], mapped_user: Person) -> None:
+def test_user_needs_tenant_if_several_are_allowed(settings: Mapping[str, str], mapped_user: Person) -> None:
     tenants = f"{settings['ENTRA_ALLOWED_TENANTS']},{uuid.uuid4()}"
-    several = create_app(Settings.from_env({**settings, **OF_ITS_OWN, "ENTRA_ALLOWED_TENANTS": tenants}))
+    several = create_app(Settings.from_env({**settings, **OWN_SETTINGS, "ENTRA_ALLOWED_TENANTS": tenants}))
     alone = run_command(several, "users", "show", mapped_user.account.object_id)
     assert alone.exit_code == 2
     assert "several tenants are allowed" in alone.stderr
     assert run_command(several, "users", "show", mapped_user.key).exit_code == 0
 
 
-def test_storage_that_fails_is_one_line_and_1(
+def test_failing_storage_prints_one_line_and_exits_1(
     application: Flask, storage_proxy: StorageProxy, mapped_user: Person
 ) -> None:
     key = mapped_user.key
@@ -186,10 +186,10 @@ def test_storage_that_fails_is_one_line_and_1(
         assert "Traceback" not in done.output
 
 
-def test_repair_finds_and_mends_what_a_crash_left(
+def test_repair_completes_an_interrupted_block(
     run: Run, start: Start, tables: TableServiceClient, mapped_user: Person
 ) -> None:
-    """As after a kill in the middle of a block."""
+    """The row is as after a kill during a block."""
     wait_until_indexed(tables, mapped_user.account.object_id)
     change_identity_row(tables, mapped_user, Blocked=True, Blocking=True, Indexed=False)
 
@@ -205,6 +205,6 @@ def test_repair_finds_and_mends_what_a_crash_left(
     assert list_kinds(tables, mapped_user.account.object_id) == {"n", "t", "bn", "bt"}
 
 
-def test_process_ends_with_the_code_of_the_command(start: Start) -> None:
+def test_process_exits_with_the_command_code(start: Start) -> None:
     assert start("show", "nobody").returncode == 2
-    assert start("show", SOMEBODY).returncode == 1
+    assert start("show", USER_ID).returncode == 1

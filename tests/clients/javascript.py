@@ -1,4 +1,4 @@
-"""Runs JavaScript that uses clients/javascript, beside the credential of Communication Services."""
+"""Runs JavaScript that uses clients/javascript with the credential of Communication Services."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ const newRefresher = (options) => createTokenRefresher({{ serviceUrl, getAccessT
 const refused = [];
 const onSignInRequired = (error) => refused.push(error.code);
 
-// What each call comes to: a token, or what the error says.
+// The outcome of each call: a token, or the members of the error.
 const settle = (...calls) => Promise.all(calls.map((call) => call.then(
   (token) => ({{ token }}),
   ({{ name, message, status, code, requestId, retryAfter }}) =>
@@ -27,16 +27,16 @@ const settle = (...calls) => Promise.all(calls.map((call) => call.then(
 const print = (value) => console.log(JSON.stringify(value));
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 """
-ASK = """
+REQUEST_TOKENS = """
 const tokenRefresher = newRefresher({ onSignInRequired, ...input.options });
-const answers = await settle(...Array.from({ length: input.times ?? 1 }, () => tokenRefresher()));
-print({ answers, refused });
+const outcomes = await settle(...Array.from({ length: input.times ?? 1 }, () => tokenRefresher()));
+print({ outcomes, refused });
 """
-"""What so many calls at once come to, and the errors that `onSignInRequired` was told."""
+"""Prints the outcomes of concurrent calls, and the error codes that `onSignInRequired` received."""
 
 
-def run_client(person: Person, code: str, **given: object) -> dict[str, Any]:
-    """Run code after the prelude above, with what is `given` as `input`; return the object it prints."""
-    document = {"serviceUrl": person.url} | given
+def run_client(person: Person, code: str, **inputs: object) -> dict[str, Any]:
+    """Run code after the prelude, with `inputs` as `input`; return the object that it prints."""
+    document = {"serviceUrl": person.url} | inputs
     prelude = PRELUDE.format(client=(CLIENT / "src" / "index.js").as_uri(), input=json.dumps(document))
     return run_code(person, prelude + code)

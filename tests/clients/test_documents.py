@@ -1,4 +1,4 @@
-"""The code in the documents is what runs: README of each client, and the page for people who move here."""
+"""The code in the documentation runs: each client's README, and the migration guide."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.support.service import ROOT
 README, PYTHON_README = CLIENT / "README.md", ROOT / "clients" / "python" / "README.md"
 MIGRATION = ROOT / "docs" / "migration.md"
 
-# What the snippets take from the app around them.
+# Names that the snippets take from the surrounding app.
 APP = """
 const input = {input};
 const account = {{}};
@@ -28,7 +28,7 @@ const readAccessToken = getEntraToken;
 const acquireTokenSilent = async () => input;
 const msal = {{ acquireTokenSilent, loginRedirect: signInAgain }};
 """
-ASK = "console.log(JSON.stringify({ token: await tokenRefresher() }));"
+PRINT_TOKEN = "console.log(JSON.stringify({ token: await tokenRefresher() }));"
 
 
 def read_blocks(path: Path, language: str) -> list[str]:
@@ -41,7 +41,7 @@ def run_block(person: Person, block: str, access_token: str, before: str = "") -
     imports = "" if "import {" in block else f'import {{ createTokenRefresher }} from "{module}";\n'
     block = block.replace("@trusted-service/client", module).replace("{service}", person.url)
     app = APP.format(input=json.dumps({"accessToken": access_token}))
-    return str(run_code(person, before + imports + app + block + ASK)["token"])
+    return str(run_code(person, before + imports + app + block + PRINT_TOKEN)["token"])
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -50,13 +50,13 @@ def test_readme_works_with_access_token(person: Person, access_token: str, numbe
     assert person.azure.check_token(token)["valid"]
 
 
-def test_readme_gets_a_token_by_the_session(azure: LocalAzure, signed_in: Person) -> None:
+def test_readme_works_with_session(azure: LocalAzure, signed_in: Person) -> None:
     page = f'import "./as-browser.mjs";\nglobalThis.location = {{ origin: "{signed_in.url}" }};\n'
     token = run_block(signed_in, read_blocks(README, "js")[0] + "credential.dispose();\n", "", page)
     assert azure.check_token(token)["valid"]
 
 
-def test_readme_for_python_makes_a_chat_client(azure: LocalAzure, person: Person, access_token: str) -> None:
+def test_python_readme_creates_a_chat_client(azure: LocalAzure, person: Person, access_token: str) -> None:
     block = read_blocks(PYTHON_README, "python")[0].replace("{service}", person.url)
     names = {"get_access_token": lambda force_refresh: access_token}
     exec(block, names)  # noqa: S102 - our own README
@@ -66,10 +66,10 @@ def test_readme_for_python_makes_a_chat_client(azure: LocalAzure, person: Person
     chat.close()  # type: ignore[attr-defined]
 
 
-def test_client_that_moved_gets_the_identity_it_had(
+def test_migrated_user_keeps_the_identity(
     azure: LocalAzure, tables: TableServiceClient, person: Person, access_token: str
 ) -> None:
-    """What `users import` leaves behind is a row of the contract's table."""
+    """The inserted row is one that `users import` would write."""
     with azure.in_environment():
         connection_string = azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"]
         client = CommunicationIdentityClient.from_connection_string(connection_string)

@@ -1,4 +1,4 @@
-"""The packages for npm and Python: what is in them, and that they run where nothing else is."""
+"""The packages for npm and Python: their contents, and their use in an empty environment."""
 
 import json
 import os
@@ -35,7 +35,7 @@ print(create_token_refresher(sys.argv[1], lambda force_refresh: sys.argv[2])().t
 
 
 def run(*command: object, folder: Path | None = None) -> str:
-    """Run a program in a folder; return what it prints."""
+    """Run a program in a folder; return its output."""
     env = os.environ | {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
     arguments = [str(argument) for argument in command]
     ended = subprocess.run(
@@ -47,7 +47,7 @@ def run(*command: object, folder: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `npm publish` would send."""
+    """The package that `npm publish` would send."""
     target = tmp_path_factory.mktemp("pack")
     run(NODE, NPM, "pack", "--silent", "--pack-destination", target, folder=CLIENT)
     (path,) = target.iterdir()
@@ -56,7 +56,7 @@ def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the Python package's wheel and those that it needs."""
+    """A folder with the wheels of the Python package and its dependencies."""
     target = tmp_path_factory.mktemp("wheels")
     source = target.with_name("source")  # the build leaves its own files beside the sources
     shutil.copytree(PYTHON_CLIENT, source, ignore=shutil.ignore_patterns("__pycache__"))
@@ -90,7 +90,7 @@ def test_npm_package_runs_in_an_empty_folder(
 
 
 @pytest.mark.parametrize("project", ["declarations.json", "tsconfig.json"])
-def test_types_are_what_users_write(project: str) -> None:
+def test_types_accept_documented_use(project: str) -> None:
     compiler = TYPESCRIPT / "node_modules" / "typescript" / "bin" / "tsc"
     assert run(NODE, compiler, "-p", project, folder=TYPESCRIPT) == ""
 

@@ -64,13 +64,13 @@ def test_async_credential_refreshes_itself(azure: LocalAzure, new_async_refreshe
         refreshed = asyncio.Event()
         refresh = new_async_refresher(scopes=["chat"])
 
-        async def note() -> AccessToken:
+        async def tracked() -> AccessToken:
             token = await refresh()
             refreshed.set()
             return token
 
         old = make_token(3)
-        async with AsyncCredential(old, token_refresher=note, proactive_refresh=True) as credential:
+        async with AsyncCredential(old, token_refresher=tracked, proactive_refresh=True) as credential:
             await asyncio.wait_for(refreshed.wait(), 10)
             token: AccessToken = await credential.get_token()
         return token
@@ -127,7 +127,7 @@ def test_coroutine_ends_with_its_last_caller(azure: LocalAzure, person: Person, 
     assert azure.check_token(asyncio.run(main()).token)["valid"]
 
 
-def test_wait_of_a_coroutine_is_cut_short(azure: LocalAzure, new_async_refresher: NewAsyncRefresher) -> None:
+def test_cancelled_coroutine_stops_waiting(azure: LocalAzure, new_async_refresher: NewAsyncRefresher) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(new_async_refresher()(), 1)
@@ -138,12 +138,12 @@ def test_wait_of_a_coroutine_is_cut_short(azure: LocalAzure, new_async_refresher
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
-def test_refused_access_token_is_fetched_again(person: Person, access_token: str, asynchronous: bool) -> None:
-    asked = []
+def test_refused_access_token_is_replaced(person: Person, access_token: str, asynchronous: bool) -> None:
+    calls = []
 
     def refresh_with(later: str) -> Refresh:
         def get_access_token(force_refresh: bool) -> str:
-            asked.append(force_refresh)
+            calls.append(force_refresh)
             return later if force_refresh else "an.expired.token"
 
         async def get_asynchronously(force_refresh: bool) -> str:
@@ -160,7 +160,7 @@ def test_refused_access_token_is_fetched_again(person: Person, access_token: str
     with pytest.raises(TokenRequestError) as caught:
         refresh_with("no.better.token")()
     assert (caught.value.status, caught.value.code) == (401, "invalid_token")
-    assert asked == [False, True] * 2
+    assert calls == [False, True] * 2
 
 
 def test_failure_is_shared_until_the_next_call(azure: LocalAzure, person: Person, access_token: str) -> None:

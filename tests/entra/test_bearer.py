@@ -1,4 +1,4 @@
-"""The API with an Entra ID access token: what it gives, and which headers and tokens it refuses."""
+"""API access with an Entra ID access token: accepted and refused headers, tokens and clients."""
 
 from itertools import permutations
 
@@ -20,11 +20,11 @@ OTHER_CLIENT = "99999999-8888-4777-8666-555555555555"
 
 @pytest.fixture
 def headers(azure: LocalAzure, person: Person) -> dict[str, str]:
-    """The access token of a new user."""
+    """The Authorization header of a new user."""
     return bearer(azure, person)
 
 
-def test_me_is_the_user_of_the_token(world: World) -> None:
+def test_me_returns_the_token_user(world: World) -> None:
     person = world.new_person(name="Zoë Krüger", roles=["Reader", "Writer"])
     account, headers = person.account, bearer(world.azure, person)
     user: dict[str, object] = {"tenantId": account.tenant_id, "objectId": account.object_id}
@@ -38,7 +38,7 @@ def test_me_is_the_user_of_the_token(world: World) -> None:
     assert "Set-Cookie" not in response.headers
 
 
-def test_tokens_take_as_few_calls_as_can_be(world: World, person: Person, headers: dict[str, str]) -> None:
+def test_token_request_makes_minimal_calls(world: World, person: Person, headers: dict[str, str]) -> None:
     def calls_of(response: requests.Response) -> list[tuple[str, str]]:
         assert response.status_code == 200
         calls = world.storage.calls_for(response)
@@ -52,7 +52,7 @@ def test_tokens_take_as_few_calls_as_can_be(world: World, person: Person, header
     assert world.azure.calls_for(warm) == ["issue"]
 
 
-def test_cookie_is_ignored_beside_the_header(world: World, signed_in: Person, shared_user: Person) -> None:
+def test_bearer_header_overrides_the_cookie(world: World, signed_in: Person, shared_user: Person) -> None:
     headers = bearer(world.azure, shared_user)
     me = signed_in.get("/api/me", headers=headers).json()
     assert (me["user"]["objectId"], me["csrfToken"]) == (shared_user.account.object_id, None)
@@ -73,7 +73,7 @@ def test_cookie_is_ignored_beside_the_header(world: World, signed_in: Person, sh
         "Bearer eyJhbGciOiJSUzI1NiJ9.e30.",
     ],
 )
-def test_malformed_header_is_401_whatever_the_cookie_says(signed_in: Person, value: str) -> None:
+def test_malformed_header_is_401_despite_valid_session(signed_in: Person, value: str) -> None:
     authorization = {"Authorization": value.encode("latin-1")}
     headers: dict[str, str | bytes] = {**authorization, **signed_in.csrf_headers()}
     for method, path in (("GET", "/api/me"), ("POST", "/api/token"), ("DELETE", "/api/me")):
@@ -84,7 +84,7 @@ def test_malformed_header_is_401_whatever_the_cookie_says(signed_in: Person, val
     assert signed_in.get("/api/me").status_code == 200
 
 
-def test_header_is_read_whatever_its_case_but_once(person: Person, headers: dict[str, str]) -> None:
+def test_header_is_case_insensitive_but_not_repeatable(person: Person, headers: dict[str, str]) -> None:
     own = headers["Authorization"]
     value = own.partition(" ")[2]
     for spelling in (f"bearer {value}", f"BEARER   {value}", f"Bearer {value} "):
@@ -103,7 +103,7 @@ def test_token_in_query_or_body_is_ignored(person: Person, headers: dict[str, st
             assert_problem(response, 401, "not_signed_in")
 
 
-def test_no_csrf_value_is_needed_whatever_the_origin(world: World, mapped_user: Person) -> None:
+def test_bearer_request_needs_no_csrf_value(world: World, mapped_user: Person) -> None:
     headers = bearer(world.azure, mapped_user) | {"Origin": "https://attacker.example"}
     response = post_token(mapped_user, headers)
     assert response.status_code == 200
@@ -125,7 +125,7 @@ def app_only(azure: LocalAzure, **members: object) -> dict[str, str]:
     return {"Authorization": f"Bearer {value}"}
 
 
-def test_app_only_token_has_no_scope_and_no_user(azure: LocalAzure, person: Person) -> None:
+def test_app_only_token_has_no_user_access(azure: LocalAzure, person: Person) -> None:
     url = f"{person.url}/api/admin/users"
     for claims, status in (
         ({}, 200),
@@ -148,7 +148,7 @@ def test_token_of_another_kind_or_tenant_is_401(world: World) -> None:
             assert_problem(request(person, {"Authorization": f"Bearer {value}"}), 401, "invalid_token")
 
 
-def test_token_is_good_until_it_expires(azure: LocalAzure, person: Person) -> None:
+def test_token_is_valid_until_it_expires(azure: LocalAzure, person: Person) -> None:
     headers = bearer(azure, person, lifetimeSeconds=3)
     assert get_me(person, headers).status_code == 200
     wait_until(lambda: get_me(person, headers).status_code == 401, 10)
@@ -157,13 +157,13 @@ def test_token_is_good_until_it_expires(azure: LocalAzure, person: Person) -> No
 
 def test_token_of_disallowed_client_is_403(world: World, person: Person) -> None:
     azure, spa = world.azure, world.azure.get_app().spa_client_id
-    with Service(world.settings | {"ENTRA_API_CLIENTS": f"{OTHER_CLIENT},{spa}"}) as choosy:
-        at = person.at(choosy.url)
+    with Service(world.settings | {"ENTRA_API_CLIENTS": f"{OTHER_CLIENT},{spa}"}) as strict:
+        at = person.at(strict.url)
         assert post_token(at, bearer(azure, person, clientId=spa)).status_code == 200
         for claims in ({}, {"azp": None}, {"azp": [OTHER_CLIENT]}, {"azp": None, "appid": OTHER_CLIENT}):
             headers = bearer(azure, person, claims=claims)
             for response in (get_me(at, headers), post_token(at, headers)):
                 assert_problem(response, 403, "forbidden")
-        response = call("GET", f"{choosy.url}/api/admin/users", headers=app_only(azure))
+        response = call("GET", f"{strict.url}/api/admin/users", headers=app_only(azure))
         assert_problem(response, 403, "forbidden")
         assert_problem(get_me(at, bearer(azure, person, tamper="bad-signature")), 401, "invalid_token")

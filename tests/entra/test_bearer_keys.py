@@ -1,4 +1,4 @@
-"""Entra ID's signing keys as one process knows them: rotation, outage, strangers with keys of their own."""
+"""Entra ID's signing keys as one process caches them: rotation, outages and foreign keys."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,88 +16,88 @@ from tests.support.settings import OTHER_TENANT
 
 MAX_FETCHES = 4
 
-Ask = Callable[[dict[str, str]], int]
+Get = Callable[[dict[str, str]], int]
 
 
 @pytest.fixture
 def fresh(settings: dict[str, str]) -> Iterator[Service]:
-    """A service that has never seen a key."""
+    """A service with an empty key cache."""
     with Service(settings) as running:
         yield running
 
 
 @pytest.fixture
-def ask(fresh: Service) -> Ask:
-    """The status of GET /api/me with a header."""
+def get(fresh: Service) -> Get:
+    """Return the status of GET /api/me with these headers."""
     return lambda headers: call("GET", f"{fresh.url}/api/me", headers=headers).status_code
 
 
-def test_cached_keys_survive_an_outage(azure: LocalAzure, person: Person, fresh: Service, ask: Ask) -> None:
+def test_cached_keys_survive_an_outage(azure: LocalAzure, person: Person, fresh: Service, get: Get) -> None:
     headers = bearer(azure, person)
-    assert ask(headers) == 200
+    assert get(headers) == 200
     for kind in ("reset", "status"):
         azure.clear_faults()
         azure.plant_fault("entra", "*", kind, times=None, status=503)
-        assert ask(headers) == 200
+        assert get(headers) == 200
         assert call("POST", f"{fresh.url}/api/token", headers=headers).status_code == 200
-        assert ask(bearer(azure, person, tamper="unknown-kid")) == 401
+        assert get(bearer(azure, person, tamper="unknown-kid")) == 401
 
 
-def test_outage_without_keys_is_503(azure: LocalAzure, person: Person, fresh: Service, ask: Ask) -> None:
+def test_outage_without_keys_is_503(azure: LocalAzure, person: Person, fresh: Service, get: Get) -> None:
     headers = bearer(azure, person)
     azure.plant_fault("entra", "keys", "status", times=None, status=503, retryAfter="9")
     response = call("GET", f"{fresh.url}/api/me", headers=headers)
     assert_problem(response, 503, "upstream_unavailable")
     assert response.headers["Retry-After"] == "9"
     azure.clear_faults()
-    assert ask(headers) == 200
+    assert get(headers) == 200
 
 
-def test_unknown_key_ids_refresh_keys_rarely(azure: LocalAzure, person: Person, ask: Ask) -> None:
+def test_unknown_key_ids_refresh_keys_rarely(azure: LocalAzure, person: Person, get: Get) -> None:
     headers = bearer(azure, person)
-    assert ask(headers) == 200
-    strangers = [bearer(azure, person, tamper="unknown-kid") for _ in range(12)]
+    assert get(headers) == 200
+    unknown = [bearer(azure, person, tamper="unknown-kid") for _ in range(12)]
     azure.reset_calls()
-    assert set(run_concurrently([lambda: ask(strangers[0])] * 12)) == {401}
-    assert {ask(stranger) for stranger in strangers} == {401}
+    assert set(run_concurrently([lambda: get(unknown[0])] * 12)) == {401}
+    assert {get(headers) for headers in unknown} == {401}
     assert azure.count_calls("entra").get("keys", 0) <= MAX_FETCHES
-    assert ask(headers) == 200
+    assert get(headers) == 200
 
 
-def test_key_inside_a_token_is_not_used(azure: LocalAzure, person: Person, ask: Ask) -> None:
+def test_key_embedded_in_token_is_ignored(azure: LocalAzure, person: Person, get: Get) -> None:
     azure.reset_calls()
     for kind in ("garbage", "alg-none", "hs256-with-public-key"):
-        assert ask(bearer(azure, person, tamper=kind)) == 401
-    assert set(azure.count_calls("entra")) <= {"discovery"}, "what no key has signed costs no call"
+        assert get(bearer(azure, person, tamper=kind)) == 401
+    assert set(azure.count_calls("entra")) <= {"discovery"}, "unverifiable tokens cause no key request"
     headers = bearer(azure, person)
-    assert [ask(headers) for _ in range(3)] == [200] * 3
+    assert [get(headers) for _ in range(3)] == [200] * 3
     azure.reset_calls()
-    assert ask(bearer(azure, person, tamper="embedded-jwk")) == 401
+    assert get(bearer(azure, person, tamper="embedded-jwk")) == 401
     head, payload, signature = headers["Authorization"].split(".")
     for changed in (f"{head}.{payload}.", f"{head}.{payload[:-2]}.{signature}", f"{head}.{payload}"):
-        assert ask({"Authorization": changed}) == 401
+        assert get({"Authorization": changed}) == 401
     assert azure.count_calls("entra").get("keys", 0) == 0
-    assert ask(bearer(azure, person, tamper="jku")) == 401
+    assert get(bearer(azure, person, tamper="jku")) == 401
     assert set(azure.count_calls("entra")) <= {"keys", "discovery"}
 
 
-def test_key_rotation_goes_unnoticed(azure: LocalAzure, person: Person, ask: Ask) -> None:
+def test_key_rotation_goes_unnoticed(azure: LocalAzure, person: Person, get: Get) -> None:
     old = bearer(azure, person)
-    assert ask(old) == 200
+    assert get(old) == 200
     azure.rotate_keys(keep_old=True)
-    assert [ask(bearer(azure, person)), ask(old)] == [200, 200]
+    assert [get(bearer(azure, person)), get(old)] == [200, 200]
 
 
 @pytest.mark.parametrize("uses", [0, 3])
-def test_token_ends_with_its_key(azure: LocalAzure, person: Person, ask: Ask, uses: int) -> None:
+def test_token_is_refused_after_key_removal(azure: LocalAzure, person: Person, get: Get, uses: int) -> None:
     old = bearer(azure, person)
-    assert [ask(old) for _ in range(uses)] == [200] * uses
+    assert [get(old) for _ in range(uses)] == [200] * uses
     azure.rotate_keys(keep_old=False)
     if not uses:
-        assert ask(old) == 401
-    # A token by the new key has the keys fetched anew; what the old one signed is worth nothing from then on.
-    assert ask(bearer(azure, person)) == 200
-    assert [ask(old) for _ in range(2)] == [401] * 2
+        assert get(old) == 401
+    # A token signed with the new key triggers a key refresh, which invalidates tokens of the old key.
+    assert get(bearer(azure, person)) == 200
+    assert [get(old) for _ in range(2)] == [401] * 2
 
 
 def test_key_of_another_issuer_is_refused(azure: LocalAzure, fresh: Service, signed_in: Person) -> None:

@@ -10,7 +10,7 @@ from trusted_service.errors import UpstreamUnavailable
 
 @dataclass
 class Upstream:
-    """An upstream with a clock beside it. Its values are numbers, each one more than the last."""
+    """An upstream with a settable clock; each value is the number of calls so far."""
 
     now: float = 0.0
     fails: bool = False

@@ -1,4 +1,4 @@
-"""Callbacks that do not hold together: a page that says so, no session, one line in the log."""
+"""Invalid callbacks: an error page, no session, one log line."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ Change = Callable[[Parameters], Parameters]
 
 
 def assert_failed(service: Service, response: requests.Response, reason: str) -> BeautifulSoup:
-    """Check that the callback ended on a page, and with this reason in the log."""
+    """Check for an error page, and for this reason in the log."""
     page = assert_error_page(response, 400)
     assert read_event(service, response, "authn_login_fail")["reason"] == reason
     return page
@@ -48,7 +48,7 @@ def repeat(name: str, value: str | None, parameters: Parameters) -> Parameters:
 
 
 def fail(error: str, parameters: Parameters) -> Parameters:
-    """What comes from Entra ID where it has no code to give."""
+    """Replace the code with an error, as Entra ID does."""
     description = f"{MARKUP}<img src=x onerror=alert(2)>"
     return [*drop("code", parameters), ("error", error), ("error_description", description)]
 
@@ -79,14 +79,14 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_callback_that_is_changed_is_refused(world: World, person: Person, case: str) -> None:
+def test_modified_callback_is_refused(world: World, person: Person, case: str) -> None:
     change, reason = CHANGES[case]
     address, parameters = split_callback(person.start_sign_in())
     world.azure.reset_calls()
     response = person.finish_sign_in(join_callback(address, change(parameters)))
     page = assert_failed(world.service, response, reason)
     assert page.find("a", href="/auth/sign-in") is not None
-    if reason.startswith(("entra-", "token-endpoint-")):  # the flow is used up
+    if reason.startswith(("entra-", "token-endpoint-")):  # the flow is consumed
         assert flow_cookies(person) == {}
         assert_failed(world.service, person.finish_sign_in(join_callback(address, parameters)), "no-flow")
     for part in ("alert(", "onerror", '"forged"', "AADSTS", "1.unknown"):
@@ -129,7 +129,7 @@ def test_foreign_code_in_own_flow_is_refused(world: World, person: Person) -> No
     assert person.get("/api/me").status_code == 401
 
 
-def test_replayed_callback_is_refused_and_ends_nothing(service: Service, person: Person) -> None:
+def test_replayed_callback_is_refused_and_keeps_session(service: Service, person: Person) -> None:
     callback = person.start_sign_in()
     kept = flow_cookies(person)
     assert person.finish_sign_in(callback).status_code == 302
@@ -141,7 +141,7 @@ def test_replayed_callback_is_refused_and_ends_nothing(service: Service, person:
         assert person.is_signed_in()
 
 
-def test_client_info_of_any_kind_does_no_harm(person: Person) -> None:
+def test_malformed_client_info_is_ignored(person: Person) -> None:
     for client_info in ("MQ", "!", "e30", "eyJ1aWQiOiB7fX0", "A" * 3000, "\x00"):
         address, own = split_callback(person.start_sign_in())
         unknown = [*put("client_info", client_info, own), ("client_info", "MQ"), ("id_token", "e30.e30.")]
@@ -149,12 +149,12 @@ def test_client_info_of_any_kind_does_no_harm(person: Person) -> None:
         assert (response.status_code, response.headers["Location"]) == (302, "/")
 
 
-def test_flow_is_good_for_ten_minutes(service: Service, person: Person) -> None:
-    for seconds_ago, is_good in ((0, True), (570, True), (630, False), (86_400, False)):
+def test_flow_is_valid_for_ten_minutes(service: Service, person: Person) -> None:
+    for seconds_ago, is_valid in ((0, True), (570, True), (630, False), (86_400, False)):
         callback = person.start_sign_in()
         write_own_flow(service, person, read_own_flow(service, person), seconds_ago=seconds_ago)
         response = person.finish_sign_in(callback)
-        if is_good:
+        if is_valid:
             assert response.status_code == 302
         else:
             assert_failed(service, response, "no-flow")
@@ -173,7 +173,7 @@ def test_flow_of_another_sign_in_is_refused(service: Service, person: Person) ->
         person.http.cookies.clear()
 
 
-def test_flow_cookie_that_is_forged_is_refused(person: Person) -> None:
+def test_forged_flow_cookie_is_refused(person: Person) -> None:
     for number in range(8):
         callback = person.start_sign_in()
         (cookie,) = flow_cookies(person).values()

@@ -1,4 +1,4 @@
-"""What an ID token says beside its user: names, roles and hints of any kind, of which the good are kept."""
+"""Optional ID token claims: valid names, roles and hints are kept, malformed ones are ignored."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_refused_token_leaves_the_session_alone(azure: LocalAzure, signed_in: Pe
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_token_of_odd_extras_signs_in_without_them(azure: LocalAzure, person: Person, case: str) -> None:
+def test_malformed_optional_claims_are_ignored(azure: LocalAzure, person: Person, case: str) -> None:
     azure.tamper("claims", claims=HARMLESS[case])
     assert person.sign_in().status_code == 302
     user = person.me()["user"]
@@ -44,7 +44,7 @@ def test_token_of_odd_extras_signs_in_without_them(azure: LocalAzure, person: Pe
     assert person.sign_out().status_code == 303
 
 
-def test_roles_are_those_of_the_token(azure: LocalAzure, person: Person) -> None:
+def test_roles_come_from_the_token(azure: LocalAzure, person: Person) -> None:
     tokens: list[list[object]] = [
         ["TrustedService.Admin"],
         ["Reader", "Writer"],
@@ -54,11 +54,11 @@ def test_roles_are_those_of_the_token(azure: LocalAzure, person: Person) -> None
     for roles in tokens:
         azure.tamper("claims", claims={"roles": roles})
         assert person.sign_in().status_code == 302
-        kept = [role for role in roles if role not in (5, "x" * 121)]  # no role, and one that is too long
+        kept = [role for role in roles if role not in (5, "x" * 121)]  # one is not a role, one is too long
         assert person.me()["user"]["roles"] == kept
 
 
-def test_markup_in_a_name_stays_text(azure: LocalAzure, person: Person) -> None:
+def test_markup_in_name_is_escaped(azure: LocalAzure, person: Person) -> None:
     claims: dict[str, object] = {"name": "<script>alert(1)</script>", "preferred_username": '"><img src=x>'}
     azure.tamper("claims", claims=claims)
     assert person.sign_in().status_code == 302

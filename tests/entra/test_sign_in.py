@@ -1,4 +1,4 @@
-"""The whole sign-in through Entra ID: the user it yields, and the address it returns to."""
+"""Sign-in through Entra ID, end to end: the resulting user, and the address it returns to."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +21,7 @@ SPOOFED |= {"X-Forwarded-Port": "4443", "X-Forwarded-Proto": "https"}
 
 @pytest.fixture(scope="module")
 def behind_proxy(settings: dict[str, str], service: Service) -> Iterator[Service]:
-    """An instance that believes one reverse proxy."""
+    """An instance that trusts one reverse proxy."""
     with Service(settings | {"PUBLIC_URL": service.url, "TRUSTED_PROXY_HOPS": "1"}) as running:
         yield running
 
@@ -31,7 +31,7 @@ def authorize_parameters(location: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "admin"])
-def test_sign_in_ends_as_the_picked_account(azure: LocalAzure, service: Service, name: str) -> None:
+def test_sign_in_yields_the_selected_account(azure: LocalAzure, service: Service, name: str) -> None:
     account = azure.get_account(f"{name}@contoso.example")
     person = Person(azure, service.url, account)
     response = person.sign_in()
@@ -42,23 +42,23 @@ def test_sign_in_ends_as_the_picked_account(azure: LocalAzure, service: Service,
     assert account.name in person.get("/").text
 
 
-def test_sign_in_requests_no_more_than_identity(azure: LocalAzure, person: Person) -> None:
+def test_sign_in_requests_only_openid_and_profile(azure: LocalAzure, person: Person) -> None:
     response = person.get("/auth/sign-in")
     assert response.status_code == 302
     assert response.headers["Cache-Control"] == "no-store"
     parameters = authorize_parameters(response.headers["Location"])
     assert all(len(values) == 1 for values in parameters.values())
-    asked = {name: values[0] for name, values in parameters.items()}
+    sent = {name: values[0] for name, values in parameters.items()}
     expected = {"response_type": "code", "client_id": azure.env["ENTRA_CLIENT_ID"]}
     expected |= {"redirect_uri": f"{person.url}/auth/callback", "code_challenge_method": "S256"}
-    assert asked | expected == asked
-    assert set(asked["scope"].split()) == {"openid", "profile"}
-    assert len(asked["code_challenge"]) == 43
-    assert asked.get("response_mode", "query") == "query"
-    assert not {"prompt", "client_secret"} & set(asked)
+    assert sent | expected == sent
+    assert set(sent["scope"].split()) == {"openid", "profile"}
+    assert len(sent["code_challenge"]) == 43
+    assert sent.get("response_mode", "query") == "query"
+    assert not {"prompt", "client_secret"} & set(sent)
 
 
-def test_sign_in_is_unlike_any_other(person: Person) -> None:
+def test_each_sign_in_has_unique_values(person: Person) -> None:
     starts = [authorize_parameters(person.get("/auth/sign-in").headers["Location"]) for _ in range(5)]
     for name in ("state", "nonce", "code_challenge"):
         values = {start[name][0] for start in starts}
@@ -86,9 +86,9 @@ def test_sign_in_addresses_come_from_settings_alone(
 def test_account_is_refused_by_tenant_not_name(world: World) -> None:
     guest = Person(world.azure, world.service.url, world.azure.get_account("guest@fabrikam.example"))
     # E-mail addresses change hands: the name says contoso, the tenant does not.
-    stranger = world.new_person(tenantId="8e4d2c6b-1f95-4b7a-8c3d-0c0ffee0c002")
-    assert stranger.account.username.endswith("@contoso.example")
-    for person in (guest, stranger):
+    outsider = world.new_person(tenantId="8e4d2c6b-1f95-4b7a-8c3d-0c0ffee0c002")
+    assert outsider.account.username.endswith("@contoso.example")
+    for person in (guest, outsider):
         callback = person.start_sign_in()
         response = person.finish_sign_in(callback)
         assert_error_page(response, 403)
@@ -99,7 +99,7 @@ def test_account_is_refused_by_tenant_not_name(world: World) -> None:
 
 
 def test_cancelled_sign_in_is_an_error_page(service: Service, person: Person) -> None:
-    for status in (401, 200):  # of a stranger, then of a user, who stays signed in
+    for status in (401, 200):  # first signed out, then as a user who stays signed in
         response = person.finish_sign_in(person.cancel_sign_in())
         page = assert_error_page(response, 400)
         assert page.find("a", href="/auth/sign-in") is not None
@@ -108,19 +108,19 @@ def test_cancelled_sign_in_is_an_error_page(service: Service, person: Person) ->
         assert person.sign_in().status_code == 302
 
 
-def test_sign_in_as_somebody_else_replaces_the_session(
+def test_sign_in_as_another_user_replaces_session(
     world: World, other_service: Service, signed_in: Person
 ) -> None:
-    first, somebody = signed_in.http.cookies["session"], world.new_person(name="Somebody Else")
-    somebody.http = signed_in.http
-    somebody.signed_in()
-    assert somebody.me()["user"]["objectId"] == somebody.account.object_id
-    assert somebody.http.cookies["session"] != first
+    first, other = signed_in.http.cookies["session"], world.new_person(name="Somebody Else")
+    other.http = signed_in.http
+    other.signed_in()
+    assert other.me()["user"]["objectId"] == other.account.object_id
+    assert other.http.cookies["session"] != first
     for instance in (world.service, other_service):
         assert send_cookies(f"{instance.url}/api/me", f"session={first}").status_code == 401
 
 
-def test_sign_in_again_is_a_new_session(world: World, signed_in: Person) -> None:
+def test_repeated_sign_in_creates_a_new_session(world: World, signed_in: Person) -> None:
     first = signed_in.http.cookies["session"]
     assert signed_in.sign_in("/?tab=1").headers["Location"] == "/?tab=1"
     assert signed_in.http.cookies["session"] != first

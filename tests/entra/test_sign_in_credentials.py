@@ -1,4 +1,4 @@
-"""How the app proves itself to Entra ID: a secret, a certificate, or a managed identity."""
+"""Client credentials for Entra ID: a secret, a certificate, or a managed identity."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def with_managed_identity(secretless: dict[str, str], registration: EntraApp) ->
 
 
 def assert_two_sign_in(world: World, service: Service) -> None:
-    """Check that people can sign in. Twice, since an assertion may be used once."""
+    """Check that two people can sign in, as each client assertion may be used only once."""
     for _ in range(2):
         person = world.new_person().at(service.url).signed_in()
         assert person.me()["user"]["objectId"] == person.account.object_id
@@ -67,11 +67,11 @@ def test_failing_managed_identity_is_503_until_it_works(world: World, with_manag
         assert_error_page(response, 503)
         assert read_event(with_managed_identity, response, "upstream_error")["upstream"] == "Entra ID"
         azure.clear_faults()
-    # MSAL keeps the last refusal for five seconds, as long as our answer said to wait.
+    # MSAL caches the last refusal for five seconds, the Retry-After of our response.
     wait_until(lambda: person.sign_in().status_code == 302, float(response.headers["Retry-After"]) + 3)
 
 
-def test_wrong_secret_is_no_fault_of_the_person(azure: LocalAzure, service: Service, person: Person) -> None:
+def test_wrong_client_secret_is_503(azure: LocalAzure, service: Service, person: Person) -> None:
     secret = azure.get_app().client_secret
     # pragma: allowlist nextline secret (opens nothing)
     azure.change_app(clientSecret="another-secret-than-the-service-has")

@@ -1,4 +1,4 @@
-"""Several tabs of one browser that sign in side by side, and one callback that arrives many times."""
+"""Concurrent sign-ins in several tabs of one browser, and concurrent copies of one callback."""
 
 import string
 from functools import partial
@@ -14,12 +14,12 @@ from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.service import Service
 
-MOST_FLOWS = 5
-LONGEST_NEXT = 500
-LETTERS = "".join(Random(1).choices(string.ascii_letters, k=LONGEST_NEXT - 10))  # noqa: S311 - nothing secret
+MAX_FLOWS = 5
+MAX_NEXT_LENGTH = 500
+LETTERS = "".join(Random(1).choices(string.ascii_letters, k=MAX_NEXT_LENGTH - 10))  # noqa: S311 - nothing secret
 
 
-def test_two_tabs_end_signed_in_whichever_instance_answers(other_service: Service, person: Person) -> None:
+def test_two_tabs_sign_in_across_instances(other_service: Service, person: Person) -> None:
     first, elsewhere = person.start_sign_in("/?tab=1"), person.at(other_service.url)
     second = elsewhere.start_sign_in("/?tab=2")
     person.http.cookies.update(elsewhere.http.cookies)
@@ -31,21 +31,21 @@ def test_two_tabs_end_signed_in_whichever_instance_answers(other_service: Servic
     assert flow_cookies(person) == {}
 
 
-def test_last_of_two_tabs_decides_the_account(world: World, person: Person) -> None:
-    somebody = world.new_person()
-    somebody.http = person.http
-    callbacks = [person.start_sign_in(), somebody.start_sign_in()]
-    for callback, owner in zip(callbacks, (person, somebody), strict=True):
+def test_last_callback_decides_the_account(world: World, person: Person) -> None:
+    other = world.new_person()
+    other.http = person.http
+    callbacks = [person.start_sign_in(), other.start_sign_in()]
+    for callback, owner in zip(callbacks, (person, other), strict=True):
         assert person.finish_sign_in(callback).status_code == 302
         assert person.me()["user"]["objectId"] == owner.account.object_id
 
 
 def test_only_newest_flows_are_kept(person: Person) -> None:
     callbacks = []
-    for number in range(MOST_FLOWS + 3):
+    for number in range(MAX_FLOWS + 3):
         callbacks.append(person.start_sign_in(f"/?tab={number}"))
-        assert len(flow_cookies(person)) <= MOST_FLOWS
-    for callback in callbacks[-MOST_FLOWS:]:
+        assert len(flow_cookies(person)) <= MAX_FLOWS
+    for callback in callbacks[-MAX_FLOWS:]:
         assert person.finish_sign_in(callback).status_code == 302
         assert person.is_signed_in()
     assert_error_page(person.finish_sign_in(callbacks[0]), 400)
@@ -53,8 +53,8 @@ def test_only_newest_flows_are_kept(person: Person) -> None:
 
 
 @pytest.mark.parametrize(("tabs", "next_path"), [(24, "/?restored=1"), (12, f"/?q={LETTERS}")], ids=[24, 12])
-def test_simultaneous_tabs_all_end_signed_in(person: Person, tabs: int, next_path: str) -> None:
-    # None of them knows of the others' cookies, so nothing bounds these but their size.
+def test_simultaneous_tabs_all_sign_in(person: Person, tabs: int, next_path: str) -> None:
+    # The tabs do not know each other's cookies, so only the cookies' size limits their number.
     def open_tab() -> tuple[Person, str]:
         tab = person.at(person.url)
         return tab, tab.start_sign_in(next_path)

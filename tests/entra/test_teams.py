@@ -1,4 +1,4 @@
-"""POST /api/token/teams: whose Entra ID token is exchanged, and what goes no further than here."""
+"""POST /api/token/teams exchanges the caller's own Entra ID token and never passes on another."""
 
 import re
 from collections.abc import Callable
@@ -23,14 +23,14 @@ Exchange = Callable[[object], requests.Response]
 
 
 def teams_token(azure: LocalAzure, person: Person, **members: object) -> str:
-    """The person's own token for Teams; `members` as of `mint_tokens`."""
+    """The person's own Teams token; `members` are those of `mint_tokens`."""
     members = {"scope": "teams"} | members
     return azure.mint_tokens(username=person.account.username, **members)[0]
 
 
 @pytest.fixture(scope="module")
 def owner(world: World) -> Person:
-    """A signed-in user who wants a token for Teams."""
+    """A signed-in user who requests Teams tokens."""
     return world.new_person().signed_in()
 
 
@@ -65,7 +65,7 @@ def test_own_token_is_exchanged(azure: LocalAzure, owner: Person, exchange: Exch
     assert timedelta(minutes=28) < lifetime <= timedelta(minutes=30)
 
 
-def test_exchange_makes_no_identity_and_two_calls(
+def test_exchange_takes_two_calls_and_creates_no_identity(
     world: World, owner: Person, by_session: Exchange, by_bearer: Exchange
 ) -> None:
     azure, token = world.azure, teams_token(world.azure, owner)
@@ -81,20 +81,20 @@ def test_exchange_makes_no_identity_and_two_calls(
     assert owner.me()["communicationUserId"] is None
 
 
-def test_token_of_any_version_scope_or_client_is_exchanged(
+def test_any_version_scope_or_client_is_exchanged(
     azure: LocalAzure, owner: Person, by_bearer: Exchange
 ) -> None:
     issuer = f"{azure.get_app().tls_origin}/{owner.account.tenant_id}/v2.0"
     claims = {"ver": "2.0", "iss": issuer, "azp": azure.env["ENTRA_CLIENT_ID"]}
     good: list[dict[str, object]] = [{"claims": claims}]
     good += [{"claims": {"scp": scopes}} for scopes in ("Teams.ManageCalls", "Teams.ManageChats x")]
-    # With ENTRA_API_CLIENTS empty, any client's token will do; its own id goes along.
+    # With ENTRA_API_CLIENTS empty, any client's token is accepted; its own id is passed on.
     good += [{"clientId": client} for client in (azure.get_app().spa_client_id, OTHER_CLIENT)]
     for members in good:
         assert by_bearer(teams_token(azure, owner, **members)).status_code == 200
 
 
-def test_token_of_somebody_else_is_403(
+def test_token_of_another_user_is_403(
     azure: LocalAzure, shared_user: Person, owner: Person, exchange: Exchange
 ) -> None:
     before = azure.count_calls("acs").get("exchange", 0)
@@ -103,7 +103,7 @@ def test_token_of_somebody_else_is_403(
     for username in (shared_user.account.username, guest.username, twin):
         token, _ = azure.mint_tokens(username=username, scope="teams")
         assert_problem(exchange(token), 403, "forbidden")
-    # One that is not good says nothing about anybody.
+    # An invalid token proves nothing about its user.
     assert_problem(exchange(teams_token(azure, shared_user, tamper="bad-signature")), 400, "invalid_request")
     assert azure.count_calls("acs").get("exchange", 0) == before
 
@@ -118,7 +118,7 @@ def test_other_tokens_and_bodies_are_400(azure: LocalAzure, owner: Person, by_se
         assert_problem(response, 400, "invalid_request")
 
 
-def test_callers_without_right_are_refused(world: World, person: Person, owner: Person) -> None:
+def test_unauthorized_callers_are_refused(world: World, person: Person, owner: Person) -> None:
     azure, token = world.azure, teams_token(world.azure, owner)
     body = {"teamsUserAadToken": token}
     assert_problem(person.post(PATH, json=body), 401, "not_signed_in")
@@ -133,7 +133,7 @@ def test_callers_without_right_are_refused(world: World, person: Person, owner: 
     assert_problem(response, 403, "blocked")
 
 
-def test_faults_of_communication_services(azure: LocalAzure, owner: Person, by_bearer: Exchange) -> None:
+def test_acs_faults_are_reported(azure: LocalAzure, owner: Person, by_bearer: Exchange) -> None:
     refusals = {"status": 400, "code": "ValidationError"}, {"status": 401, "code": "InvalidAccessToken"}
     outages: list[dict[str, object]] = [
         {"status": 401, "code": "Denied"},
@@ -167,12 +167,12 @@ def test_disallowed_client_is_403_and_counts(world: World, person: Person) -> No
 
     def exchange(client_id: str) -> requests.Response:
         body = {"teamsUserAadToken": teams_token(azure, person, clientId=client_id)}
-        return call("POST", choosy.url + PATH, headers=headers, json=body)
+        return call("POST", strict.url + PATH, headers=headers, json=body)
 
-    with Service(world.settings | {"RATE_LIMIT_TOKEN": "5 per minute", "ENTRA_API_CLIENTS": spa}) as choosy:
+    with Service(world.settings | {"RATE_LIMIT_TOKEN": "5 per minute", "ENTRA_API_CLIENTS": spa}) as strict:
         assert_problem(exchange(OTHER_CLIENT), 403, "forbidden")
-        # The web app's own registration is always allowed: it is ours.
+        # The web app's own registration is always allowed.
         assert [exchange(own).status_code for own in (spa, azure.env["ENTRA_CLIENT_ID"])] == [200, 200]
-        assert call("POST", f"{choosy.url}/api/token", headers=headers).status_code == 200
+        assert call("POST", f"{strict.url}/api/token", headers=headers).status_code == 200
         assert exchange(spa).status_code == 200
         assert_problem(exchange(spa), 429, "rate_limited")

@@ -1,4 +1,4 @@
-"""A token for Teams in a browser: the second trip to Entra ID, and everything that can come of it."""
+"""Teams tokens in the browser: the second authorization request to Entra ID, and its outcomes."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -21,14 +21,14 @@ SCOPES = {f"{TEAMS}/Teams.ManageCalls", f"{TEAMS}/Teams.ManageChats"}
 
 
 def start(person: Person) -> str:
-    """Ask for a token for Teams; return Entra ID's address."""
+    """Request a Teams token; return the address at Entra ID."""
     response = person.get("/auth/teams")
     assert response.status_code == 302, response.text
     return response.headers["Location"]
 
 
 def go_to_entra(person: Person, account: str | None = None) -> str:
-    """Ask for a token for Teams and pick an account; return the callback's address, not called yet."""
+    """Request a Teams token and pick an account; return the callback's address without calling it."""
     return person.azure.sign_in(person.http, start(person), account or person.account.username)
 
 
@@ -42,7 +42,7 @@ def read_state(address: str) -> str:
 
 
 def read_token(response: requests.Response) -> tuple[str, Tag]:
-    """Return the token on the page, and the part of the page that it stands in."""
+    """Return the token on the page, and the section that contains it."""
     assert response.status_code == 200, response.text
     page = BeautifulSoup(response.text, "html.parser")
     (text,), (section,) = page.select("#token-text"), page.select("#token")
@@ -53,14 +53,14 @@ def test_request_names_teams_scopes_and_account(signed_in: Person) -> None:
     home = BeautifulSoup(signed_in.get("/").text, "html.parser")
     assert home.find("a", href="/auth/teams") is not None
     address = urlsplit(start(signed_in))
-    asked = {name: values[0] for name, values in parse_qs(address.query).items()}
-    scopes = set(asked["scope"].split())
+    sent = {name: values[0] for name, values in parse_qs(address.query).items()}
+    scopes = set(sent["scope"].split())
     assert scopes - {"openid", "profile"} == SCOPES
-    assert asked["redirect_uri"] == f"{signed_in.url}/auth/callback"
-    assert asked["code_challenge_method"] == "S256"
-    assert asked["state"]
-    assert asked["nonce"]
-    # The account is put first on the picker, by the opaque hint of the sign-in.
+    assert sent["redirect_uri"] == f"{signed_in.url}/auth/callback"
+    assert sent["code_challenge_method"] == "S256"
+    assert sent["state"]
+    assert sent["nonce"]
+    # The opaque login hint from the sign-in puts the account first in the picker.
     page = BeautifulSoup(signed_in.http.get(address.geturl(), timeout=30).text, "html.parser")
     assert page.select("button[name=account]")[0]["value"] == signed_in.account.username
 
@@ -87,18 +87,18 @@ def test_token_is_shown_once_and_never_stored(world: World, signed_in: Person, c
     assert signed_in.me() == me
 
 
-def test_parallel_tabs_each_get_their_own(signed_in: Person) -> None:
+def test_parallel_tabs_each_complete(signed_in: Person) -> None:
     teams, sign_in, more_teams = go_to_entra(signed_in), signed_in.start_sign_in(), go_to_entra(signed_in)
     read_token(signed_in.finish_sign_in(more_teams))
     assert signed_in.finish_sign_in(sign_in).status_code == 302
     read_token(signed_in.finish_sign_in(teams))
 
 
-def test_stranger_is_sent_to_sign_in_first(person: Person) -> None:
+def test_signed_out_user_is_sent_to_sign_in(person: Person) -> None:
     response = person.get("/auth/teams")
     assert response.status_code == 302
     assert urlsplit(response.headers["Location"]).path == "/auth/sign-in"
-    # A page is where a sign-in leads back to, never the start of another trip.
+    # A sign-in returns to a page, never to the start of another authorization request.
     assert person.sign_in("/auth/teams").headers["Location"] == "/"
 
 
@@ -106,7 +106,7 @@ def test_other_browser_cannot_use_the_callback(callback: str, shared_user: Perso
     assert_error_page(shared_user.finish_sign_in(callback), 400)
 
 
-def test_consent_that_is_not_given_is_a_page(service: Service, signed_in: Person) -> None:
+def test_missing_consent_shows_an_error_page(service: Service, signed_in: Person) -> None:
     for error in ("access_denied", "consent_required", "interaction_required", "x" * 2000):
         parameters = {"error": error, "error_description": "<b>AADSTS65004</b>"}
         response = signed_in.get(
@@ -133,14 +133,14 @@ def test_other_account_is_refused(world: World, signed_in: Person) -> None:
     assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
 
 
-def test_session_that_ended_meanwhile_is_a_page(azure: LocalAzure, signed_in: Person, callback: str) -> None:
+def test_ended_session_shows_an_error_page(azure: LocalAzure, signed_in: Person, callback: str) -> None:
     signed_in.sign_out()
     before = azure.count_calls("entra").get("token", 0)
     assert_error_page(signed_in.finish_sign_in(callback), 401)
     assert azure.count_calls("entra").get("token", 0) == before
 
 
-def test_session_of_somebody_else_gets_nothing(world: World, signed_in: Person, callback: str) -> None:
+def test_session_of_another_user_gets_no_token(world: World, signed_in: Person, callback: str) -> None:
     other = world.new_person()
     other.http = signed_in.http
     other.signed_in()
@@ -148,7 +148,7 @@ def test_session_of_somebody_else_gets_nothing(world: World, signed_in: Person, 
     assert other.me()["user"]["objectId"] == other.account.object_id
 
 
-def test_failing_upstream_is_a_page(azure: LocalAzure, signed_in: Person) -> None:
+def test_failing_upstream_shows_an_error_page(azure: LocalAzure, signed_in: Person) -> None:
     refused = {"status": 401, "code": "InvalidAccessToken"}, {"status": 400, "code": "ValidationError"}
     outages = {"status": 401, "code": "Denied"}, {"status": 429, "retryAfter": "7"}, {"status": 503}
     cases = [("acs", fault, 400) for fault in refused] + [("acs", fault, 503) for fault in outages]
@@ -163,7 +163,7 @@ def test_failing_upstream_is_a_page(azure: LocalAzure, signed_in: Person) -> Non
         read_token(signed_in.finish_sign_in(go_to_entra(signed_in)))
 
 
-def test_spoilt_token_is_a_page(azure: LocalAzure, signed_in: Person) -> None:
+def test_tampered_token_shows_an_error_page(azure: LocalAzure, signed_in: Person) -> None:
     before = azure.count_calls("acs").get("exchange", 0)
     access = [("access", kind) for kind in ("expired", "wrong-aud", "bad-signature", "no-oid", "garbage")]
     for of, kind in access + [
@@ -175,7 +175,7 @@ def test_spoilt_token_is_a_page(azure: LocalAzure, signed_in: Person) -> None:
         assert azure.count_calls("acs").get("exchange", 0) == before, kind
 
 
-def test_trips_count_as_token_requests(world: World) -> None:
+def test_teams_sign_in_counts_as_token_request(world: World) -> None:
     with Service(world.settings | {"RATE_LIMIT_TOKEN": "2 per minute"}) as strict:
         person = world.new_person().at(strict.url).signed_in()
         read_token(person.finish_sign_in(go_to_entra(person)))

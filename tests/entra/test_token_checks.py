@@ -1,4 +1,4 @@
-"""Tokens not made for us are refused, and the log says why; MSAL alone would check nothing but a nonce."""
+"""Tokens not issued for this service are refused with a logged reason; MSAL alone checks only the nonce."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from tests.support.problems import assert_problem
 from tests.support.service import Service
 from tests.support.tokens import TEAMS
 
-DOORS = ("id token", "bearer", "teams")
+USES = ("id token", "bearer", "teams")
 TAMPERED = {"wrong-aud": "audience", "wrong-iss": "issuer", "wrong-tid": "issuer", "expired": "expired"}
 TAMPERED |= {"not-yet-valid": "not-yet-valid", "unknown-kid": "unknown-key", "jku": "unknown-key"}
 TAMPERED |= {"bad-signature": "signature", "embedded-jwk": "signature", "alg-none": "algorithm"}
 TAMPERED |= {"hs256-with-public-key": "algorithm", "malformed-tid": "tid"}
 TAMPERED |= {"no-oid": "oid", "malformed-oid": "oid"}
-"""By kind of tampering; what is logged about each."""
+"""The logged reason for each kind of tampering."""
 NOT_FOR_ALL = [
-    *((door, kind, "nonce") for door in ("id token", "one tenant") for kind in ("wrong-nonce", "no-nonce")),
-    *((door, "v1", "version") for door in ("id token", "one tenant", "bearer")),
+    *((use, kind, "nonce") for use in ("id token", "one tenant") for kind in ("wrong-nonce", "no-nonce")),
+    *((use, "v1", "version") for use in ("id token", "one tenant", "bearer")),
     *(("one tenant", "personal-tenant", "issuer"), ("bearer", "personal-tenant", "tenant")),
-    *((door, "garbage", "malformed") for door in ("id token", "one tenant", "teams")),
+    *((use, "garbage", "malformed") for use in ("id token", "one tenant", "teams")),
     ("bearer", "garbage", "header"),
 ]
 ODD_TENANTS: list[object] = [None, 5, [], "{{tenant}}"]
@@ -39,7 +39,7 @@ CLAIMS: dict[str, tuple[dict[str, object], str]] = {
     "audience as an address": ({"aud": "api://{audience}"}, "audience"),
     "issuer with a tail": ({"iss": "{origin}/{tenant}/v2.0/"}, "issuer"),
     "issuer as a template": ({"iss": "{origin}/{tenantid}/v2.0"}, "issuer"),
-    "issuer of a stranger": ({"iss": "https://login.attacker.example/{tenant}/v2.0"}, "issuer"),
+    "foreign issuer": ({"iss": "https://login.attacker.example/{tenant}/v2.0"}, "issuer"),
     "issuer of version 1 with a tail": ({"iss": "https://sts.windows.net/{tenant}/x"}, "issuer"),
     "expiry a moment ago": ({"exp": 1_700_000_000}, "expired"),
     "issue time as a list": ({"iat": []}, ""),
@@ -72,9 +72,9 @@ class Scene:
     service: Service
     person: Person
 
-    def refuse(self, door: str, reason: str, **members: object) -> None:
-        """Present a token that is made like that (see `mint_tokens`), and check that it is refused."""
-        if door == "bearer":
+    def refuse(self, use: str, reason: str, **members: object) -> None:
+        """Present a token made with these members (see `mint_tokens`), and check that it is refused."""
+        if use == "bearer":
             headers = bearer(self.world.azure, self.person, **members)
             for response in (get_me(self.person, headers), post_token(self.person, headers)):
                 problem = assert_problem(response, 401, "invalid_token")
@@ -83,7 +83,7 @@ class Scene:
                 assert event["reason"]
                 assert event["reason"].startswith(reason)
                 assert event["reason"] not in problem["detail"]
-        elif door == "teams":
+        elif use == "teams":
             before = self.world.azure.count_calls("acs").get("exchange", 0)
             username = self.person.account.username
             token, _ = self.world.azure.mint_tokens(username=username, scope="teams", **members)
@@ -99,7 +99,7 @@ class Scene:
             self.refuse_sign_in(f"id-token-{reason}")
 
     def refuse_sign_in(self, reason: str, *, status: int = 400, event: str = "authn_login_fail") -> None:
-        """Sign in, and check that nothing but a page and a log line comes of it."""
+        """Sign in, and check for an error page, a logged reason and no session."""
         callback = self.person.start_sign_in()
         flow = read_own_flow(self.service, self.person)["flow"]
         response = self.person.finish_sign_in(callback)
@@ -119,7 +119,7 @@ def scene(world: World, person: Person) -> Scene:
 
 @pytest.fixture(scope="module")
 def one_tenant(settings: dict[str, str]) -> Iterator[Service]:
-    """An instance whose authority is the one tenant itself."""
+    """An instance whose authority is its only tenant."""
     tenant = settings["ENTRA_ALLOWED_TENANTS"]
     authority = settings["ENTRA_AUTHORITY"].replace("organizations", tenant)
     with Service(settings | {"ENTRA_AUTHORITY": authority, "ENTRA_ALLOWED_TENANTS": ""}) as running:
@@ -137,32 +137,32 @@ def test_untampered_token_signs_in(scene: Scene, one_tenant_scene: Scene) -> Non
 
 
 @pytest.mark.parametrize(
-    ("door", "kind", "reason"),
-    [(door, kind, TAMPERED[kind]) for door in (*DOORS, "one tenant") for kind in TAMPERED] + NOT_FOR_ALL,
+    ("use", "kind", "reason"),
+    [(use, kind, TAMPERED[kind]) for use in (*USES, "one tenant") for kind in TAMPERED] + NOT_FOR_ALL,
 )
-def test_tampered_token_is_refused(request: pytest.FixtureRequest, door: str, kind: str, reason: str) -> None:
-    scene: Scene = request.getfixturevalue("one_tenant_scene" if door == "one tenant" else "scene")
-    scene.refuse(door, reason, tamper=kind)
+def test_tampered_token_is_refused(request: pytest.FixtureRequest, use: str, kind: str, reason: str) -> None:
+    scene: Scene = request.getfixturevalue("one_tenant_scene" if use == "one tenant" else "scene")
+    scene.refuse(use, reason, tamper=kind)
 
 
 @pytest.mark.parametrize(
-    ("door", "claims", "reason"),
-    [(door, *CLAIMS[case]) for door in DOORS for case in CLAIMS] + CLAIMS_OF_ONE,
-    ids=[f"{door}, {case}" for door in DOORS for case in CLAIMS] + [ascii(case) for case in CLAIMS_OF_ONE],
+    ("use", "claims", "reason"),
+    [(use, *CLAIMS[case]) for use in USES for case in CLAIMS] + CLAIMS_OF_ONE,
+    ids=[f"{use}, {case}" for use in USES for case in CLAIMS] + [ascii(case) for case in CLAIMS_OF_ONE],
 )
-def test_token_of_odd_claims_is_refused(
-    scene: Scene, door: str, claims: dict[str, object], reason: str
+def test_token_with_invalid_claims_is_refused(
+    scene: Scene, use: str, claims: dict[str, object], reason: str
 ) -> None:
     known = {
-        "{audience}": TEAMS if door == "teams" else scene.world.azure.env["ENTRA_CLIENT_ID"],
+        "{audience}": TEAMS if use == "teams" else scene.world.azure.env["ENTRA_CLIENT_ID"],
         "{origin}": scene.world.azure.get_app().tls_origin,
         "{tenant}": scene.person.account.tenant_id,
     }
-    scene.refuse(door, reason, claims={name: fill(value, known) for name, value in claims.items()})
+    scene.refuse(use, reason, claims={name: fill(value, known) for name, value in claims.items()})
 
 
 def fill(value: object, known: dict[str, str]) -> object:
-    """Put what is known only now into a claim."""
+    """Replace the placeholders in a claim."""
     if isinstance(value, list):
         return [fill(item, known) for item in value]
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""An action that fails between any two of its steps lets no user in, and repeating it finishes it."""
+"""An admin action that fails at any step lets no user in, and repeating it completes it."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.problems import assert_problem
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.rows import get_session, list_index_keys, list_rows
 from tests.support.service import Service
 from tests.support.storage_proxy import Kind
@@ -20,15 +20,15 @@ from tests.support.upstream_calls import UpstreamCall, fail_call
 from tests.support.user_lists import find
 
 CREATION_ROWS = 2
-"""In the audit trail, of a user whose identity was created: among all events, and among the user's."""
+"""Audit rows for a created identity: one among all events, one among the user's."""
 TABLE = "step that fails once"
 DEADLINE_SECONDS = 11.0
-"""The time for all upstream calls of one request."""
+"""The deadline for all upstream calls of one request."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A call of an action, which fails once. `shut_out`: the user is by then; `done`: the action succeeds."""
+    """A call that fails once. `shut_out`: the user is shut out by then; `done`: the action still succeeds."""
 
     name: str
     call: UpstreamCall
@@ -42,7 +42,7 @@ class Step:
 
 BEFORE: tuple[Kind, ...] = ("status", "reset")
 READ: tuple[Kind, ...] = ("status",)
-"""The service repeats a read whose connection breaks, so it fails by its status only."""
+"""The service retries a read whose connection breaks, so only an error status makes it fail."""
 SECOND_READ, THIRD_READ = calls.LAST_LOOK, replace(calls.LAST_LOOK, skip=2)
 SECOND_AUDIT, OUTCOME = replace(calls.AUDIT_WRITE, skip=1), replace(calls.AUDIT_WRITE, skip=2)
 INDEX = replace(calls.BATCH, method="POST")
@@ -58,7 +58,7 @@ BLOCK = [
     Step("revoke", calls.REVOKE),
     Step("index", INDEX, done=True),
     Step("indexed", replace(calls.MERGE, skip=1), done=True),
-    Step("end noted", replace(calls.MERGE, skip=2)),
+    Step("end recorded", replace(calls.MERGE, skip=2)),
     Step("outcome", OUTCOME, done=True),
 ]
 DELETE = [
@@ -90,8 +90,8 @@ def each(steps: list[Step]) -> pytest.MarkDecorator:
 
 
 def fail_once(world: World, user: Person, action: str, step: Step, kind: Kind) -> requests.Response:
-    """Let the step of an action on the user fail in this way; return the response to the action."""
-    # Background tasks for other users must not use the fault up: at Communication Services it stays.
+    """Make this step of an action on the user fail; return the response to the action."""
+    # Background tasks for other users must not consume the fault: at Communication Services it is permanent.
     about = "" if step.call.acs or step.call.table == "sessions" else user.account.object_id
     fail_call(world, step.call, kind, about=about, times=None if step.call.acs else 1)
     response = world.admin.act("api", user, action)
@@ -103,19 +103,19 @@ def fail_once(world: World, user: Person, action: str, step: Step, kind: Kind) -
     return response
 
 
-def note(note_cell: NoteCell, action: str, step: Step, kind: Kind, response: requests.Response) -> None:
+def record(record_cell: RecordCell, action: str, step: Step, kind: Kind, response: requests.Response) -> None:
     shut_out = "shut out" if step.shut_out else "not yet"
-    note_cell(TABLE, f"{action}: {step}", kind, f"{response.status_code}, {shut_out}")
+    record_cell(TABLE, f"{action}: {step}", kind, f"{response.status_code}, {shut_out}")
 
 
 @each(BLOCK)
-def test_failed_block_is_finished_by_another(
-    world: World, user: Person, other_service: Service, note_cell: NoteCell, step: Step, kind: Kind
+def test_repeating_a_failed_block_completes_it(
+    world: World, user: Person, other_service: Service, record_cell: RecordCell, step: Step, kind: Kind
 ) -> None:
     azure, url = world.azure, other_service.url
     token, headers = user.get_token(), bearer(azure, user)
     response = fail_once(world, user, "block", step, kind)
-    note(note_cell, "block", step, kind, response)
+    record(record_cell, "block", step, kind, response)
     if step.shut_out:
         assert_problem(post_token(user.at(url), headers), 403, "blocked")
         assert_signed_out(user, url)
@@ -130,12 +130,12 @@ def test_failed_block_is_finished_by_another(
 
 
 @each(DELETE)
-def test_failed_deletion_is_finished_by_another(
-    world: World, user: Person, other_service: Service, note_cell: NoteCell, step: Step, kind: Kind
+def test_repeating_a_failed_deletion_completes_it(
+    world: World, user: Person, other_service: Service, record_cell: RecordCell, step: Step, kind: Kind
 ) -> None:
     token, identity = user.get_token(), world.identity_of(user)
     response = fail_once(world, user, "delete", step, kind)
-    note(note_cell, "delete", step, kind, response)
+    record(record_cell, "delete", step, kind, response)
     if step.shut_out:
         assert_signed_out(user, other_service.url)
     world.admin.do("api", user, "delete")
@@ -147,7 +147,7 @@ def test_failed_deletion_is_finished_by_another(
 
 
 @each([step for step in DELETE if not step.done])
-def test_return_after_failed_deletion_has_one_identity(
+def test_returning_user_has_one_identity_after_failed_deletion(
     world: World, user: Person, step: Step, kind: Kind
 ) -> None:
     before, identity = set(world.azure.list_identities()), world.identity_of(user)
@@ -160,7 +160,7 @@ def test_return_after_failed_deletion_has_one_identity(
     assert world.azure.check_token(response.json()["token"])["valid"] is True
 
 
-def test_failed_unblock_is_finished_by_another(world: World) -> None:
+def test_repeating_a_failed_unblock_completes_it(world: World) -> None:
     person = world.new_person()
     world.admin.do("api", person, "block")
     fail_call(world, INDEX, "status", about=person.account.object_id, times=1)
@@ -172,7 +172,7 @@ def test_failed_unblock_is_finished_by_another(world: World) -> None:
 
 
 @pytest.mark.parametrize("action", ["block", "unblock", "revoke", "delete"])
-def test_throttled_upstream_is_passed_on(world: World, user: Person, action: str) -> None:
+def test_upstream_throttling_is_passed_on(world: World, user: Person, action: str) -> None:
     call = UpstreamCall(name="identities", table="identities") if action == "unblock" else ANY_ACS
     about = user.account.object_id if action == "unblock" else ""
     fail_call(world, call, "status", about=about, status=429, retry_after="7")
@@ -183,7 +183,7 @@ def test_throttled_upstream_is_passed_on(world: World, user: Person, action: str
     world.admin.do("api", user, action)
 
 
-def test_action_out_of_time_is_audited_as_failed(world: World, user: Person) -> None:
+def test_action_past_deadline_is_audited_as_failed(world: World, user: Person) -> None:
     object_id = user.account.object_id
     session = get_session(world.tables, world.admin.person)["PartitionKey"]
     fail_call(world, calls.SESSION_READ, "delay", about=session, seconds=4.5, times=1)

@@ -1,4 +1,4 @@
-"""Two actions on one user at once: the one that shuts the user out wins, and nothing is left half done."""
+"""Concurrent actions on one user: the one that shuts the user out wins, and none is left half done."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ from tests.support.user_lists import find
 def act_before(
     world: World, method: str, table: str, person: Person, action: Callable[[], object] | str, skip: int = 0
 ) -> Fault:
-    """Let an action happen right before a call that is about the person: one on them, by its name."""
+    """Run an action right before a call about the person; a string names an admin action on them."""
     if isinstance(action, str):
         action = partial(world.admin.do, "api", person, action)
     about = person.account.object_id
@@ -41,7 +41,7 @@ def row_of(world: World, person: Person) -> tuple[str, bool]:
 @pytest.mark.parametrize(
     ("method", "table", "skip"),
     [("GET", "identities", 0), ("POST", "identities", 0), ("GET", "sessions", 1)],
-    ids=["before the row is read", "before the row is written", "before the last look at the session"],
+    ids=["before the row is read", "before the row is written", "before the session is read again"],
 )
 def test_deletion_during_first_token_leaves_nothing(
     world: World, signed_in: Person, method: str, table: str, skip: int
@@ -57,7 +57,7 @@ def test_deletion_during_first_token_leaves_nothing(
 
 
 @pytest.mark.parametrize("operation", ["create", "issue"])
-def test_deletion_while_acs_works_leaves_nothing(world: World, signed_in: Person, operation: str) -> None:
+def test_deletion_during_acs_call_leaves_nothing(world: World, signed_in: Person, operation: str) -> None:
     admin, before = world.admin, set(world.azure.list_identities())
     if operation == "issue":
         signed_in.get_token()
@@ -76,7 +76,7 @@ def test_deletion_while_acs_works_leaves_nothing(world: World, signed_in: Person
 
 
 @pytest.mark.parametrize(("method", "table"), [("POST", "sessions"), ("GET", "identities")])
-def test_sign_in_that_races_a_block_loses(
+def test_sign_in_racing_a_block_loses(
     world: World, person: Person, other_service: Service, method: str, table: str
 ) -> None:
     callback = person.start_sign_in().replace(person.url, other_service.url)
@@ -87,7 +87,7 @@ def test_sign_in_that_races_a_block_loses(
     assert world.list_sessions(person) == []
 
 
-def test_block_ends_a_session_that_just_began(world: World, person: Person, other_service: Service) -> None:
+def test_block_ends_a_new_session(world: World, person: Person, other_service: Service) -> None:
     sign_in = partial(finish_sign_in_at, person, other_service.url)
     response, _ = run_concurrently([sign_in, partial(world.admin.do, "api", person, "block")])
     assert response.status_code in (302, 403)
@@ -95,7 +95,7 @@ def test_block_ends_a_session_that_just_began(world: World, person: Person, othe
     assert world.list_sessions(person) == []
 
 
-def test_first_token_that_races_a_block_leaves_no_identity(world: World, signed_in: Person) -> None:
+def test_first_token_racing_block_leaves_no_identity(world: World, signed_in: Person) -> None:
     csrf, before = signed_in.csrf_headers(), set(world.azure.list_identities())
     act_before(world, "POST", "identities", signed_in, "block")
     assert signed_in.token(csrf=csrf).status_code in (401, 403)
@@ -103,8 +103,8 @@ def test_first_token_that_races_a_block_leaves_no_identity(world: World, signed_
     assert row_of(world, signed_in) == ("", True)
 
 
-def test_block_revokes_a_first_token_issued_meanwhile(world: World, person: Person) -> None:
-    headers, tokens = bearer(world.azure, person), list[str]()  # a session would have ended
+def test_block_revokes_concurrent_first_token(world: World, person: Person) -> None:
+    headers, tokens = bearer(world.azure, person), list[str]()  # no session: the block would end it
 
     def request_token() -> None:
         tokens.append(post_token(person, headers).json()["token"])
@@ -119,7 +119,7 @@ def test_block_revokes_a_first_token_issued_meanwhile(world: World, person: Pers
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("by_user", [False, True])
-def test_two_deletions_at_once_both_succeed(
+def test_concurrent_deletions_both_succeed(
     world: World, mapped_user: Person, method: str, *, by_user: bool
 ) -> None:
     identity, headers = world.identity_of(mapped_user), bearer(world.azure, mapped_user)
@@ -135,7 +135,7 @@ def test_two_deletions_at_once_both_succeed(
     assert identity not in world.azure.list_identities()
 
 
-def test_block_during_a_deletion_stays(world: World, mapped_user: Person) -> None:
+def test_block_survives_concurrent_deletion(world: World, mapped_user: Person) -> None:
     identity = world.identity_of(mapped_user)
     act_before(world, "DELETE", "identities", mapped_user, "block")
     world.admin.do("api", mapped_user, "delete")
@@ -158,7 +158,7 @@ def test_block_during_an_unblock_is_not_lost(world: World, mapped_user: Person) 
     block = partial(admin.do, "page", mapped_user, "block", reason="on second thoughts")
     act_before(world, "PATCH", "identities", mapped_user, block)
     admin.do("api", mapped_user, "unblock")
-    # Whichever came last: row and index agree.
+    # Row and index agree, regardless of the order.
     blocked = admin.get_user(mapped_user)["blocked"]
     status = "blocked" if blocked else "active"
     assert find(admin, q=mapped_user.account.username, status=status) == [object_id]
@@ -166,13 +166,13 @@ def test_block_during_an_unblock_is_not_lost(world: World, mapped_user: Person) 
     wait_until(lambda: list_kinds(world.tables, object_id) == lists)
 
 
-def test_return_during_a_deletion_keeps_the_new_identity(world: World, mapped_user: Person) -> None:
+def test_return_during_deletion_keeps_new_identity(world: World, mapped_user: Person) -> None:
     former, responses = world.identity_of(mapped_user), list[requests.Response]()
 
-    def come_again() -> None:
+    def come_back() -> None:
         responses.append(mapped_user.signed_in().token())
 
-    act_before(world, "DELETE", "identities", mapped_user, come_again)
+    act_before(world, "DELETE", "identities", mapped_user, come_back)
     world.admin.do("api", mapped_user, "delete")
     identity = responses[0].json()["user"]["communicationUserId"]
     assert world.identity_of(mapped_user) == identity != former

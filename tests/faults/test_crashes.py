@@ -12,11 +12,11 @@ from tests.support.admin_client import ROLE, Admin
 from tests.support.crashes import Boundary, CrashSite, HeldUser, Outcome
 from tests.support.own_azure import own_azure
 from tests.support.problems import assert_problem
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.rows import allow_former_resource, find_orphans, list_identity_rows, list_sessions
 from tests.support.service import Service
 
-pytestmark = pytest.mark.timeout(300)  # for all crashes together, which the first test waits for
+pytestmark = pytest.mark.timeout(300)  # the first test waits for all crashes
 
 TABLE = "killed"
 OUTCOME_WRITE = replace(calls.AUDIT_WRITE, skip=2)
@@ -24,21 +24,21 @@ OUTCOME_WRITE = replace(calls.AUDIT_WRITE, skip=2)
 first = partial(Boundary, "first token")
 FIRST_TOKEN = [
     first("before the session is read", calls.SESSION_READ),
-    first("before the row is looked for", calls.IDENTITY_READ),
+    first("before the row is read", calls.IDENTITY_READ),
     first("before the create", calls.CREATE),
     first("after the create", calls.CREATE, after=True, orphan=True),
     first("before the insert", calls.INSERT, orphan=True),
     first("after the insert", calls.INSERT, after=True),
     first("before the last look at the session", calls.LAST_LOOK),
-    first("before the session is noted", calls.SESSION_WRITE, answered=True),
+    first("before the session is updated", calls.SESSION_WRITE, responded=True),
     first("before the deletion after a lost race", calls.INSERT, lost_race=True, orphan=True),
 ]
-# In groups of their own: these hold the threads for background tasks, of which a process has few.
+# Separate groups, as these block the few background threads of a process.
 LEDGER_AND_INDEX = [
-    first("before the ledger", calls.LEDGER_WRITE, answered=True),
-    first("before the index", calls.BATCH, answered=True),
+    first("before the ledger", calls.LEDGER_WRITE, responded=True),
+    first("before the index", calls.BATCH, responded=True),
 ]
-INDEXED = [first("after the index", calls.BATCH, after=True, answered=True)]
+INDEXED = [first("after the index", calls.BATCH, after=True, responded=True)]
 
 move = partial(Boundary, "move")
 MOVE = [
@@ -52,7 +52,7 @@ MOVE = [
     move("in the ledger", replace(calls.LEDGER_WRITE, skip=1), orphan=True),
     move("before the row", calls.SWITCH, orphan=True),
     move("after the row", calls.SWITCH, after=True),
-    move("before the index", calls.BATCH, answered=True),
+    move("before the index", calls.BATCH, responded=True),
 ]
 block = partial(Boundary, "block")
 BLOCK = [
@@ -94,7 +94,7 @@ DELETE = [
     delete("after the row is removed", calls.REMOVE, after=True),
     delete("before the outcome", OUTCOME_WRITE),
 ]
-# The same steps by the users themselves, whose own session is read first.
+# The same steps as an erasure by the user, whose own session is read first.
 ERASE = [
     replace(step, action="erase", call=replace(step.call, skip=step.call.skip + (step.call.method == "GET")))
     for step in DELETE
@@ -137,18 +137,18 @@ each = pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
 
 @each
 def test_next_request_after_a_crash_works(
-    aftermath: Aftermath, note_cell: NoteCell, boundary: Boundary
+    aftermath: Aftermath, record_cell: RecordCell, boundary: Boundary
 ) -> None:
     crash = aftermath.outcomes[boundary]
     response, user = crash.response, crash.returning
-    # The crash came where it should.
-    assert (crash.interrupted is not None) == boundary.answered
+    # The crash happened at the intended boundary.
+    assert (crash.interrupted is not None) == boundary.responded
     outcome = str(response.status_code)
     if response.status_code == 200 and user.identity:
         identity = response.json()["user"]["communicationUserId"]
         outcome += " same identity" if identity == user.identity else " new identity"
-    note_cell(TABLE, str(boundary), "session", str(crash.session_status))
-    note_cell(TABLE, str(boundary), "next token", outcome)
+    record_cell(TABLE, str(boundary), "session", str(crash.session_status))
+    record_cell(TABLE, str(boundary), "next token", outcome)
     match boundary.action:
         case "block" | "unblock" if (boundary.action == "block") == boundary.begun:
             assert_problem(response, 403, "blocked")
@@ -163,7 +163,7 @@ def test_next_request_after_a_crash_works(
 
 
 def assert_token(aftermath: Aftermath, user: HeldUser, response: requests.Response, *, same: bool) -> None:
-    """Check that the response has a good token for the one identity that the user's one row names."""
+    """Check that the response has a valid token for the identity in the user's only row."""
     azure, tables = aftermath.site.world.azure, aftermath.site.world.tables
     assert response.status_code == 200, response.text
     identity = response.json()["user"]["communicationUserId"]
@@ -177,13 +177,13 @@ def assert_token(aftermath: Aftermath, user: HeldUser, response: requests.Respon
 
 
 @each
-def test_repair_finishes_what_was_cut_short(
-    aftermath: Aftermath, note_cell: NoteCell, boundary: Boundary
+def test_repair_completes_interrupted_actions(
+    aftermath: Aftermath, record_cell: RecordCell, boundary: Boundary
 ) -> None:
     azure, tables = aftermath.site.world.azure, aftermath.site.world.tables
     user = aftermath.outcomes[boundary].absent
     found = aftermath.found.get(user.person.key, set())
-    note_cell(TABLE, str(boundary), "repair finds", ", ".join(sorted(found)) or "nothing")
+    record_cell(TABLE, str(boundary), "repair finds", ", ".join(sorted(found)) or "nothing")
     half = {"block": "half-blocked", "delete": "half-deleted", "erase": "half-deleted"}.get(boundary.action)
     unfinished = boundary.begun and boundary.name not in FINISHED
     assert found & {"half-blocked", "half-deleted"} == ({half} if half and unfinished else set())
@@ -194,7 +194,7 @@ def test_repair_finishes_what_was_cut_short(
     rows, sessions = list_identity_rows(tables, user.person), list_sessions(tables, user.person)
     assert len(rows) <= 1
     state = "no row" if not rows else "blocked" if rows[0]["Blocked"] else "active"
-    note_cell(TABLE, str(boundary), "after it", state)
+    record_cell(TABLE, str(boundary), "after it", state)
     if rows and rows[0]["AcsUserId"]:
         assert rows[0]["AcsUserId"] in azure.list_identities() or boundary.action == "move"
     match boundary.action:

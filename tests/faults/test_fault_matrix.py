@@ -1,4 +1,4 @@
-"""Each call to Table Storage and Communication Services fails in each way: nothing is lost, nothing hangs."""
+"""Every call to Table Storage and Communication Services fails in every way: nothing is lost or hangs."""
 
 import itertools
 import threading
@@ -16,14 +16,14 @@ from tests.support.fault_matrix import AFTER_COMMIT, TABLE, Cell, Column, Row, U
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
 from tests.support.problems import assert_problem
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.rows import allow_former_resource, find_orphans
 from trusted_service.azure import deadlines
 
-pytestmark = pytest.mark.timeout(300)  # for all cells together, which the first test waits for
+pytestmark = pytest.mark.timeout(300)  # the first test waits for all cells
 
 LIMIT_SECONDS = 15.0
-"""The contract's limit for a response, whatever an upstream does."""
+"""The contract's limit for response times, regardless of upstream faults."""
 DEFAULT_RETRY_AFTER = "5"
 LOST_CREATES = ("half", "late", *AFTER_COMMIT)
 
@@ -31,7 +31,7 @@ TOKEN, FIRST, ERASE = "POST /api/token", "first POST /api/token", "DELETE /api/m
 MOVE = "POST /api/token that moves"
 REVOCATION, CALLBACK, SIGN_OUT = "POST /api/me/revoke", "GET /auth/callback", "POST /auth/sign-out"
 DONE = dict.fromkeys(AFTER_COMMIT, 200)
-"""The row is read back, and shows that it was written."""
+"""Reading the row back shows that it was written."""
 
 FORGET = replace(calls.BATCH, name="sessions forget", method="POST")
 empty = partial(Row, good=204)
@@ -72,7 +72,7 @@ CELLS = [(row, column) for row in ROWS for column in row.columns()]
 
 @dataclass(frozen=True)
 class Matrix:
-    """All cells, by row and column, and the timed responses to another user meanwhile."""
+    """All cells by row and column, and the timed responses to another user during the run."""
 
     world: OwnAzure
     cells: dict[tuple[str, str], Future[Cell]]
@@ -81,7 +81,7 @@ class Matrix:
 
 @pytest.fixture(scope="module")
 def matrix() -> Iterator[Matrix]:
-    """Run all cells, while another user's requests go on."""
+    """Run all cells while another user keeps sending requests."""
     with own_azure({"TOKEN_LIFETIME_MINUTES": "1440"}, workers=2) as world:
         other, admin = world.new_user(), world.new_admin()
         allow_former_resource(world.tables)
@@ -104,12 +104,12 @@ def matrix() -> Iterator[Matrix]:
 
 
 @pytest.mark.parametrize(("row", "column"), CELLS, ids=lambda value: getattr(value, "name", str(value)))
-def test_failing_call_loses_nothing(matrix: Matrix, note_cell: NoteCell, row: Row, column: Column) -> None:
+def test_failed_call_loses_nothing(matrix: Matrix, record_cell: RecordCell, row: Row, column: Column) -> None:
     cell = matrix.cells[str(row), column.name].result()
     response = cell.response
     expected = row.otherwise.get(column.name, row.good if column.name == "slow" else 503)
     throttled = expected == 503 and column.status == 429
-    note_cell(TABLE, str(row), column.name, f"{response.status_code}{'t' if throttled else ''}")
+    record_cell(TABLE, str(row), column.name, f"{response.status_code}{'t' if throttled else ''}")
     if expected == 503:
         if row.page:
             assert_error_page(response, 503)
@@ -118,11 +118,11 @@ def test_failing_call_loses_nothing(matrix: Matrix, note_cell: NoteCell, row: Ro
         assert response.headers["Retry-After"] == (column.retry_after or DEFAULT_RETRY_AFTER)
     assert response.status_code == expected, response.text
     assert cell.seconds < LIMIT_SECONDS
-    # At most one row, whose identity is there, unless it is being deleted.
+    # At most one row, whose identity exists unless it is being deleted.
     assert len(cell.rows) <= 1
     for found in cell.rows:
         assert found.get("Deleting") or found["AcsUserId"] in cell.identities | {cell.case.gone}
-    # The very next request after recovery works, and does what it should.
+    # The first request after recovery succeeds, with the right result.
     assert cell.next_response.status_code == row.good, cell.next_response.text
     cell.case.check(cell.next_response)
 
@@ -130,7 +130,7 @@ def test_failing_call_loses_nothing(matrix: Matrix, note_cell: NoteCell, row: Ro
 def test_failing_calls_affect_no_other_user(matrix: Matrix) -> None:
     assert matrix.others
     assert {response.status_code for response, _ in matrix.others} == {200}
-    assert max(seconds for _, seconds in matrix.others) < deadlines.CALL_SECONDS  # the time of a hanging call
+    assert max(seconds for _, seconds in matrix.others) < deadlines.CALL_SECONDS  # a hanging call's duration
 
 
 def test_failing_calls_orphan_only_lost_creates(matrix: Matrix) -> None:

@@ -1,4 +1,4 @@
-"""Right before each call of a request that lets a user in, another process shuts the user out."""
+"""Another process shuts a user out right before each call of a request that would let the user in."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +14,12 @@ from tests.support.admin_client import ROLE, Admin, bearer, call, post_token
 from tests.support.concurrency import run_concurrently, wait_until
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.person import Person
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.rows import find_orphans
 from tests.support.service import Service
 from tests.support.upstream_calls import UpstreamCall, fail_call
 
-pytestmark = pytest.mark.timeout(300)  # for all races together, which the first test waits for
+pytestmark = pytest.mark.timeout(300)  # the first test waits for all races
 
 TABLE = "request, held right before"
 SWEEP_SECONDS = 20.0
@@ -45,7 +45,7 @@ HELD: list[tuple[Request, str, UpstreamCall]] = [
 
 @dataclass(frozen=True)
 class Race:
-    """A request that is held right before one of its calls, and the action that happens meanwhile."""
+    """A request held right before one of its calls, and the action that runs meanwhile."""
 
     request: Request
     name: str
@@ -61,7 +61,7 @@ RACES = [Race(*held, action) for held in HELD for action in ACTIONS]
 
 @dataclass(frozen=True)
 class Start:
-    """A user before the race. `minutes`, the lifetime of a first token, tells their create from others'."""
+    """A user before the race; `minutes`, the lifetime of a first token, identifies their create call."""
 
     race: Race
     person: Person
@@ -94,7 +94,7 @@ class Races:
 
 
 def prepare(world: OwnAzure, admin: Admin, race: Race, minutes: int) -> Start:
-    """Bring a new user to where the race begins; the action happens at the administrator's process."""
+    """Prepare a new user for the race; the action runs in the administrator's process."""
     person = world.new_person()
     earlier, headers = "", bearer(world.azure, person)
     callback = person.start_sign_in() if race.request == "sign-in" else ""
@@ -138,7 +138,7 @@ def hold_at_storage(world: OwnAzure, start: Start, act: Callable[[], None]) -> r
 def hold_at_acs(world: OwnAzure, start: Start, act: Callable[[], None]) -> requests.Response:
     azure, rows = world.azure, world.list_rows(start.person)
     about = rows[0]["AcsUserId"] if rows else f'"expiresInMinutes": {start.minutes}'
-    # Clearing the faults lets the call go on, whatever is left of the delay.
+    # Clearing the faults releases the call before the delay is over.
     azure.plant_fault("acs", start.race.call.acs, "delay", seconds=4, about=about)
     with ThreadPoolExecutor(1) as pool:
         response = pool.submit(start.request)
@@ -162,15 +162,15 @@ def races() -> Iterator[Races]:
         yield Races(world=world, results=results, admins=(admin, world.new_admin()))
 
 
-def is_good(races: Races, token: str) -> bool:
+def is_valid(races: Races, token: str) -> bool:
     return races.world.azure.check_token(token)["valid"] is True
 
 
 @pytest.mark.parametrize("race", RACES, ids=str)
-def test_race_leaves_one_consistent_state(races: Races, note_cell: NoteCell, race: Race) -> None:
+def test_race_leaves_one_consistent_state(races: Races, record_cell: RecordCell, race: Race) -> None:
     result, world = races.results[race], races.world
     person, earlier_token = result.start.person, result.start.earlier_token
-    note_cell(TABLE, f"{race.request}, {race.name}", race.action, str(result.response.status_code))
+    record_cell(TABLE, f"{race.request}, {race.name}", race.action, str(result.response.status_code))
     rows, sessions = world.list_rows(person), world.list_sessions(person)
     assert result.action_response.status_code in (200, 204, 404), result.action_response.text
     assert result.response.status_code in (200, 302, 401, 403), result.response.text
@@ -180,24 +180,24 @@ def test_race_leaves_one_consistent_state(races: Races, note_cell: NoteCell, rac
         case "block":
             assert rows[0]["Blocked"] is True
             assert sessions == []
-            # Tokens issued while the block was set are revoked once more, when such requests are over.
-            wait_until(lambda: not any(is_good(races, token) for token in given), seconds=SWEEP_SECONDS)
+            # A later sweep revokes tokens issued while the block was being set.
+            wait_until(lambda: not any(is_valid(races, token) for token in given), seconds=SWEEP_SECONDS)
         case "delete" | "erase":
             if race.request != "bearer token" or race.name == "issue":
-                assert rows == []  # a bearer token outlives the session, so its next request starts anew
+                assert rows == []  # a bearer token outlives the session, so its request may create a new row
             assert race.request == "sign-in" or sessions == []
-            assert not earlier_token or not is_good(races, earlier_token)
+            assert not earlier_token or not is_valid(races, earlier_token)
         case "revoke":
-            assert not earlier_token or not is_good(races, earlier_token)
+            assert not earlier_token or not is_valid(races, earlier_token)
         case "sign-out":
             assert race.request == "sign-in" or sessions == []
     if rows and rows[0]["AcsUserId"]:
         assert rows[0]["AcsUserId"] in world.azure.list_identities()
-    if result.token is not None and is_good(races, result.token):
+    if result.token is not None and is_valid(races, result.token):
         assert rows[0]["AcsUserId"] == result.response.json()["user"]["communicationUserId"]
 
 
-def test_concurrent_administrators_and_users_leave_one_state(races: Races) -> None:
+def test_concurrent_administrators_and_users_leave_consistent_state(races: Races) -> None:
     users = [races.world.new_user() for _ in range(USERS)]
     headers = {user: bearer(races.world.azure, user) for user in users}
     actions = ("block", "unblock", "delete", "block", "unblock", "revoke")
@@ -223,7 +223,7 @@ def test_concurrent_administrators_and_users_leave_one_state(races: Races) -> No
             assert response.status_code == 403
         else:
             assert response.json()["user"]["communicationUserId"] == races.world.identity_of(user)
-            assert is_good(races, response.json()["token"])
+            assert is_valid(races, response.json()["token"])
 
 
 def test_races_leave_no_orphaned_identity(races: Races) -> None:

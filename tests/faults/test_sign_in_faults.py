@@ -1,4 +1,4 @@
-"""Entra ID fails while somebody signs in: a page that says so within 15 s, and the next sign-in works."""
+"""Entra ID faults during sign-in: an error page within 15 s, and the next sign-in works."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,10 +13,10 @@ from tests.support.local_azure import LocalAzure
 from tests.support.log import read_event
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
-from tests.support.report import NoteCell
+from tests.support.report import RecordCell
 from tests.support.service import Service
 
-Note = Callable[[str, str, requests.Response], None]
+Fill = Callable[[str, str, requests.Response], None]
 
 LIMIT_SECONDS = 15.0
 AT_ONCE_SECONDS = 2.0
@@ -51,10 +51,10 @@ COLUMN_NAMES = {column.name for column in COLUMNS}
 
 
 @pytest.fixture
-def note(note_cell: NoteCell) -> Note:
+def fill(record_cell: RecordCell) -> Fill:
     def in_matrix(row: str, fault: str, response: requests.Response) -> None:
         if fault in COLUMN_NAMES:
-            note_cell(TABLE, row, fault, f"{response.status_code}{'t' if fault.startswith('429') else ''}")
+            record_cell(TABLE, row, fault, f"{response.status_code}{'t' if fault.startswith('429') else ''}")
 
     return in_matrix
 
@@ -74,8 +74,8 @@ def cold_service(azure: LocalAzure, settings: dict[str, str], service: Service) 
 
 
 @pytest.mark.parametrize(("operation", "fault"), CASES)
-def test_endpoint_that_fails_is_503(
-    azure: LocalAzure, service: Service, person: Person, note: Note, operation: str, fault: str
+def test_failing_endpoint_is_503(
+    azure: LocalAzure, service: Service, person: Person, fill: Fill, operation: str, fault: str
 ) -> None:
     if operation == "keys":
         azure.rotate_keys(keep_old=True)  # so that the service has to fetch the new key
@@ -83,7 +83,7 @@ def test_endpoint_that_fails_is_503(
     plant(azure, operation, **KEY_FAULTS[fault])
     response = person.finish_sign_in(callback)
     azure.clear_faults()
-    note(TOKEN_ENDPOINT if operation == "token" else KEYS, fault, response)
+    fill(TOKEN_ENDPOINT if operation == "token" else KEYS, fault, response)
     assert_error_page(response, 503)
     assert response.headers["Retry-After"] == KEY_FAULTS[fault].get("retryAfter", "5")
     event = read_event(service, response, "upstream_error")
@@ -101,25 +101,25 @@ def test_throttled_sign_in_affects_no_other_user(
     assert new_person().sign_in().status_code == 302
 
 
-def test_discovery_that_fails_is_503_until_it_works(
+def test_failing_discovery_is_503_until_it_works(
     azure: LocalAzure,
     service: Service,
     cold_service: Service,
     new_person: Callable[..., Person],
     signed_in: Person,
-    note: Note,
+    fill: Fill,
 ) -> None:
     person = new_person(at=cold_service)
     for fault, members in DISCOVERY_FAULTS.items():
         plant(azure, "discovery", **members)
         response = person.get("/auth/sign-in")
-        note(DISCOVERY, fault, response)
+        fill(DISCOVERY, fault, response)
         assert_error_page(response, 503)
         assert response.headers["Retry-After"] == members.get("retryAfter", "5"), fault
         assert person.http.cookies.keys() == []
         azure.clear_faults()
     plant(azure, "discovery", status=503)
-    # Existing sessions still work, and a sign-out ends the session whatever Entra ID does.
+    # Existing sessions still work, and a sign-out ends the session even while Entra ID fails.
     elsewhere = signed_in.at(cold_service.url)
     assert elsewhere.get("/").status_code == 200
     assert elsewhere.sign_out().status_code in (303, 503)
@@ -129,7 +129,7 @@ def test_discovery_that_fails_is_503_until_it_works(
     assert person.finish_sign_in(callback).status_code == 302
 
 
-def test_pages_do_not_wait_for_silent_entra(
+def test_pages_do_not_wait_for_unresponsive_entra(
     azure: LocalAzure, cold_service: Service, signed_in: Person
 ) -> None:
     plant(azure, "discovery", "hang")
@@ -147,8 +147,8 @@ def test_pages_do_not_wait_for_silent_entra(
 
 
 @pytest.mark.parametrize("kind", ["hang", "drip"])
-def test_silent_entra_is_503_and_delays_no_other(
-    azure: LocalAzure, cold_service: Service, new_person: Callable[..., Person], note: Note, kind: str
+def test_unresponsive_entra_is_503_without_delaying_others(
+    azure: LocalAzure, cold_service: Service, new_person: Callable[..., Person], fill: Fill, kind: str
 ) -> None:
     at_token, at_keys, other_person = new_person(), new_person(), new_person().signed_in()
     at_discovery = new_person(at=cold_service)
@@ -171,7 +171,7 @@ def test_silent_entra_is_503_and_delays_no_other(
     )
     azure.clear_faults()
     for row, (response, seconds) in zip((TOKEN_ENDPOINT, KEYS, DISCOVERY), responses, strict=True):
-        note(row, kind, response)
+        fill(row, kind, response)
         assert_error_page(response, 503)
         assert seconds < LIMIT_SECONDS
     for person in (at_token, at_keys):
@@ -179,7 +179,7 @@ def test_silent_entra_is_503_and_delays_no_other(
     assert at_discovery.get("/auth/sign-in").status_code == 302
 
 
-def test_key_rotation_without_overlap_passes(azure: LocalAzure, signed_in: Person, person: Person) -> None:
+def test_sign_in_survives_key_replacement(azure: LocalAzure, signed_in: Person, person: Person) -> None:
     azure.rotate_keys(keep_old=False)
     assert signed_in.sign_in().status_code == 302
     azure.tamper("unknown-kid")
@@ -187,28 +187,28 @@ def test_key_rotation_without_overlap_passes(azure: LocalAzure, signed_in: Perso
     assert signed_in.sign_in().status_code == 302
 
 
-def test_slow_entra_is_awaited(
-    azure: LocalAzure, cold_service: Service, person: Person, new_person: Callable[..., Person], note: Note
+def test_sign_in_waits_for_slow_entra(
+    azure: LocalAzure, cold_service: Service, person: Person, new_person: Callable[..., Person], fill: Fill
 ) -> None:
     azure.rotate_keys(keep_old=True)
     for operation in ("token", "keys", "discovery"):
         plant(azure, operation, "delay", seconds=1.0)
     start = partial(new_person(at=cold_service).get, "/auth/sign-in")
     signing_in, starting = run_concurrently([lambda: person.sign_in(), lambda: start()])
-    note(TOKEN_ENDPOINT, "slow", signing_in)
-    note(KEYS, "slow", signing_in)
-    note(DISCOVERY, "slow", starting)
+    fill(TOKEN_ENDPOINT, "slow", signing_in)
+    fill(KEYS, "slow", signing_in)
+    fill(DISCOVERY, "slow", starting)
     assert signing_in.status_code == starting.status_code == 302
 
 
 @pytest.mark.parametrize("then", ["reset", "status"])
 def test_redeemed_code_with_lost_response_is_400(
-    azure: LocalAzure, person: Person, note: Note, then: str
+    azure: LocalAzure, person: Person, fill: Fill, then: str
 ) -> None:
     callback = person.start_sign_in()
     plant(azure, "token", "fail-after-commit", then=then, status=500, times=1)
     response = person.finish_sign_in(callback)
-    note(TOKEN_ENDPOINT, "done 500", response)
+    fill(TOKEN_ENDPOINT, "done 500", response)
     assert_error_page(response, 503)
     assert_error_page(person.finish_sign_in(callback), 400)
     assert person.sign_in().status_code == 302

@@ -1,4 +1,4 @@
-"""A short soak, as `make soak` runs it for longer: no promise is broken, and it says what it saw."""
+"""A short version of `make soak` breaks no promise and reports its counts."""
 
 import re
 import subprocess

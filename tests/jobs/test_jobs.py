@@ -1,4 +1,4 @@
-"""Actions on many users at once: dry run, start, results, failures and cancellation."""
+"""Bulk actions: dry run, start, results, failures and cancellation."""
 
 import time
 import uuid
@@ -41,7 +41,7 @@ def test_deletion_erases_users_and_reports_each(job_admin: JobAdmin) -> None:
         wait_until_forgotten(job_admin.tables, user.user_id.object_id)
 
 
-def test_block_refuses_all_users_with_reason(job_admin: JobAdmin, mapped_user: Person) -> None:
+def test_block_applies_to_all_users_with_reason(job_admin: JobAdmin, mapped_user: Person) -> None:
     users = [mapped_user.key, *job_admin.new_users(1), uuid.uuid4()]
     path = job_admin.finish(job_admin.draft(job_admin.select("block", users)), reason="left in May")
     assert job_admin.results(path) == ["done"] * 3
@@ -52,7 +52,7 @@ def test_block_refuses_all_users_with_reason(job_admin: JobAdmin, mapped_user: P
 
 
 def test_block_is_repeated_only_where_lifted(job_admin: JobAdmin) -> None:
-    """A block from before the dry run keeps its reason, unless it was lifted after that."""
+    """A block from before the dry run keeps its reason unless it was lifted since."""
     (user,) = job_admin.new_users(1, blocked=1.0)
     before = job_admin.find(user)
     job_admin.finish(job_admin.draft(job_admin.select("block", [user])), reason="another")
@@ -98,7 +98,7 @@ def test_cancelling_stops_and_keeps_recorded_results(job_admin: JobAdmin) -> Non
     assert job_admin.status(path)["state"] == "cancelled"
 
 
-def test_failed_row_gives_reason_and_is_repeated(job_admin: JobAdmin) -> None:
+def test_failed_row_shows_reason_and_is_retried(job_admin: JobAdmin) -> None:
     users = job_admin.new_users(2)
     path = job_admin.draft(job_admin.select("delete", users))
     job_admin.azure.plant_fault("acs", "delete", "status", status=500, times=8)

@@ -15,15 +15,15 @@ from tests.support.rows import wait_until_forgotten
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
 
-USERS = int(os.environ.get("JOBS_USERS", "120"))  # 2,000 now and then
+USERS = int(os.environ.get("JOBS_USERS", "120"))  # 2,000 in occasional longer runs
 MAX_SECONDS = 120 + USERS
-"""At 15 users a second a job takes less, even with a lease that has to run out."""
+"""At 15 users per second a job takes less, even if a lease has to expire first."""
 CHECKED = 400
 
 
 @pytest.fixture
 def doomed(settings: dict[str, str], service: Service) -> Iterator[Service]:
-    """An instance that the test stops or kills, behind the same address as the others."""
+    """An instance that the test stops or kills, with the same PUBLIC_URL as the others."""
     with Service(settings | {"PUBLIC_URL": service.url}) as running:
         yield running
         running.kill()
@@ -49,7 +49,7 @@ def test_jobs_of_killed_process_are_finished(job_admin: JobAdmin, doomed: Servic
     doomed.kill()
     assert job_admin.status(dry_run)["state"] == "checking"
     done_before = job_admin.status(path)["done"]
-    # The only requests are for this page, which does not resume anything.
+    # The only requests poll the job's status, which resumes nothing.
     job_admin.wait_until(path, lambda status: status["done"] > done_before, seconds=90)
     job_admin.wait_for(path, "done", MAX_SECONDS)
     assert job_admin.results(path) == ["done"] * USERS
@@ -61,7 +61,7 @@ def test_jobs_of_killed_process_are_finished(job_admin: JobAdmin, doomed: Servic
     outcomes = Counter((row["TargetObjectId"], row["Action"], row["Outcome"]) for row in audit)
     ids = [user.user_id.object_id for user in users]
     assert all(outcomes[key, "delete", outcome] for key in ids for outcome in ("started", "done"))
-    # The rows that the killed process had not recorded were repeated, and no others.
+    # Only rows that the killed process had not recorded were repeated.
     assert sum(outcomes[key, "delete", "done"] > 1 for key in ids) <= 60
     assert job_admin.azure.count_calls("acs")["delete"] <= USERS + 60
     job_admin.wait_for(dry_run, "draft", MAX_SECONDS)
@@ -75,8 +75,8 @@ def test_job_is_never_throttled(job_admin: JobAdmin) -> None:
     job_admin.azure.reset_calls()
     begun = time.monotonic()
     job_admin.finish(path, MAX_SECONDS)
-    assert job_admin.azure.count_calls("acs")["delete"] == USERS  # none was refused and repeated
-    assert USERS / (time.monotonic() - begun) < 500 / 30  # as Communication Services accepts
+    assert job_admin.azure.count_calls("acs")["delete"] == USERS  # none was throttled and retried
+    assert USERS / (time.monotonic() - begun) < 500 / 30  # the limit of Communication Services
 
 
 @pytest.mark.parametrize("users", [40, 60], ids=["last page", "first of two pages"])
@@ -93,7 +93,7 @@ def test_stopped_worker_records_rows_and_hands_over(job_admin: JobAdmin, doomed:
     assert job_admin.azure.count_calls("acs")["delete"] == users
 
 
-def test_lost_response_to_a_write_is_recognised(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:
+def test_write_with_lost_response_counts_once(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:
     path = job_admin.draft(job_admin.select("delete", job_admin.new_users(20)))
     job_admin.azure.reset_calls()
     about = path.rpartition("/")[2]
@@ -106,8 +106,8 @@ def test_lost_response_to_a_write_is_recognised(storage_proxy: StorageProxy, job
     assert job_admin.azure.count_calls("acs")["delete"] == 20
 
 
-def test_no_action_begins_without_lasting_lease(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:
-    """A lease of 30 s that is not renewed lasts no longer than an action, 15 s, once 15 s have passed."""
+def test_no_action_starts_without_sufficient_lease(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:
+    """After 15 s without renewal, a lease of 30 s no longer covers an action of up to 15 s."""
     path = job_admin.draft(job_admin.select("delete", job_admin.new_users(1)))
     job_admin.azure.plant_fault("acs", "delete", "status", status=429, retryAfter="18", times=1)
     job_admin.azure.reset_calls()

@@ -1,4 +1,4 @@
-"""Files of users that administrators upload: what is read, what is refused, and how large they may be."""
+"""User files uploaded by administrators: accepted formats, invalid files and size limits."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ Rows = list[tuple[str, str]]
 
 
 def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
-    """The line of each row of the job that the file becomes, and its object id, else its text."""
+    """Upload a file; return the line and the object id, else the text, of each row of its job."""
     path = job_admin.draft(job_admin.upload("block", content))
     return [(row["line"], row["objectId"] or row["given"]) for row in job_admin.rows(path)]
 
@@ -48,13 +48,13 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
     seed_users(job_admin.azure.env, 3)
     exported = job_admin.person.get("/admin/users.csv")
     users = csv.DictReader(io.StringIO(exported.text, newline=""))
-    # By object id: the same one in two tenants is two users.
+    # A list, as the same object id in two tenants is two users.
     keys = [key for _, key in read_upload(job_admin, exported.content)]
     assert keys == [user["objectId"] for user in users]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "error"),
     [
         (f"{ONE}\n".encode() + b"\xff\n", "Line 2: The file is not text in UTF-8."),
         (f"{ONE}\n".encode("utf-16"), "Line 1: The file is not text in UTF-8."),
@@ -68,15 +68,15 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
         ("\n".join([ONE] * 10_001), "There are more than 10,000 rows"),
     ],
 )
-def test_bad_file_names_problem_and_line(job_admin: JobAdmin, content: Content | None, said: str) -> None:
-    """Without content, the request is a selection of no user."""
+def test_bad_file_reports_problem_and_line(job_admin: JobAdmin, content: Content | None, error: str) -> None:
+    """Without content, the request selects no user."""
     response = job_admin.select("delete", []) if content is None else job_admin.upload("delete", content)
     assert response.status_code == 400
-    assert said in response.text
-    assert "Nothing is changed" in response.text  # the form again
+    assert error in response.text
+    assert "Nothing is changed" in response.text  # the form is shown again
 
 
-def test_what_a_file_holds_is_escaped(job_admin: JobAdmin) -> None:
+def test_file_content_is_escaped(job_admin: JobAdmin) -> None:
     path = job_admin.draft(job_admin.upload("block", f"{ONE}\n<script>alert(1)</script>\n=1+1\n"))
     assert "<script>alert" not in job_admin.person.get(path).text
     assert "&lt;script&gt;alert" in job_admin.person.get(path).text
@@ -91,7 +91,7 @@ def test_file_is_limited_to_one_megabyte(job_admin: JobAdmin) -> None:
     assert_error_page(job_admin.upload("block", b"\n" * (2 * 1024 * 1024)), 413)
     headers, parts = {"X-CSRFToken": job_admin.csrf}, iter([b"x" * 60_000] * 20)
     assert_error_page(job_admin.person.post("/admin/jobs", data=parts, headers=headers), 413)
-    job_admin.person.http.close()  # what was not read of that closes the connection
+    job_admin.person.http.close()  # the server has closed it without reading the whole body
 
 
 def test_other_routes_are_limited_to_16_kilobytes(job_admin: JobAdmin) -> None:

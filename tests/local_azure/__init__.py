@@ -1,1 +1,1 @@
-"""Tests of the stand-ins for Azure."""
+"""Tests of the local Azure."""

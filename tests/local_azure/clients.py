@@ -1,4 +1,4 @@
-"""The real SDK of Communication Services, with what its types leave to be done."""
+"""Helpers for the real SDK of Communication Services."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.local_azure import LocalAzure
 def open_client(
     azure: LocalAzure, *, credential: TokenCredential | None = None, retries: int = 3
 ) -> Iterator[CommunicationIdentityClient]:
-    """Open a client, by the access key or with another credential; it closes the transport."""
+    """Open a client with the access key or another credential; closes its transport at the end."""
     connection_string = azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"]
     endpoint, key = (part.partition("=")[2] for part in connection_string.split(";"))
     host, proof = endpoint.rstrip("/"), credential or AzureKeyCredential(key)
@@ -25,6 +25,6 @@ def open_client(
 
 
 def get_response(error: HttpResponseError) -> HttpResponse:
-    """Return the response that an exception of the SDK holds."""
+    """Return the response in an exception of the SDK."""
     assert isinstance(error.response, HttpResponse)
     return error.response

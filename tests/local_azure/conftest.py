@@ -1,4 +1,4 @@
-"""A local Azure for the tests of this folder alone: they break it in ways that others would notice."""
+"""A local Azure for this folder alone: its tests break it in ways that would disturb others."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def running_azure() -> Iterator[LocalAzure]:
 
 @pytest.fixture
 def local_azure(running_azure: LocalAzure, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalAzure]:
-    """The local Azure, its CA trusted by every SDK, with nothing broken and nothing counted."""
+    """The local Azure without faults or recorded calls, its CA trusted by every SDK."""
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, running_azure.env[name])
     running_azure.clear_faults()
@@ -37,13 +37,13 @@ def browser(local_azure: LocalAzure) -> Iterator[requests.Session]:
 
 @pytest.fixture
 def flow(local_azure: LocalAzure, browser: requests.Session) -> EntraFlow:
-    """Sign-in by hand, for what MSAL would not send."""
+    """Hand-written sign-in requests."""
     return EntraFlow(local_azure, browser)
 
 
 @pytest.fixture
 def resource(local_azure: LocalAzure, browser: requests.Session) -> Resource:
-    """The Communication Services resource, called by hand."""
+    """The Communication Services resource, called without the SDK."""
     return Resource(local_azure, browser)
 
 

@@ -1,4 +1,4 @@
-"""Sign-in requests written by hand, for tests that need what MSAL would not send."""
+"""Hand-written sign-in requests, for tests of requests that MSAL would not send."""
 
 import base64
 import hashlib
@@ -51,12 +51,12 @@ class EntraFlow:
         return f"{app.page_origin}/{self.tenant}/oauth2/v2.0/authorize?{query}"
 
     def open_page(self, **changes: str | None) -> requests.Response:
-        """Return the answer to an authorization request, redirects not followed."""
+        """Return the response to an authorization request, without following redirects."""
         url = self.make_authorize_url(**changes)
         return self.browser.get(url, allow_redirects=False, timeout=CALL_SECONDS)
 
     def pick(self, account: str = ALICE, **changes: str | None) -> dict[str, str]:
-        """Pick an account; return what the app gets in its query."""
+        """Pick an account; return the query that the app receives."""
         return read_query(self.azure.sign_in(self.browser, self.make_authorize_url(**changes), account))
 
     def redeem(self, code: str | None, **changes: str | None) -> requests.Response:
@@ -69,7 +69,7 @@ class EntraFlow:
         return self.post_token(**{**parameters, **changes})
 
     def post_token(self, **changes: str | None) -> requests.Response:
-        """Return the token endpoint's answer, the web app's secret being sent unless told otherwise."""
+        """Return the token endpoint's response; sends the web app's secret unless `changes` say otherwise."""
         app = self.azure.get_app()
         parameters: dict[str, str | None] = {"client_id": app.client_id, "client_secret": app.client_secret}
         return self.browser.post(self.token_url, data={**parameters, **changes}, timeout=CALL_SECONDS)
@@ -82,7 +82,7 @@ class EntraFlow:
         return body
 
     def verify(self, token: str, audience: str | None = None) -> Claims:
-        """Return the claims of a token whose signature a published key made."""
+        """Return the claims of a token that a published key signed."""
         app = self.azure.get_app()
         keys = self.browser.get(f"{app.tls_origin}/common/discovery/v2.0/keys", timeout=CALL_SECONDS).json()
         kid = jwt.get_unverified_header(token)["kid"]

@@ -1,4 +1,4 @@
-"""Requests to Communication Services signed by hand, for tests that need what the SDK would not send."""
+"""Hand-signed requests to Communication Services, for tests of requests that the SDK would not send."""
 
 import hashlib
 import hmac
@@ -35,6 +35,6 @@ class Resource:
     def send(
         self, target: str, headers: Mapping[str, str], body: bytes = b"", *, verb: str = "POST"
     ) -> requests.Response:
-        """Send a request whose target goes out as it stands."""
+        """Send a request with exactly this target."""
         url = self.origin + target
         return self.session.request(verb, url, data=body, headers=headers, timeout=CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""Who may call Communication Services: signatures by the access key, and the managed identity."""
+"""Authentication at Communication Services: access key signatures and the managed identity."""
 
 import base64
 from time import time
@@ -25,7 +25,7 @@ WITH_QUERY = "il99+rd6V5O136roX/zVePCNle78HmvC4B7tu9zRH3I="
 
 
 def test_signatures_are_those_of_the_sdks() -> None:
-    """Microsoft's SDKs hold these three vectors in their own tests."""
+    """The three vectors come from the tests of Microsoft's SDKs."""
     date, host = "Wed, 13 Apr 2022 18:09:12 GMT", "contoso.communicationservices.azure.com"
     key, content_hash = base64.b64decode("pw=="), hash_content(b"")
     for target, expected in (("/", ROOT), ("/testPath", WITH_PATH), ("/testPath?testQuery=yes", WITH_QUERY)):
@@ -39,7 +39,7 @@ def is_denied(response: requests.Response) -> bool:
     }
 
 
-def test_raw_target_is_signed_whichever_way_it_is_encoded(resource: Resource) -> None:
+def test_signature_covers_the_raw_target(resource: Resource) -> None:
     raw_id = resource.send(PATH, resource.sign(PATH)).json()["identity"]["id"]
     for spelling in (raw_id, raw_id.replace(":", "%3A")):
         target = f"/identities/{spelling}/:revokeAccessTokens?api-version=2023-10-01"
@@ -54,11 +54,11 @@ def test_date_may_differ_by_fifteen_minutes(resource: Resource, minutes: int, ac
     assert response.status_code == 201 if accepted else is_denied(response)
 
 
-def test_another_body_is_denied(resource: Resource) -> None:
+def test_changed_body_is_denied(resource: Resource) -> None:
     headers = resource.sign(PATH, body=b"{}")
     assert resource.send(PATH, headers, b"{}").status_code == 201
     assert is_denied(resource.send(PATH, headers, b'{"expiresInMinutes":60}'))
-    # Nor may the hash be changed along with the body: it is signed.
+    # The hash cannot be changed along with the body: it is signed.
     assert is_denied(resource.send(PATH, {**headers, "x-ms-content-sha256": hash_content(b"[]")}, b"[]"))
 
 
@@ -85,7 +85,7 @@ def test_unsupported_api_version_is_refused(resource: Resource) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (400, "UnsupportedApiVersionValue")
 
 
-def test_managed_identity_is_taken_for_this_audience(
+def test_managed_identity_is_accepted_for_this_audience(
     local_azure: LocalAzure, resource: Resource, identity: ManagedIdentityCredential
 ) -> None:
     with open_client(local_azure, credential=identity) as client:

@@ -1,4 +1,4 @@
-"""Identities, tokens and limits of Communication Services, through the real SDK where it can."""
+"""Identities, tokens and limits of Communication Services, through the real SDK where possible."""
 
 import re
 import uuid
@@ -22,7 +22,7 @@ CHAT = ["chat"]
 OUT_OF_RANGE = "ExpiresInMinutes value {} is invalid. Value must be within the [60, 1440] interval."
 LIMIT = 500
 WINDOW_SECONDS = 30
-# Deleting an identity that does not exist counts as well, and costs the least.
+# Deleting an unknown identity counts too, and is the cheapest call.
 DELETE = "/identities/x?api-version=2023-10-01"
 
 
@@ -45,7 +45,7 @@ def test_identity_has_a_raw_id_of_the_resource(local_azure: LocalAzure, client: 
     assert local_azure.list_identities()[-2:] == [first, second]
 
 
-def test_token_has_the_form_of_the_real_one(local_azure: LocalAzure, client: Client) -> None:
+def test_token_has_the_real_format(local_azure: LocalAzure, client: Client) -> None:
     hour = timedelta(hours=1)
     user, token = client.create_user_and_token(["chat", "voip"], token_expires_in=hour)
     assert jwt.get_unverified_header(token.token).keys() == {"alg", "kid", "x5t", "typ"}
@@ -78,7 +78,7 @@ def test_expiry_is_text_with_seven_fractional_digits(client: Client) -> None:
         ([{}], 60, "scopes", "Invalid scopes"),
     ],
 )
-def test_wrong_wish_is_refused(
+def test_invalid_token_request_is_refused(
     client: Client, scopes: list[str], minutes: int, target: str, message: str
 ) -> None:
     user, lifetime = client.create_user(), timedelta(minutes=minutes)
@@ -93,7 +93,7 @@ def test_refused_creation_leaves_no_identity(local_azure: LocalAzure, client: Cl
         with pytest.raises(HttpResponseError):
             client.create_user_and_token(scopes, token_expires_in=timedelta(minutes=minutes))
     assert local_azure.list_identities() == before
-    # Null scopes ask for no token: a defect of the SDK, which reads one nevertheless.
+    # Null scopes request no token, but the SDK has a defect and reads one.
     with pytest.raises(AttributeError):
         client.create_user_and_token(None)
     assert len(local_azure.list_identities()) == len(before) + 1
@@ -102,7 +102,7 @@ def test_refused_creation_leaves_no_identity(local_azure: LocalAzure, client: Cl
 def test_revocation_ends_earlier_tokens_only(local_azure: LocalAzure, client: Client) -> None:
     user, (_, other_token) = client.create_user(), client.create_user_and_token(CHAT)
     before = client.get_token(user, CHAT).token
-    for _ in range(3):  # within one second, where time could not tell before from after
+    for _ in range(3):  # within one second, so `iat` cannot order them
         client.revoke_tokens(user)
         after = client.get_token(user, CHAT).token
         assert local_azure.check_token(before)["reason"] == "the token was revoked"
@@ -135,7 +135,7 @@ def test_identity_of_another_resource_is_not_owned(client: Client) -> None:
     assert read_error(refused.value) == (401, "IdentityNotOwned", None)
 
 
-def test_foreign_and_spoilt_tokens_are_not_valid(local_azure: LocalAzure, client: Client) -> None:
+def test_foreign_and_forged_tokens_are_invalid(local_azure: LocalAzure, client: Client) -> None:
     _, token = client.create_user_and_token(CHAT)
     head, _, signature = token.token.rpartition(".")
     entra_token, _ = local_azure.mint_tokens(username=ALICE)
@@ -158,10 +158,10 @@ BAD_TOKEN = (401, "InvalidAccessToken", None)
         ({}, {}, BAD_TOKEN),
     ],
 )
-def test_wrong_exchange_is_refused(
+def test_invalid_exchange_is_refused(
     local_azure: LocalAzure, client: Client, minted: dict[str, object], sent: dict[str, str], error: object
 ) -> None:
-    """The SDK's own tests have more of these (tests/sdk)."""
+    """The SDK's own tests cover more cases (tests/sdk)."""
     token, _ = local_azure.mint_tokens(username=BOB, **minted)
     app, bob = local_azure.get_app(), local_azure.get_account(BOB)
     members = {"token": token, "app": app.client_id, "user": bob.object_id} | sent
@@ -170,7 +170,7 @@ def test_wrong_exchange_is_refused(
     assert read_error(refused.value) == error
 
 
-def test_limit_is_per_operation_and_names_a_wait(local_azure: LocalAzure, resource: Resource) -> None:
+def test_limit_is_per_operation_with_retry_after(local_azure: LocalAzure, resource: Resource) -> None:
     headers = resource.sign(DELETE, verb="DELETE")
     local_azure.turn_limits(True)
     try:

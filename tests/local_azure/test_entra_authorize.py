@@ -26,7 +26,7 @@ def test_picker_offers_every_account(flow: EntraFlow) -> None:
     assert flow.browser.get(url, timeout=CALL_SECONDS).status_code == 200
 
 
-def test_disabled_account_is_not_offered_and_cannot_sign_in(flow: EntraFlow) -> None:
+def test_disabled_account_cannot_sign_in(flow: EntraFlow) -> None:
     account = flow.azure.put_account("carol@contoso.example", name="Carol", enabled=True)
     code = flow.pick(account.username)["code"]
     flow.azure.put_account(account.username, objectId=account.object_id, enabled=False)
@@ -49,7 +49,7 @@ def test_markup_in_parameters_is_shown_as_text(flow: EntraFlow) -> None:
         "http://127.0.0.1:9999/auth/callback",
     ],
 )
-def test_registered_redirect_uri_is_taken(flow: EntraFlow, redirect_uri: str) -> None:
+def test_registered_redirect_uri_is_accepted(flow: EntraFlow, redirect_uri: str) -> None:
     location = flow.azure.sign_in(flow.browser, flow.make_authorize_url(redirect_uri=redirect_uri), ALICE)
     assert location.startswith(f"{redirect_uri}?code=")
 
@@ -64,14 +64,14 @@ def test_registered_redirect_uri_is_taken(flow: EntraFlow, redirect_uri: str) ->
         "https://app.example:444/callback",
     ],
 )
-def test_unregistered_redirect_uri_ends_on_a_page(flow: EntraFlow, redirect_uri: str | None) -> None:
+def test_unregistered_redirect_uri_shows_an_error_page(flow: EntraFlow, redirect_uri: str | None) -> None:
     response = flow.open_page(redirect_uri=redirect_uri)
     assert response.status_code == 400
     assert "Location" not in response.headers
     assert "AADSTS50011" in response.text
 
 
-def test_unknown_client_ends_on_a_page(flow: EntraFlow) -> None:
+def test_unknown_client_shows_an_error_page(flow: EntraFlow) -> None:
     response = flow.open_page(client_id="00000000-0000-4000-8000-000000000000")
     assert (response.status_code, "AADSTS700016" in response.text) == (400, True)
 
@@ -88,7 +88,7 @@ def test_unknown_client_ends_on_a_page(flow: EntraFlow) -> None:
         ({"code_challenge_method": "S512"}, "invalid_request"),
     ],
 )
-def test_wrong_parameter_is_reported_to_the_app(
+def test_invalid_parameter_is_reported_to_the_app(
     flow: EntraFlow, changes: dict[str, str | None], error: str
 ) -> None:
     response = flow.open_page(**changes)
@@ -97,14 +97,14 @@ def test_wrong_parameter_is_reported_to_the_app(
     assert "AADSTS" in parameters["error_description"]
 
 
-def test_account_of_another_tenant_ends_on_a_page(local_azure: LocalAzure, browser: requests.Session) -> None:
+def test_account_of_another_tenant_is_refused(local_azure: LocalAzure, browser: requests.Session) -> None:
     flow = EntraFlow(local_azure, browser, tenant=local_azure.get_account(ALICE).tenant_id)
     assert flow.pick(ALICE)["code"]
     with pytest.raises(LocalAzureError, match="AADSTS50020"):
         flow.pick(GUEST)
 
 
-def test_fragment_and_form_post_modes(flow: EntraFlow) -> None:
+def test_fragment_and_form_post_carry_the_code(flow: EntraFlow) -> None:
     location = flow.azure.sign_in(flow.browser, flow.make_authorize_url(response_mode="fragment"), ALICE)
     assert urlsplit(location).query == ""
     assert "code=" in urlsplit(location).fragment
@@ -128,7 +128,7 @@ def test_prompt_none_needs_exactly_one_session(flow: EntraFlow) -> None:
     assert "code" in ask(login_hint=hint)
 
 
-def test_picks_of_one_account_share_a_session(flow: EntraFlow) -> None:
+def test_sign_ins_of_one_account_share_a_session(flow: EntraFlow) -> None:
     first, second = (flow.verify(flow.sign_in(ALICE)["id_token"])["sid"] for _ in range(2))
     assert first == second
     assert flow.verify(flow.sign_in(BOB)["id_token"])["sid"] != first

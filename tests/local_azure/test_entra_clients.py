@@ -1,4 +1,4 @@
-"""How the web app proves itself; that MSAL can, tests/entra/test_sign_in_credentials.py shows."""
+"""Client authentication of the web app; tests/entra/test_sign_in_credentials.py covers it with MSAL."""
 
 import base64
 import time
@@ -41,12 +41,14 @@ def test_secret_may_be_sent_by_basic_authentication(flow: EntraFlow) -> None:
         ({"client_secret": None, "client_assertion": "x"}, (401, "invalid_client", 900144)),
     ],
 )
-def test_wrong_proof_is_refused(flow: EntraFlow, changes: dict[str, str | None], error: object) -> None:
+def test_invalid_credentials_are_refused(
+    flow: EntraFlow, changes: dict[str, str | None], error: object
+) -> None:
     assert read_error(flow.post_token(grant_type="client_credentials", scope="x", **changes)) == error
 
 
 def make_assertion(local_azure: LocalAzure, pem: bytes = b"", **changes: object) -> str:
-    """Return an assertion signed with the registered key, or another, with its certificate."""
+    """Return an assertion signed with the registered key, or with the one in `pem`."""
     app = local_azure.get_app()
     pem = pem or app.certificate_path.read_bytes()
     digest = load_pem_x509_certificate(pem).fingerprint(hashes.SHA256())
@@ -82,7 +84,7 @@ def test_certificate_assertion_is_checked(flow: EntraFlow, changes: dict[str, ob
     assert read_error(wrong) == (401, "invalid_client", code)
 
 
-def test_certificate_assertion_is_good_once(flow: EntraFlow) -> None:
+def test_certificate_assertion_is_accepted_once(flow: EntraFlow) -> None:
     assertion = make_assertion(flow.azure)
     assert post_assertion(flow, assertion).status_code == 200
     assert read_error(post_assertion(flow, assertion)) == (401, "invalid_client", 700030)
@@ -95,9 +97,7 @@ def test_assertion_by_another_certificate_is_refused(flow: EntraFlow) -> None:
     assert read_error(response) == (401, "invalid_client", 700027)
 
 
-def test_only_the_identity_token_for_exchange_proves(
-    flow: EntraFlow, identity: ManagedIdentityCredential
-) -> None:
+def test_only_the_exchange_token_is_accepted(flow: EntraFlow, identity: ManagedIdentityCredential) -> None:
     exchange = identity.get_token(EXCHANGE_SCOPE).token
     assert post_assertion(flow, exchange).status_code == 200
     head, _, signature = exchange.rpartition(".")
@@ -111,7 +111,7 @@ def test_only_the_identity_token_for_exchange_proves(
 def test_managed_identity_needs_header_and_client_id(
     local_azure: LocalAzure, identity: ManagedIdentityCredential
 ) -> None:
-    for client_id in ("00000000-0000-4000-8000-000000000000", None):  # None: assigned by the system
+    for client_id in ("00000000-0000-4000-8000-000000000000", None):  # None: system-assigned
         with pytest.raises(CredentialUnavailableError):
             ManagedIdentityCredential(client_id=client_id).get_token(EXCHANGE_SCOPE)
     app, headers = local_azure.get_app(), {"X-IDENTITY-HEADER": "wrong"}

@@ -44,7 +44,7 @@ def test_hint_ends_one_session(flow: EntraFlow, hint: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["", "https://attacker.example/", "//attacker.example", "https://localhost:8000/x"]
 )
-def test_unregistered_target_ends_on_a_page(flow: EntraFlow, uri: str) -> None:
+def test_unregistered_target_gets_no_redirect(flow: EntraFlow, uri: str) -> None:
     flow.pick(ALICE)
     response = sign_out(flow, post_logout_redirect_uri=uri)
     assert response.status_code == 200
@@ -52,7 +52,7 @@ def test_unregistered_target_ends_on_a_page(flow: EntraFlow, uri: str) -> None:
     assert not has_session(flow, ALICE)
 
 
-def test_front_channel_is_called_for_apps_that_took_part(flow: EntraFlow) -> None:
+def test_front_channel_calls_apps_of_the_session(flow: EntraFlow) -> None:
     flow.azure.change_app(frontChannelLogoutUrl=FRONT_CHANNEL)
     claims = flow.verify(flow.sign_in(ALICE)["id_token"])
     page = BeautifulSoup(sign_out(flow, post_logout_redirect_uri=AFTER).text, "html.parser")

@@ -1,4 +1,4 @@
-"""Tokens made wrong on purpose; tests/entra/test_token_checks.py shows how the service sees each kind."""
+"""Tampered tokens; tests/entra/test_token_checks.py covers how the service handles each kind."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.support.local_azure import CALL_SECONDS
 @pytest.mark.parametrize(
     "kind", ["unknown-kid", "bad-signature", "alg-none", "hs256-with-public-key", "embedded-jwk", "jku"]
 )
-def test_nothing_but_the_signature_is_wrong(flow: EntraFlow, kind: str) -> None:
+def test_only_the_signature_is_wrong(flow: EntraFlow, kind: str) -> None:
     flow.azure.tamper(kind)
     token = flow.sign_in()["id_token"]
     unsigned: jwt.types.Options = {"verify_signature": False, "verify_aud": True, "verify_exp": True}
@@ -22,8 +22,8 @@ def test_nothing_but_the_signature_is_wrong(flow: EntraFlow, kind: str) -> None:
         flow.verify(token)
 
 
-def test_traps_are_real(flow: EntraFlow) -> None:
-    """A verifier that trusted `jku` or `jwk` would find a key there that fits."""
+def test_forged_headers_lead_to_matching_keys(flow: EntraFlow) -> None:
+    """A verifier that trusted `jku` or `jwk` would find a matching key there."""
     for kind in ("jku", "embedded-jwk"):
         flow.azure.tamper(kind)
         token = flow.sign_in()["id_token"]
@@ -43,7 +43,7 @@ def test_claims_are_overridden_and_removed(flow: EntraFlow) -> None:
     assert flow.verify(flow.sign_in()["id_token"])["name"] == "Alice Example"
 
 
-def test_access_tokens_are_tampered_apart(flow: EntraFlow) -> None:
+def test_access_tokens_are_tampered_with_separately(flow: EntraFlow) -> None:
     flow.azure.tamper("no-oid", of="access")
     body = flow.sign_in(scope=f"openid {flow.azure.get_app().client_id}/access_as_user")
     assert "oid" in flow.verify(body["id_token"])

@@ -1,4 +1,4 @@
-"""The token endpoint: codes, refresh tokens, app-only tokens, and what the tokens hold."""
+"""The token endpoint: codes, refresh tokens, app-only tokens, and the claims of each."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tests.support.local_azure import CALL_SECONDS
 TEAMS = "https://auth.msft.communication.azure.com"
 
 
-def test_id_token_has_the_claims_of_the_real_one(flow: EntraFlow) -> None:
+def test_id_token_has_the_real_claims(flow: EntraFlow) -> None:
     account = flow.azure.get_account(ALICE)
     claims = flow.verify(flow.sign_in()["id_token"])
     assert claims["iss"] == f"{flow.azure.get_app().tls_origin}/{account.tenant_id}/v2.0"
@@ -39,15 +39,15 @@ def test_subject_is_pairwise(flow: EntraFlow) -> None:
     assert flow.verify(own)["sub"] != flow.verify(other, audience=SPA_CLIENT_ID)["sub"]
 
 
-def test_client_info_tells_the_account(flow: EntraFlow) -> None:
+def test_client_info_identifies_the_account(flow: EntraFlow) -> None:
     body = flow.redeem(flow.pick()["code"], client_info="1").json()
     account = flow.azure.get_account(ALICE)
     info = json.loads(base64.urlsafe_b64decode(body["client_info"] + "=="))
     assert info == {"uid": account.object_id, "utid": account.tenant_id}
-    assert not {"client_info", "refresh_token"} & set(flow.sign_in())  # unless asked for
+    assert not {"client_info", "refresh_token"} & set(flow.sign_in())  # unless requested
 
 
-def test_code_is_good_once_under_parallel_uses(flow: EntraFlow) -> None:
+def test_code_is_accepted_once_from_concurrent_requests(flow: EntraFlow) -> None:
     code = flow.pick()["code"]
     start = threading.Barrier(8)
 
@@ -82,13 +82,13 @@ def test_code_is_bound_to_its_request(flow: EntraFlow, changes: dict[str, str | 
     assert {"timestamp", "trace_id", "correlation_id", "error_description"} <= set(response.json())
 
 
-def test_plain_challenge_and_no_challenge_are_taken(flow: EntraFlow) -> None:
+def test_plain_challenge_and_no_challenge_are_accepted(flow: EntraFlow) -> None:
     plain = flow.pick(code_challenge=VERIFIER, code_challenge_method="plain")["code"]
     assert flow.redeem(plain).status_code == 200
     none = flow.pick(code_challenge=None, code_challenge_method=None)["code"]
     assert flow.redeem(none, code_verifier=None).status_code == 200
-    unasked = flow.pick(code_challenge=None, code_challenge_method=None)["code"]
-    assert flow.redeem(unasked).json()["error_codes"] == [501481]
+    unchallenged = flow.pick(code_challenge=None, code_challenge_method=None)["code"]
+    assert flow.redeem(unchallenged).json()["error_codes"] == [501481]
 
 
 def test_refresh_token_rotates(flow: EntraFlow) -> None:
@@ -109,7 +109,7 @@ def test_refresh_token_rotates(flow: EntraFlow) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["api://{}/access_as_user", "{}/access_as_user", "api://{}/.default"])
-def test_access_token_for_the_api(flow: EntraFlow, prefix: str) -> None:
+def test_access_token_for_the_api_is_readable(flow: EntraFlow, prefix: str) -> None:
     client_id = flow.azure.get_app().client_id
     body = flow.sign_in(ADMIN, scope=f"openid {prefix.format(client_id)}")
     claims = flow.verify(body["access_token"])
@@ -125,7 +125,7 @@ def test_access_token_without_api_scope_is_opaque(flow: EntraFlow) -> None:
         jwt.get_unverified_header(flow.sign_in()["access_token"])
 
 
-def test_teams_scoped_token(flow: EntraFlow) -> None:
+def test_teams_token_has_version_1_claims(flow: EntraFlow) -> None:
     scope = f"openid {TEAMS}/Teams.ManageCalls {TEAMS}/Teams.ManageChats"
     claims = flow.verify(flow.sign_in(scope=scope)["access_token"], audience=TEAMS)
     assert claims["scp"] == "Teams.ManageCalls Teams.ManageChats"
@@ -146,8 +146,8 @@ def test_client_credentials_give_an_app_only_token(flow: EntraFlow, prefix: str)
     assert claims["oid"] == claims["sub"] == str(uuid.UUID(str(claims["oid"])))
     assert not {"scp", "name", "preferred_username"} & set(claims)
     assert "id_token" not in response.json()
-    of_a_person = flow.post_token(grant_type="client_credentials", scope=f"{client_id}/access_as_user")
-    assert read_error(of_a_person) == (400, "invalid_scope", 1002012)
+    delegated = flow.post_token(grant_type="client_credentials", scope=f"{client_id}/access_as_user")
+    assert read_error(delegated) == (400, "invalid_scope", 1002012)
 
 
 def test_deleted_account_gets_no_more_tokens(flow: EntraFlow) -> None:
@@ -164,7 +164,7 @@ def test_single_page_app_must_use_pkce(flow: EntraFlow) -> None:
     assert "AADSTS9002325" in read_query(response.headers["Location"])["error_description"]
 
 
-def test_other_sites_may_not_call(flow: EntraFlow) -> None:
+def test_cors_allows_loopback_origins_only(flow: EntraFlow) -> None:
     for origin, allowed in (("http://localhost:3000", True), ("https://attacker.example", False)):
         response = flow.browser.options(flow.token_url, headers={"Origin": origin}, timeout=CALL_SECONDS)
         assert ("Access-Control-Allow-Origin" in response.headers) is allowed

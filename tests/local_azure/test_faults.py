@@ -1,4 +1,4 @@
-"""Planted faults, seen from the client's side of the wire."""
+"""Planted faults, as clients see them."""
 
 import http.client
 import os
@@ -23,7 +23,7 @@ SHORT_SECONDS = 0.3
 
 
 def create(local_azure: LocalAzure) -> str:
-    """Create an identity with the real SDK, in one short try."""
+    """Create an identity with the real SDK, without retries and with a short timeout."""
     with open_client(local_azure, retries=0) as client:
         return client.create_user(read_timeout=SHORT_SECONDS).raw_id
 
@@ -32,7 +32,7 @@ def get_keys(local_azure: LocalAzure, browser: requests.Session, timeout: float 
     return browser.get(f"{local_azure.get_app().tls_origin}{KEYS}", timeout=timeout).status_code
 
 
-def test_status_with_retry_after(local_azure: LocalAzure) -> None:
+def test_status_fault_sends_retry_after(local_azure: LocalAzure) -> None:
     local_azure.plant_fault("acs", "create", "status", status=429, retryAfter="7", code="TooManyRequests")
     with pytest.raises(HttpResponseError) as refused:
         create(local_azure)
@@ -43,7 +43,7 @@ def test_status_with_retry_after(local_azure: LocalAzure) -> None:
     assert create(local_azure)
 
 
-def test_status_of_entra_has_its_form(local_azure: LocalAzure, flow: EntraFlow) -> None:
+def test_entra_status_fault_has_entra_format(local_azure: LocalAzure, flow: EntraFlow) -> None:
     code = flow.pick()["code"]
     local_azure.plant_fault("entra", "token", "status", status=503, code="AADSTS90033")
     assert read_error(flow.redeem(code)) == (503, "temporarily_unavailable", 90033)
@@ -65,7 +65,7 @@ def test_fault_skips_lasts_and_is_cleared(local_azure: LocalAzure, browser: requ
     assert get_keys(local_azure, browser) == 200
 
 
-def test_hanging_threads_end_when_clients_leave(local_azure: LocalAzure, browser: requests.Session) -> None:
+def test_hanging_threads_end_with_the_connection(local_azure: LocalAzure, browser: requests.Session) -> None:
     assert local_azure.process is not None
     process = psutil.Process(local_azure.process.pid)
     get_keys(local_azure, browser)
@@ -81,7 +81,7 @@ def test_clearing_ends_a_hang(local_azure: LocalAzure, browser: requests.Session
     local_azure.plant_fault("entra", "keys", "hang", times=1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(get_keys, local_azure, browser, CALL_SECONDS)
-        wait_until(lambda: local_azure.list_faults() == [])  # it has met the fault
+        wait_until(lambda: local_azure.list_faults() == [])  # the call has reached the fault
         local_azure.clear_faults()
         with pytest.raises(requests.ConnectionError):
             waiting.result()
@@ -97,16 +97,16 @@ def test_reset_is_a_tcp_reset(local_azure: LocalAzure, secure: bool) -> None:
         context = ssl.create_default_context(cafile=local_azure.ca_path)
         connection = http.client.HTTPSConnection(address, context=context, timeout=CALL_SECONDS)
     connection.request("GET", KEYS)
-    # Read below TLS: Python's `ssl` tells a reset as a mere end.
+    # Read below TLS: Python's `ssl` reports a reset as an ordinary end.
     descriptor = connection.sock.fileno()
     os.set_blocking(descriptor, True)
-    with pytest.raises(ConnectionResetError, match="reset by peer"):  # noqa: PT012  # tickets of TLS come first
+    with pytest.raises(ConnectionResetError, match="reset by peer"):  # noqa: PT012  # TLS tickets come first
         while os.read(descriptor, 1 << 16):
             pass
     connection.close()
 
 
-def test_delay_answers_late(local_azure: LocalAzure, browser: requests.Session) -> None:
+def test_delay_responds_late(local_azure: LocalAzure, browser: requests.Session) -> None:
     local_azure.plant_fault("entra", "keys", "delay", seconds=0.2)
     status, seconds = timed(lambda: get_keys(local_azure, browser, timeout=CALL_SECONDS))
     assert status == 200
@@ -143,22 +143,22 @@ def test_failure_before_or_after_commit(
     create(local_azure)
 
 
-def test_fault_about_something_strikes_nobody_else(local_azure: LocalAzure) -> None:
+def test_fault_affects_matching_calls_only(local_azure: LocalAzure) -> None:
     with open_client(local_azure, retries=0) as client:
-        struck, spared = client.create_user(), client.create_user()
-        local_azure.plant_fault("acs", "issue", "status", about=struck.raw_id)
+        matching, other = client.create_user(), client.create_user()
+        local_azure.plant_fault("acs", "issue", "status", about=matching.raw_id)
         local_azure.plant_fault("acs", "create", "status", about='"expiresInMinutes": 77')
-        client.get_token(spared, ["chat"])
+        client.get_token(other, ["chat"])
         client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=78))
         assert len(local_azure.list_faults()) == 2
         with pytest.raises(HttpResponseError):
-            client.get_token(struck, ["chat"])
+            client.get_token(matching, ["chat"])
         with pytest.raises(HttpResponseError):
             client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=77))
     assert local_azure.list_faults() == []
 
 
-def test_calls_are_counted_and_noted(local_azure: LocalAzure, browser: requests.Session) -> None:
+def test_calls_are_counted_and_recorded(local_azure: LocalAzure, browser: requests.Session) -> None:
     with open_client(local_azure) as client:
         user = client.create_user(request_id="the-request")
         client.get_token(user, ["chat"])
@@ -189,7 +189,7 @@ def test_malformed_faults_are_refused(local_azure: LocalAzure) -> None:
     assert local_azure.list_faults() == []
 
 
-def test_control_routes_refuse_wrong_wishes(local_azure: LocalAzure) -> None:
+def test_control_routes_refuse_invalid_requests(local_azure: LocalAzure) -> None:
     with pytest.raises(LocalAzureError, match="tenantId"):
         local_azure.put_account("eve@contoso.example", tenantId="somewhere")
     with pytest.raises(LocalAzureError, match="400"):

@@ -1,4 +1,4 @@
-"""`python -m local_azure`: its settings file, its end, and what a restart keeps."""
+"""`python -m local_azure`: its settings file, its shutdown, and data kept across restarts."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def test_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) ->
 
 
 def test_kill_leaves_no_azurite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # what a kill leaves there, pytest removes
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # pytest removes the files that a kill leaves there
     azure = LocalAzure().start()
     azurite = find_azurite(azure)
     assert azure.process is not None
@@ -92,7 +92,7 @@ def test_kill_leaves_no_azurite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     wait_for_end(azurite)
 
 
-def test_death_of_azurite_ends_it_with_one_line() -> None:
+def test_azurite_crash_is_reported_in_one_line() -> None:
     azure = LocalAzure().start()
     assert azure.process is not None
     find_azurite(azure).kill()
@@ -101,7 +101,7 @@ def test_death_of_azurite_ends_it_with_one_line() -> None:
     assert errors == "local_azure: Azurite stopped unexpectedly with code -9\n"
 
 
-def test_hanging_calls_do_not_delay_the_end() -> None:
+def test_hanging_calls_do_not_delay_shutdown() -> None:
     with LocalAzure() as azure:
         azure.plant_fault("entra", "keys", "hang")
         with azure.make_session() as session, pytest.raises(requests.Timeout):
@@ -111,7 +111,7 @@ def test_hanging_calls_do_not_delay_the_end() -> None:
 
 
 def run_elsewhere(folder: Path, *arguments: str, **env: str) -> str:
-    """Run it in another folder, where it fails; return its one line of error."""
+    """Run the program in another folder, where it must fail; return its one-line error."""
     command = [sys.executable, "-m", "local_azure", *arguments]
     ended = subprocess.run(
         command, cwd=folder, env=os.environ | env, stderr=subprocess.PIPE, text=True, timeout=60
@@ -123,12 +123,12 @@ def run_elsewhere(folder: Path, *arguments: str, **env: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [["/proc/nowhere/azure.env"], ["azure.env", "--data", "/proc/no"]])
-def test_unusable_path_is_told_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+def test_unusable_path_is_reported_in_one_line(arguments: list[str], tmp_path: Path) -> None:
     run_elsewhere(tmp_path, "--env-file", *arguments, PYTHONPATH=str(ROOT))
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_node_modules_are_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_node_modules_are_reported_in_one_line(tmp_path: Path) -> None:
     without = shutil.ignore_patterns("node_modules", "__pycache__")
     shutil.copytree(ROOT / "local_azure", tmp_path / "local_azure", ignore=without)
     error = run_elsewhere(tmp_path, "--env-file", "azure.env")
@@ -167,12 +167,12 @@ def test_data_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         url = f"{azure.env['LOCAL_AZURE_CONTROL_URL']}/entra/app"
         app = requests.get(url, timeout=CALL_SECONDS).json()
         assert app["frontChannelLogoutUrl"] == "http://localhost:8000/out"
-        # The CA of before is trusted still.
+        # The CA of the first run is still trusted.
         url, ca_path = azure.get_app().tls_origin + KEYS, first_env["SSL_CERT_FILE"]
         assert requests.get(url, timeout=CALL_SECONDS, verify=ca_path).status_code == 200
 
 
-def test_end_under_load_is_quiet() -> None:
+def test_shutdown_under_load_is_quiet() -> None:
     azure = LocalAzure().start()
     assert azure.process is not None
 

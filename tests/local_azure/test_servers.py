@@ -18,7 +18,7 @@ from tests.support.local_azure import CALL_SECONDS, LocalAzure
 KEYS = "/common/discovery/v2.0/keys"
 CONNECTIONS = 200
 CONNECT_SECONDS = 0.9
-"""Less than a client waits before it tries again, when the kernel dropped its first attempt."""
+"""Less than the TCP timeout after which a client retries a dropped connection attempt."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_connection_serves_many_requests(connection: http.client.HTTPSConnection
     connection.connect()
     first = connection.sock
     requests = [("GET", KEYS, 200), ("POST", KEYS, 405), ("HEAD", KEYS, 200), ("POST", "/nowhere", 404)]
-    # A body that the operation does not read must not be taken for the next request.
+    # A body that the operation does not read must not be taken as the next request.
     for method, path, status in [*requests, requests[0]]:
         connection.request(method, path, body=b"x" * 1000 if method == "POST" else None)
         response = connection.getresponse()

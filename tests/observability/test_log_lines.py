@@ -1,4 +1,4 @@
-"""What stands in each line of the log, and that nothing a client sends gets into one unasked."""
+"""Log lines: their fields, and no secret or forged line from a client."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def names(service: Service, response: requests.Response) -> list[str]:
 
 def test_every_line_names_time_user_and_client(service: Service, signed_in: Person) -> None:
     for response in (signed_in.get("/api/me"), signed_in.token(), signed_in.sign_out()):
-        # What is done after the response may be logged behind it.
+        # Background tasks may log after the request's own line.
         assert names(service, response).count("request") == 1
         for event in read_events(service, response):
             assert event["timestamp"].endswith("Z")
@@ -47,26 +47,26 @@ def test_libraries_that_see_secrets_log_nothing(service: Service, new_person: Ca
     assert loggers & {"azure", "msal", "urllib3"} == set()
 
 
-def test_line_of_a_request_names_route_and_path(service: Service, admin: Admin, shared_user: Person) -> None:
+def test_request_log_names_route_and_path(service: Service, admin: Admin, shared_user: Person) -> None:
     event = read_event(service, admin.fetch_user(shared_user), "request")
     assert event["route"] == "/api/admin/users/<uuid:tenant_id>/<uuid:object_id>"
     assert event["path"] == f"/api/admin/users/{shared_user.key}"
-    # A path that may hold anything is cut.
+    # Long and suspicious paths are truncated.
     for path in ("/nothing", "/static/site.css", "/x//evil.example"):
         assert read_event(service, get(service, path), "request")["path"] == path
-    cut = {
+    truncated = {
         "/wp-admin/x.php?token=x": "/wp-admin/x.php",
         "/x" * 500: f"{'/x' * 8}…",
         **{f"{path}/{JWT}": f"{path}…" for path in ("", "/api/me", "/admin/jobs", "/static")},
         "/a/%0d%0aevent": "/a…",
         "/%1b[31m": "…",
     }
-    for path, logged in cut.items():
+    for path, logged in truncated.items():
         assert read_event(service, get(service, path), "request")["path"] == logged
 
 
 def plant_everywhere(service: Service, secret: str) -> None:
-    """Send the secret in each place of a request where it has no business, or where it belongs."""
+    """Send the secret in every part of a request, whether it belongs there or not."""
     places = {
         "Authorization": f"Bearer {secret}", "Cookie": f"session={secret}", "X-CSRFToken": secret,
         "User-Agent": secret, "Referer": f"{service.url}/?code={secret}", "Origin": secret,
@@ -79,7 +79,7 @@ def plant_everywhere(service: Service, secret: str) -> None:
     for path in ("/api/token", "/auth/sign-out", f"/auth/sign-out?csrf_token={secret}"):
         requests.post(service.url + path, data={"csrf_token": secret}, allow_redirects=False, timeout=30)
         requests.post(service.url + path, json={secret: secret}, allow_redirects=False, timeout=30)
-    # What gunicorn refuses to read it would quote.
+    # By default, gunicorn quotes malformed requests in its log.
     for line in (f"GET /auth/callback?code={secret} x HTTP/1.1", f"GET /?code={secret} HTTP/9.9", secret):
         assert send_lines(service.url, line).status in (400, 505)
     for header in (f"{secret}", f"X Y: {secret}", f"X-{secret}\x01: x", f"X: \x00{secret}", f" {secret}: x"):
@@ -95,10 +95,10 @@ def plant_everywhere(service: Service, secret: str) -> None:
 def test_secret_in_the_wrong_place_is_not_logged(service: Service, secret: str) -> None:
     plant_everywhere(service, secret)
     assert_not_logged(service, secret)
-    assert "Invalid HTTP request line" in service.log()  # but that there was one
+    assert "Invalid HTTP request line" in service.log()  # but the error is
 
 
-def test_break_in_a_value_forges_no_line(
+def test_line_break_forges_no_log_line(
     service: Service, admin: Admin, new_person: Callable[..., Person]
 ) -> None:
     person = new_person(name=f"Eve{BREAK}")
@@ -112,7 +112,7 @@ def test_break_in_a_value_forges_no_line(
         assert line.isprintable()
 
 
-def test_events_have_the_names_of_owasp(
+def test_events_use_owasp_names(
     azure: LocalAzure, service: Service, admin: Admin, new_person: Callable[..., Person]
 ) -> None:
     person = new_person()
@@ -139,7 +139,7 @@ def test_events_have_the_names_of_owasp(
     check(admin.person.get("/admin/users.csv"), "sensitive_read")
 
 
-def test_refusal_of_a_known_user_names_them(
+def test_refusal_names_a_known_user(
     azure: LocalAzure, service: Service, mapped_user: Person, admin: Admin
 ) -> None:
     admin.do("api", mapped_user, "block")
@@ -159,5 +159,5 @@ def test_refusal_of_a_known_user_names_them(
         ("endpoint=https://a/;accesskey=c2Vj", "c2Vj"),
     ],
 )
-def test_what_looks_like_a_secret_is_removed(text: str, secret: str) -> None:
+def test_secret_like_text_is_removed(text: str, secret: str) -> None:
     assert without_secrets(text) == text.replace(secret, "[removed]")

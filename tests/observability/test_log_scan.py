@@ -1,4 +1,4 @@
-"""The look through all logs at the end of a run: it finds what it should, and fails the run."""
+"""The log scan at the end of a test run finds secrets and fails the run."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_nothing():
 """
 
 
-def test_secrets_and_jwts_are_found_wherever_they_stand(tmp_path: Path) -> None:
+def test_scan_finds_secrets_and_jwts_anywhere(tmp_path: Path) -> None:
     log = tmp_path / "service.log"
     for secret, name in PLANTED.items():
         lines = ['{"event": "x"}', f'{{"path": "/a{secret}b"}}', secret[:-1], secret]
@@ -53,7 +53,7 @@ def test_secret_in_a_log_fails_the_run(tmp_path: Path, line: str, processes: str
     test.write_text(TEST % line, encoding="utf-8")
     options = ["-q", "-n", processes, "--rootdir", str(tmp_path)]
     plugins = ["-p", "no:cacheprovider", "-p", "xdist.plugin", "-p", "tests.support.log_scan"]
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *plugins, str(test)],
         cwd=ROOT,
         env=os.environ | UNMEASURED | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
@@ -61,7 +61,7 @@ def test_secret_in_a_log_fails_the_run(tmp_path: Path, line: str, processes: str
         text=True,
         timeout=60,
     )
-    assert "1 passed" in ended.stdout
-    assert ended.returncode == (0 if line == "harmless" else LEAKED), ended.stdout
-    assert ("service.log:2: " in ended.stdout) == (line != "harmless")
-    assert "a-planted-secret" not in ended.stdout
+    assert "1 passed" in completed.stdout
+    assert completed.returncode == (0 if line == "harmless" else LEAKED), completed.stdout
+    assert ("service.log:2: " in completed.stdout) == (line != "harmless")
+    assert "a-planted-secret" not in completed.stdout

@@ -1,4 +1,4 @@
-"""/healthz touches nothing; /readyz tells which upstream fails, makes nothing, and does not ask too often."""
+"""/healthz calls no upstream; /readyz names the failing upstream, creates nothing and caches its result."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def get(service: Service, path: str, **options: dict[str, str]) -> requests.Resp
 
 
 def assert_ready(response: requests.Response, **states: str) -> None:
-    """Check that the answer says `states`, and `ok` of every other part, and nothing more."""
+    """Check that the response reports `states`, `ok` for every other part, and nothing else."""
     expected = dict.fromkeys(PARTS, "ok") | states
     assert response.json() == expected
     assert list(response.json()) == PARTS
@@ -34,17 +34,17 @@ def assert_ready(response: requests.Response, **states: str) -> None:
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_healthz_touches_nothing(azure: LocalAzure, storage_proxy: StorageProxy, service: Service) -> None:
+def test_healthz_calls_no_upstream(azure: LocalAzure, storage_proxy: StorageProxy, service: Service) -> None:
     response = get(service, "/healthz", cookies={"session": "x"})
     assert response.status_code == 200
     assert "Set-Cookie" not in response.headers
     assert storage_proxy.calls_for(response) == []
     assert azure.calls_for(response) == []
-    for path in ("/healthz", "/readyz"):  # by any name of the host
+    for path in ("/healthz", "/readyz"):  # with any Host header
         assert get(service, path, headers={"Host": "10.0.0.1:8000"}).status_code == 200
 
 
-def test_readyz_makes_nothing_and_asks_once_for_many(
+def test_readyz_creates_nothing_and_shares_checks(
     azure: LocalAzure, storage_proxy: StorageProxy, service: Service
 ) -> None:
     identities = azure.list_identities()
@@ -53,7 +53,7 @@ def test_readyz_makes_nothing_and_asks_once_for_many(
     for response in run_concurrently([partial(get, service, "/readyz")] * 10):
         assert_ready(response)
     assert {call.method for call in storage_proxy.calls()} <= {"GET"}
-    # A second round may begin in between, where what was known before had become too old.
+    # A second check may start in between, if the cached result has expired.
     assert len(storage_proxy.calls()) <= 2
     assert azure.count_calls("acs").keys() <= SWEEPS
     assert sum(azure.count_calls("entra").values()) <= 2
@@ -61,17 +61,17 @@ def test_readyz_makes_nothing_and_asks_once_for_many(
 
 
 def move_endpoint(connection_string: str, port: int) -> str:
-    """The connection string with another port."""
+    """Return the connection string with another port."""
     return re.sub(r":\d+/", f":{port}/", connection_string)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_readyz_names_the_part_that_cannot_be_reached(settings: dict[str, str], part: str) -> None:
-    nobody = free_port()
+def test_readyz_names_the_unreachable_part(settings: dict[str, str], part: str) -> None:
+    unused = free_port()
     wrong = {
-        "entraId": {"ENTRA_AUTHORITY": f"https://localhost:{nobody}/organizations"},
-        "tableStorage": {STORAGE: move_endpoint(settings[STORAGE], nobody)},
-        "communicationServices": {ACS: move_endpoint(settings[ACS], nobody)},
+        "entraId": {"ENTRA_AUTHORITY": f"https://localhost:{unused}/organizations"},
+        "tableStorage": {STORAGE: move_endpoint(settings[STORAGE], unused)},
+        "communicationServices": {ACS: move_endpoint(settings[ACS], unused)},
     }
     with Service(settings | wrong[part]) as broken:
         response, seconds = timed(partial(get, broken, "/readyz"))
@@ -82,7 +82,7 @@ def test_readyz_names_the_part_that_cannot_be_reached(settings: dict[str, str], 
 
 @pytest.fixture
 def gated(azure: LocalAzure, settings: dict[str, str]) -> Iterator[tuple[Service, Gate]]:
-    """A service with a gate in front of Communication Services, whose health the faults do not reach."""
+    """A service with a gate in front of Communication Services, as faults do not affect its health check."""
     (port,) = re.findall(r":(\d+)/", settings[ACS])
     with (
         Gate(int(port)) as gate,
@@ -91,14 +91,14 @@ def gated(azure: LocalAzure, settings: dict[str, str]) -> Iterator[tuple[Service
         yield service, gate
 
 
-def test_readyz_turns_with_the_upstreams_and_back(
+def test_readyz_follows_outage_and_recovery(
     azure: LocalAzure, storage_proxy: StorageProxy, gated: tuple[Service, Gate]
 ) -> None:
     service, gate = gated
     azure.plant_fault("entra", "discovery", "hang", times=None)
     storage_proxy.plant(Fault(kind="hang"))
     gate.close()
-    # Silence everywhere, from the start: the service is up, and says what is wrong.
+    # Every upstream is silent from the start: the service is up and names them all.
     first, healthy = run_concurrently(
         [partial(timed, partial(get, service, path)) for path in ("/readyz", "/healthz")]
     )
@@ -113,7 +113,7 @@ def test_readyz_turns_with_the_upstreams_and_back(
     assert_ready(get(service, "/readyz"))
 
 
-def test_readyz_counts_a_refusing_storage_as_failing(
+def test_readyz_reports_refusing_storage_as_failing(
     storage_proxy: StorageProxy, other_service: Service
 ) -> None:
     storage_proxy.plant(Fault(kind="status", status=403))

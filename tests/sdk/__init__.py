@@ -1,1 +1,1 @@
-"""The SDK's own tests, run against the stand-ins."""
+"""The SDK's own tests, run against the local Azure."""

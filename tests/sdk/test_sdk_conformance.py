@@ -28,11 +28,11 @@ def sdk_folder(pytestconfig: pytest.Config) -> Path:
     assert pytestconfig.cache is not None
     folder = pytestconfig.cache.mkdir(f"{SDK}-{VERSION}")
     ready = folder / "ready"
-    if not ready.exists():  # a download that was cut off has not made it
+    if not ready.exists():  # an interrupted download leaves no such file
         run_pip("download", "--no-deps", "--no-binary", ":all:", f"{SDK}=={VERSION}", "--dest", str(folder))
         run_pip("install", "--upgrade", "--target", str(folder / "extras"), *EXTRAS)
         with tarfile.open(folder / f"{SDK}-{VERSION}.tar.gz") as archive:
-            # Debian 12's Python does not know the filter yet.
+            # Debian 12's Python does not have this filter.
             archive.extraction_filter = getattr(tarfile, "data_filter", None)
             archive.extractall(folder)  # noqa: S202 (the SDK's own package, by pip)
         ready.touch()
@@ -40,27 +40,27 @@ def sdk_folder(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_tests_of_the_sdk_pass_against_local_azure(sdk_folder: Path) -> None:
+def test_sdk_tests_pass_against_local_azure(sdk_folder: Path) -> None:
     tests = sdk_folder / f"{SDK}-{VERSION}" / "tests"
     files = sorted(str(path) for path in tests.glob("test_communication_identity_client*.py"))
     plugins = ["-p", "no:cacheprovider", "-p", "no:socket"]
     command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, *plugins, "--rootdir", str(tests)]
     with LocalAzure() as azure:
         env = make_environment(azure, sdk_folder / "extras")
-        response = subprocess.run(
+        result = subprocess.run(
             [*command, *files], cwd=tests, env=env, stdout=subprocess.PIPE, text=True, timeout=300
         )
         identities, calls = len(azure.list_identities()), azure.count_calls("acs")
-    assert response.returncode == 0, response.stdout
-    assert re.search(rf"^{TESTS} passed", response.stdout, re.MULTILINE), response.stdout
-    # They spoke to the stand-in, and not to nobody: the asynchronous ones too.
+    assert result.returncode == 0, result.stdout
+    assert re.search(rf"^{TESTS} passed", result.stdout, re.MULTILINE), result.stdout
+    # All tests called the local Azure, including the asynchronous ones.
     assert calls["create"] > TESTS / 2
     assert calls["exchange"] >= 20
     assert identities > 0
 
 
 def make_environment(azure: LocalAzure, extras: Path) -> dict[str, str]:
-    """Return the variables by which the SDK's tests find a live service."""
+    """Return the variables that point the SDK's tests at a live service."""
     app = azure.get_app()
     expired, _ = azure.mint_tokens(username=ACCOUNT, scope="teams", lifetimeSeconds=-60)
     return {
@@ -83,7 +83,7 @@ def make_environment(azure: LocalAzure, extras: Path) -> dict[str, str]:
 
 
 def run_pip(*arguments: str) -> None:
-    """Run pip for this environment, the base Python's where the environment was made without."""
+    """Run pip for this environment: the base Python's if the environment has none."""
     pip = [sys.executable, "-m", "pip"]
     if importlib.util.find_spec("pip") is None:
         pip = [str(Path(sys.base_prefix, "bin", "python3")), "-m", "pip", "--python", sys.executable]

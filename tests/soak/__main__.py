@@ -20,7 +20,7 @@ LAST_RESPONSE_SECONDS = 60.0
 
 
 def main() -> int:
-    """Return the exit status: 1 where a promise was broken."""
+    """Return the exit status: 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Runs the soak.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--users", type=int, default=50)
@@ -61,7 +61,7 @@ def _act(scene: Scene, actor: Callable[[], None]) -> None:
 
 def _print(tally: Tally, verdict: Verdict) -> None:
     click.echo(f"requests   {tally.statuses.total()}  ({_list(tally.actions)})")
-    click.echo(f"answers    {_list(tally.statuses)}")
+    click.echo(f"responses  {_list(tally.statuses)}")
     click.echo(f"faults     {tally.faults.total()}  ({_list(tally.faults)})")
     click.echo(f"kills      {tally.kills}")
     click.echo(f"slowest    {tally.slowest[0]:.1f} s ({tally.slowest[1]})")
@@ -72,7 +72,7 @@ def _print(tally: Tally, verdict: Verdict) -> None:
     click.echo(f"orphans    = {len(verdict.orphans)}")
     for reason, count in Counter(verdict.orphans.values()).most_common():
         click.echo(f"             {count}: {reason}")
-    click.echo(f"tokens of a moment of a block whose process was killed then = {verdict.late_tokens}")
+    click.echo(f"tokens issued during a block whose process was killed = {verdict.late_tokens}")
     click.echo(f"violations = {len(tally.violations)}")
     for problem in (*verdict.lost, *verdict.duplicates, *tally.violations):
         click.echo(f"             {problem}")

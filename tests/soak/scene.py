@@ -20,7 +20,7 @@ from tests.support.service import Service
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """A token, and when its request began and ended."""
+    """A token, with the start and end times of its request."""
 
     token: str
     identity: str
@@ -38,7 +38,7 @@ class Member:
     seen_at: float = 0.0
     deleting: int = 0  # deletions in progress
     deleted_at: float = 0.0  # when the last one ended
-    half_deleted: bool = False  # one did not succeed, so it may be finished at any time
+    half_deleted: bool = False  # a deletion failed, so it may complete at any time
     block_began: float | None = None  # when the current block was requested
     blocked_at: float | None = None  # when it was confirmed
     ended_cookies: list[dict[str, str]] = field(default_factory=list)
@@ -62,13 +62,13 @@ class Scene:
     kill_times: list[float] = field(default_factory=list)
 
     def send(
-        self, chance: random.Random, who: Person, action: str, method: str, path: str, **options: Any
+        self, chance: random.Random, user: Person, action: str, method: str, path: str, **options: Any
     ) -> requests.Response | None:
-        """Make a request at either service, count it, and return its response, if there is one."""
+        """Send a request to either service, count it, and return its response, if any."""
         url = chance.choice(self.services).url + path
         begin = time.monotonic()
         try:
-            response = who.http.request(method, url, allow_redirects=False, timeout=60, **options)
+            response = user.http.request(method, url, allow_redirects=False, timeout=60, **options)
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
             self.tally.died(action)
             return None
@@ -78,30 +78,30 @@ class Scene:
         self.tally.responded(action, response.status_code, seconds, code)
         return response
 
-    def sign_in(self, chance: random.Random, who: Person) -> bool:
+    def sign_in(self, chance: random.Random, user: Person) -> bool:
         """Sign in; return whether it worked."""
-        response = self.send(chance, who, "sign-in", "GET", "/auth/sign-in")
+        response = self.send(chance, user, "sign-in", "GET", "/auth/sign-in")
         if response is None or response.status_code != 302:
             return False
         try:
-            callback = self.world.azure.sign_in(who.http, response.headers["Location"], who.account.username)
+            address = self.world.azure.sign_in(user.http, response.headers["Location"], user.account.username)
         except (LocalAzureError, requests.ConnectionError):
             return False
-        path = callback.removeprefix(self.services[0].url)
-        done = self.send(chance, who, "callback", "GET", path)
+        path = address.removeprefix(self.services[0].url)
+        done = self.send(chance, user, "callback", "GET", path)
         return done is not None and done.status_code == 302
 
-    def ask_csrf(self, chance: random.Random, who: Person) -> dict[str, str]:
-        """Sign in, and return the header that allows more than reading; empty where one of both failed."""
-        response = self.send(chance, who, "me", "GET", "/api/me") if self.sign_in(chance, who) else None
+    def fetch_csrf(self, chance: random.Random, user: Person) -> dict[str, str]:
+        """Sign in, and return the CSRF header; empty if either request fails."""
+        response = self.send(chance, user, "me", "GET", "/api/me") if self.sign_in(chance, user) else None
         if response is None or response.status_code != 200:
             return {}
         return {"X-CSRFToken": response.json()["csrfToken"]}
 
 
-def chance_of(seed: str, who: str) -> random.Random:
-    """The source of one participant's choices, independent of the others."""
-    return random.Random(f"{seed} {who}")  # noqa: S311 (it keeps no secret)
+def chance_of(seed: str, name: str) -> random.Random:
+    """Return the random source for one participant's choices, independent of the others."""
+    return random.Random(f"{seed} {name}")  # noqa: S311 (not for secrets)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Counts, and broken promises."""
+"""Counts requests, faults and kills, and collects broken promises."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ LIMIT_SECONDS = 15.0
 
 @dataclass
 class Tally:
-    """Safe to share between threads; one thread alone counts faults, and one kills."""
+    """Thread-safe, except that only one thread may count faults, and only one kills."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
@@ -22,7 +22,7 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def responded(self, action: str, status: int, seconds: float, code: str) -> None:
-        """Count a response: it must come in time, and not be an internal error."""
+        """Count a response, which must arrive in time and not be an internal error."""
         with self._lock:
             self.actions[action] += 1
             self.statuses[f"{status} {code}".strip()] += 1
@@ -34,7 +34,7 @@ class Tally:
             self.violate(f"{action}: {status}")
 
     def died(self, action: str) -> None:
-        """Count a request whose process was killed, or just down."""
+        """Count a request without response, as its process was killed or down."""
         with self._lock:
             self.actions[action] += 1
             self.statuses["no response: killed"] += 1

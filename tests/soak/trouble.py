@@ -1,4 +1,4 @@
-"""An administrator, faults in all three upstreams, and kills of processes."""
+"""Disturbances: an administrator, faults in all three upstreams, and process kills."""
 
 import time
 
@@ -13,10 +13,10 @@ ADMINISTRATOR_PAUSE, FAULT_PAUSE = 1.0, 0.8
 KILL_PAUSES = (5.0, 15.0)
 REPAIR_SECONDS = 60.0
 FAULTS_KEPT = 12
-"""The maximum; the oldest is removed."""
+"""The maximum; beyond it, the oldest is removed."""
 
 STATUSES, STATUSES_AFTER_COMMIT = (400, 401, 403, 429, 500, 503), (500, 503)
-"""Without 404, 409 and 412: the storage never says falsely that a row is gone or has changed."""
+"""Without 404, 409 and 412: Table Storage never wrongly reports a row as missing or changed."""
 STORAGE_CALLS = (
     *(("GET", table) for table in ("sessions", "identities", "userindex", "audit", "ledger")),
     *(("POST", "sessions"), ("POST", "identities"), ("PATCH", "identities"), ("PATCH", "sessions")),
@@ -29,17 +29,17 @@ OPERATIONS = {"acs": ("create", "issue", "revoke", "delete"), "entra": ("discove
 
 
 class Administrator:
-    """Blocks, unblocks, revokes, signs out, deletes and searches; repairs now and then."""
+    """Blocks, unblocks, revokes, signs out, deletes and searches; repairs occasionally."""
 
     def __init__(self, scene: Scene, seed: str) -> None:
         self._scene, self._chance = scene, chance_of(seed, "administrator")
         self._csrf: dict[str, str] = {}
 
     def work(self) -> None:
-        """Act until the scene is over."""
+        """Act until the soak ends."""
         repaired_at = time.monotonic()
         while not self._scene.stop.wait(self._chance.expovariate(1 / ADMINISTRATOR_PAUSE)):
-            self._csrf = self._csrf or self._scene.ask_csrf(self._chance, self._scene.administrator)
+            self._csrf = self._csrf or self._scene.fetch_csrf(self._chance, self._scene.administrator)
             if not self._csrf:
                 continue
             member = self._chance.choice(self._scene.members)
@@ -89,18 +89,18 @@ class Administrator:
         try:
             repair(direct_settings(self._scene))
             self._scene.tally.actions["users repair"] += 1
-        except CommandFailed:  # by a fault; a later run finishes it
+        except CommandFailed:  # by a fault; a later run completes it
             self._scene.tally.actions["users repair, cut short"] += 1
 
 
 def direct_settings(scene: Scene) -> dict[str, str]:
-    """Settings of a service that reaches its storage past the proxy."""
+    """Settings of a service that bypasses the storage proxy."""
     name = "TABLE_STORAGE_CONNECTION_STRING"
     return scene.services[0].env | {name: scene.world.azure.env[name]}
 
 
 class Breaker:
-    """Plants a fault now and then."""
+    """Plants faults at random intervals."""
 
     def __init__(self, scene: Scene, seed: str) -> None:
         self._scene, self._chance = scene, chance_of(seed, "faults")
@@ -113,13 +113,13 @@ class Breaker:
             self._scene.tally.faults[self._chance.choice(chances)()] += 1
 
     def _hide_identities(self) -> str:
-        """Communication Services denies a few identities, with its own error code or without."""
+        """Let Communication Services report identities as missing, with or without its own error code."""
         times, code = self._chance.choice([1, 3, 9]), self._chance.choice(["IdentityNotFound", None])
         self._scene.world.azure.plant_fault("acs", "issue", "status", times=times, status=404, code=code)
         return "acs 404"
 
     def _swap_resources(self) -> str:
-        """Another resource answers for a moment."""
+        """Let another resource respond for a moment."""
         self._scene.world.azure.swap_resources()
         self._scene.stop.wait(self._chance.uniform(0.1, 1.0))
         self._scene.world.azure.swap_resources()
@@ -164,7 +164,7 @@ class Breaker:
 
 
 class Killer:
-    """Kills one of the two services now and then, and starts it again."""
+    """Kills and restarts one of the two services at random intervals."""
 
     def __init__(self, scene: Scene, seed: str) -> None:
         self._scene, self._chance = scene, chance_of(seed, "kills")

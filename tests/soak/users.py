@@ -1,4 +1,4 @@
-"""Users who sign in and out, get tokens, revoke them and erase themselves, again and again."""
+"""Users who sign in and out, get tokens, revoke them and erase themselves, repeatedly."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ COOKIES_KEPT, GRANTS_KEPT = 5, 30
 
 
 class User:
-    """One user; `live` runs in a thread of its own. The same seed makes the same choices."""
+    """One user, whose choices depend on the seed; `live` runs in its own thread."""
 
     def __init__(self, scene: Scene, member: Member, seed: str) -> None:
         self._scene, self._member = scene, member
@@ -33,29 +33,29 @@ class User:
             self._erase: 0.3, self._erase_by_bearer: 0.2,
         }  # fmt: skip
         while not self._scene.stop.wait(self._chance.expovariate(1 / PAUSE_SECONDS)):
-            self._csrf = self._csrf or self._scene.ask_csrf(self._chance, self._member.person)
+            self._csrf = self._csrf or self._scene.fetch_csrf(self._chance, self._member.person)
             if not self._csrf:
                 continue
             (action,) = self._chance.choices([*actions], [*actions.values()])
             action()
 
     def _token(self) -> None:
-        self._ask_for_token(self._member.person, self._csrf)
+        self._request_token(self._member.person, self._csrf)
 
     def _bearer_token(self) -> None:
-        self._ask_for_token(self._program, self._bearer)
+        self._request_token(self._program, self._bearer)
 
     def _many_tokens(self) -> None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in range(AT_ONCE):
                 browser = self._member.person.at(self._member.person.url)
-                pool.submit(self._ask_for_token, browser, self._csrf)
+                pool.submit(self._request_token, browser, self._csrf)
 
-    def _ask_for_token(self, who: Person, headers: dict[str, str]) -> None:
+    def _request_token(self, user: Person, headers: dict[str, str]) -> None:
         blocked_at, began = self._member.blocked_at, time.monotonic()
-        response = self._scene.send(self._chance, who, "token", "POST", "/api/token", headers=headers)
+        response = self._scene.send(self._chance, user, "token", "POST", "/api/token", headers=headers)
         if response is None or response.status_code != 200:
-            self._note_sign_out(response)
+            self._record_sign_out(response)
             return
         document = response.json()
         identity = document["user"]["communicationUserId"]
@@ -78,41 +78,41 @@ class User:
 
     def _read_page(self) -> None:
         path = self._chance.choice(["/", "/account", "/api/me", "/api/me/export"])
-        self._note_sign_out(self._send("page", "GET", path))
+        self._record_sign_out(self._send("page", "GET", path))
 
     def _revoke(self) -> None:
-        self._note_sign_out(self._send("revoke", "POST", "/api/me/revoke", headers=self._csrf))
+        self._record_sign_out(self._send("revoke", "POST", "/api/me/revoke", headers=self._csrf))
 
     def _sign_out(self) -> None:
         form = {"csrf_token": self._csrf["X-CSRFToken"]}
         cookies = self._member.person.http.cookies.get_dict()
         response = self._send("sign-out", "POST", "/auth/sign-out", data=form)
         if response is not None and response.status_code == 303:
-            self._note_ended(cookies)
+            self._record_ended(cookies)
             self._csrf = {}
 
     def _sign_in_again(self) -> None:
         cookies = self._member.person.http.cookies.get_dict()
-        self._csrf = self._scene.ask_csrf(self._chance, self._member.person)
+        self._csrf = self._scene.fetch_csrf(self._chance, self._member.person)
         if self._csrf:
-            self._note_ended(cookies)
+            self._record_ended(cookies)
 
     def _erase(self) -> None:
         cookies = self._member.person.http.cookies.get_dict()
         response = delete(self._member, lambda: self._send("erase", "DELETE", "/api/me", headers=self._csrf))
         if response is not None and response.status_code == 204:
-            self._note_ended(cookies)
+            self._record_ended(cookies)
             self._csrf = {}
-        self._note_sign_out(response)
+        self._record_sign_out(response)
 
     def _erase_by_bearer(self) -> None:
         request = (self._program, "erase", "DELETE", "/api/me")
         delete(self._member, lambda: self._scene.send(self._chance, *request, headers=self._bearer))
 
-    def _note_ended(self, cookies: dict[str, str]) -> None:
+    def _record_ended(self, cookies: dict[str, str]) -> None:
         self._member.ended_cookies = [*self._member.ended_cookies, cookies][-COOKIES_KEPT:]
 
-    def _note_sign_out(self, response: requests.Response | None) -> None:
+    def _record_sign_out(self, response: requests.Response | None) -> None:
         if response is not None and response.status_code in (302, 401):
             self._csrf = {}
 

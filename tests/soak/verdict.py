@@ -1,4 +1,4 @@
-"""Checks the promises of the contract's section 5 from outside, when everything works again."""
+"""Checks the promises of the contract's section 5 from outside, after the faults are over."""
 
 import json
 import re
@@ -17,14 +17,14 @@ from tests.support.rows import find_orphans
 
 SETTLE_SECONDS = 45.0
 SWEEP_SECONDS = 13.0
-"""A block revokes again when every request that it could race is over."""
+"""A block revokes tokens again after every request that it could race has ended."""
 
 
 @dataclass
 class Verdict:
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
-    orphans: dict[str, str] = field(default_factory=dict)  # live identities of nobody, each with its reason
+    orphans: dict[str, str] = field(default_factory=dict)  # live identities without a user, with the reason
     repaired: Counter[str] = field(default_factory=Counter)
     late_tokens: int = 0
     replaced: int = 0  # former identities that the ledger has and that still live
@@ -82,7 +82,7 @@ def _check_rows(scene: Scene, verdict: Verdict) -> None:
         mine = {grant.identity for grant in member.grants} & live
         verdict.replaced += len(mine & former.get(member.key, set()))
         if len(mine - former.get(member.key, set())) > 1:
-            verdict.duplicates.append(f"{member.key} was given tokens for {len(mine)} identities that live")
+            verdict.duplicates.append(f"{member.key} got tokens for {len(mine)} identities that live")
         # An identity that was issued and not deleted is still the user's.
         kept = member.identity and not member.half_deleted and member.deleted_at < member.seen_at
         theirs = {named.get(member.person.account.object_id), *former.get(member.key, ())}
@@ -100,18 +100,18 @@ def _former_identities(scene: Scene) -> dict[str, set[str]]:
 
 
 def _check_cookies(scene: Scene) -> None:
-    def look(member: Member) -> None:
+    def check(member: Member) -> None:
         for cookies in member.ended_cookies:
             for service in scene.services:
                 status = requests.get(f"{service.url}/api/me", cookies=cookies, timeout=30).status_code
                 if status != 401:
-                    scene.tally.violate(f"{member.key}: a session that had ended answers {status}")
+                    scene.tally.violate(f"{member.key}: an ended session gets {status}")
 
-    run_concurrently([lambda member=member: look(member) for member in scene.members])  # type: ignore[misc]
+    run_concurrently([lambda member=member: check(member) for member in scene.members])  # type: ignore[misc]
 
 
 def _check_blocks(scene: Scene, verdict: Verdict) -> None:
-    """Tokens from before a block are revoked; one in progress too, unless its sweeper was killed."""
+    """Check that a block revoked earlier tokens, and concurrent ones unless its sweep was killed."""
     for member in scene.members:
         began, blocked_at = member.block_began, member.blocked_at
         if began is None or blocked_at is None:
@@ -122,11 +122,11 @@ def _check_blocks(scene: Scene, verdict: Verdict) -> None:
                 if grant.ended > began and killed:
                     verdict.late_tokens += 1
                 else:
-                    scene.tally.violate(f"{member.key} is blocked and holds a good token")
+                    scene.tally.violate(f"{member.key} is blocked and has a valid token")
 
 
 def _check_member(scene: Scene, verdict: Verdict, member: Member) -> None:
-    """Each user gets a token for their one identity, or is blocked."""
+    """Check that the user gets a token for their only identity, or is blocked."""
     headers = bearer(scene.world.azure, member.person)
     responses = [call("POST", f"{service.url}/api/token", headers=headers) for service in scene.services]
     statuses = {response.status_code for response in responses}
@@ -143,11 +143,11 @@ def _check_member(scene: Scene, verdict: Verdict, member: Member) -> None:
         for response in responses:
             check = scene.world.azure.check_token(response.json()["token"])
             if not check["valid"] or check["identity"] != response.json()["user"]["communicationUserId"]:
-                scene.tally.violate(f"{member.key} got a token that is not good, or not theirs")
+                scene.tally.violate(f"{member.key} got an invalid or foreign token")
 
 
 def _orphans(scene: Scene) -> dict[str, str]:
-    """Live identities that nothing refers to, with what the logs say about the request that made them."""
+    """Return the live identities that nothing refers to, each with its reason from the logs."""
     unknown = find_orphans(scene.world.azure, scene.world.tables)
     origins = {name: origin for name, origin in scene.world.azure.list_origins().items() if name in unknown}
     log = "\n".join(service.log() for service in scene.services) if origins else ""
@@ -164,7 +164,7 @@ def _reason(identity: str, request_id: str, log: str) -> str:
     if "identity_unclaimed" in events:
         return "its row was perhaps written, and the process was killed before that was known (…_unclaimed)"
     if "identity_may_be_orphaned" in events:
-        return "the answer to its create never came (identity_may_be_orphaned)"
+        return "the response to its create was lost (identity_may_be_orphaned)"
     if not any(event["event"] == "request" and event.get("request_id") == request_id for event in about):
         return "the process was killed between its create and its row"
     return f"UNEXPLAINED: {sorted(events)} in request {request_id}"
@@ -176,6 +176,6 @@ def _check_logs(scene: Scene) -> None:
     for service in scene.services:
         text = service.log_path.read_text(encoding="utf-8", errors="replace")
         if re.search(r"eyJ[A-Za-z0-9_-]{10}", text) or any(secret in text for secret in secrets if secret):
-            scene.tally.violate("a secret stands in a log")
+            scene.tally.violate("a log contains a secret")
         if "Traceback" in text:
-            scene.tally.violate(f"a traceback stands in {service.log_path}")
+            scene.tally.violate(f"a traceback in {service.log_path}")

@@ -1,4 +1,4 @@
-"""Sessions are in the storage: nothing there can be used to sign in, and only ended ones are purged."""
+"""Session storage: it holds no credentials, and only ended sessions are purged."""
 
 import time
 import uuid
@@ -65,7 +65,7 @@ def test_failing_storage_changes_no_session(world: World, signed_in: Person, fau
     assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
 
 
-def test_failing_storage_changes_nothing_for_strangers(world: World, person: Person) -> None:
+def test_failing_storage_does_not_affect_anonymous_requests(world: World, person: Person) -> None:
     world.storage.plant(Fault(kind="status", status=500))
     assert person.get("/").status_code == 200
     assert person.get("/api/me").status_code == 401
@@ -80,7 +80,7 @@ def test_failing_storage_changes_nothing_for_strangers(world: World, person: Per
 def test_failed_sign_in_leaves_no_unreachable_session(
     world: World, person: Person, kind: Kind, skip: int
 ) -> None:
-    """Each write of a sign-in fails. A session that was written can be ended by a logout at Entra ID."""
+    """Each write of a sign-in fails; a logout at Entra ID ends a session that was written nevertheless."""
     callback = person.start_sign_in()
     world.storage.plant(Fault(kind=kind, method="P", table="sessions", status=500, skip=skip))
     assert_error_page(person.finish_sign_in(callback), 503)
@@ -114,14 +114,14 @@ def new_session(sessions: SessionTable, entra_session_id: str) -> str:
     return session_id
 
 
-def test_rows_of_entra_sessions_are_purged_in_time(settings: dict[str, str]) -> None:
+def test_entra_session_rows_are_purged(settings: dict[str, str]) -> None:
     table = new_table(settings)
     sessions = SessionTable(table, idle=SHORT, absolute=SHORT)
     for _ in range(3):
         new_session(sessions, f"{uuid.uuid4()}")
     assert len(list(table.query())) == 6
     assert list(sessions.purge()) == []
-    time.sleep(1.1)  # the storage dates rows by itself
+    time.sleep(1.1)  # the storage sets the timestamps of rows
     left = SessionTable(table, idle=SHORT, absolute=HOUR)
     list(left.purge(timedelta()))
     assert len(list(table.query())) == 3, "these rows stay until their session must have ended"

@@ -1,4 +1,4 @@
-"""A row has changed or is gone only if Table Storage itself says so."""
+"""A row counts as changed or deleted only if Table Storage itself says so."""
 
 import uuid
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def test_changed_or_deleted_row_is_reported(table: Table, row: dict[str, Any], c
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_404_of_a_gateway_is_an_outage(
+def test_gateway_404_is_an_outage(
     monkeypatch: pytest.MonkeyPatch,
     storage_proxy: StorageProxy,
     table: Table,

@@ -1,4 +1,4 @@
-"""An administrator at work, by the forms of the pages or by the API; and what a user is then left with."""
+"""An administrator's actions, by forms or by the API, and checks of their effect on users."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ SECTION_5A = [*NAMES, "communicationUserId", "createdAt", "lastTokenAt", "blocke
 
 @dataclass(frozen=True)
 class Admin:
-    """A signed-in administrator. `act` does not follow the redirect that follows a form."""
+    """A signed-in administrator. `act` does not follow the redirect after a form."""
 
     person: Person
 
@@ -31,7 +31,7 @@ class Admin:
         return str(self.person.me()["csrfToken"])
 
     def act(self, channel: Channel, target: Person | str, action: str, **fields: str) -> requests.Response:
-        """Do something to a user, who may also be given as `<tenant id>/<object id>`."""
+        """Apply an action to a user, given as a person or as `<tenant id>/<object id>`."""
         key = target.key if isinstance(target, Person) else target
         if channel == "page":
             form = {"csrf_token": self.csrf} | fields
@@ -40,7 +40,7 @@ class Admin:
         return self.person.post(f"/api/admin/users/{key}/{action}", headers=headers, json=fields or None)
 
     def do(self, channel: Channel, target: Person | str, action: str, **fields: str) -> requests.Response:
-        """The same, and it must succeed as the contract says."""
+        """Apply an action, and check that it succeeds with the contract's status."""
         response = self.act(channel, target, action, **fields)
         expected = 303 if channel == "page" else 204 if action == "delete" else 200
         assert response.status_code == expected, response.text
@@ -51,7 +51,7 @@ class Admin:
         return self.person.get(f"/api/admin/users/{key}")
 
     def get_user(self, target: Person | str) -> dict[str, Any]:
-        """The members of section 5a, in its order; the user must be there."""
+        """Return the members of section 5a, in its order; the user must exist."""
         response = self.fetch_user(target)
         assert response.status_code == 200, response.text
         assert list(response.json()) == SECTION_5A
@@ -59,13 +59,13 @@ class Admin:
 
 
 def bearer(azure: LocalAzure, person: Person, **members: object) -> dict[str, str]:
-    """The header with an access token of the person for our API; `members` as of `mint_tokens`."""
+    """Return the header with the person's access token for our API; `members` as in `mint_tokens`."""
     token, _ = azure.mint_tokens(username=person.account.username, **members)
     return {"Authorization": f"Bearer {token}"}
 
 
 def call(method: str, url: str, **options: Any) -> requests.Response:
-    """Call without any cookie; redirects are not followed."""
+    """Send a request without cookies, and without following redirects."""
     return requests.request(method, url, allow_redirects=False, timeout=CALL_SECONDS, **options)
 
 
@@ -75,7 +75,7 @@ def finish_sign_in_at(person: Person, url: str) -> requests.Response:
 
 
 def assert_signed_out(person: Person, *urls: str) -> None:
-    """Check that the person's cookie opens nothing at any of these instances."""
+    """Check that each of these instances refuses the person's cookie."""
     for url in urls:
         there = person.at(url)
         assert_problem(there.get("/api/me"), 401, "not_signed_in")

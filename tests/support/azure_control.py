@@ -51,11 +51,11 @@ class Account:
 
 
 class AzureControl:
-    """Calls the control routes; raises LocalAzureError where a request is refused."""
+    """Calls the control routes; raises LocalAzureError if a request is refused."""
 
     def __init__(self) -> None:
         self.env: dict[str, str] = {}
-        """The settings that lead to the local Azure, empty until it runs."""
+        """The settings for the local Azure, empty until it runs."""
         self._control = requests.Session()
         self._control.trust_env = False
 
@@ -77,7 +77,7 @@ class AzureControl:
         return _read(Account, self._call("PUT", f"/accounts/{quote(username)}", members))
 
     def new_account(self, username: str = "", /, **members: object) -> Account:
-        """Create an account of the allowed tenant that nobody has seen."""
+        """Create a new account in the allowed tenant."""
         defaults = {"name": "Test Person", "tenantId": self.env["ENTRA_ALLOWED_TENANTS"]}
         return self.put_account(
             username or f"{uuid.uuid4().hex[:12]}@contoso.example", **(defaults | members)
@@ -87,22 +87,22 @@ class AzureControl:
         self._call("DELETE", f"/accounts/{quote(username)}")
 
     def tamper(self, kind: str, *, of: str = "id", times: int = 1, claims: Json | None = None) -> None:
-        """Make the next tokens wrong, `of` which kind: `id` or `access`."""
+        """Tamper with the next tokens `of` this kind: `id` or `access`."""
         self._call("POST", "/entra/tamper", {"kind": kind, "token": of, "times": times, "claims": claims})
 
     def rotate_keys(self, *, keep_old: bool) -> None:
-        """Let Entra ID sign with a new key."""
+        """Make Entra ID sign with a new key."""
         self._call("POST", "/entra/rotate-keys", {"keepOld": keep_old})
 
     def mint_tokens(self, **members: object) -> tuple[str, str | None]:
-        """Mint by `username` or `app`, `scope`, `clientId`, `tamper`, `claims`, `lifetimeSeconds`."""
+        """Mint tokens by `username` or `app`, `scope`, `clientId`, `tamper`, `claims`, `lifetimeSeconds`."""
         document = self._call("POST", "/entra/token", members)
         log_scan.remember("access token", document["access_token"])
         log_scan.remember("ID token", document["id_token"] or "")
         return document["access_token"], document["id_token"]
 
     def plant_fault(self, service: str, operation: str, kind: str, **members: object) -> None:
-        """Let calls of an operation misbehave (see `local_azure.faults.Fault`)."""
+        """Make calls of an operation fail (see `local_azure.faults.Fault`)."""
         self._call("POST", "/faults", {"service": service, "operation": operation, "kind": kind} | members)
 
     def list_faults(self) -> list[Json]:
@@ -153,7 +153,7 @@ class AzureControl:
 
     @property
     def other_connection_string(self) -> str:
-        """Of the Communication Services resource that is not in the settings."""
+        """The connection string of the resource that is not in the settings."""
         return self.list_endpoints()[1]["connectionString"]
 
     def new_unknown_identity(self) -> str:

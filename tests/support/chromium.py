@@ -35,7 +35,7 @@ class Chromium:
         self._playwright.stop()
 
     def open_window(self, *, width: int = 1280, scripts: bool = True, **options: Any) -> "Window":
-        """Open a window `width` pixels wide, in English unless `locale` says something else."""
+        """Open a window `width` pixels wide, in English unless `locale` is given."""
         if scripts not in self._processes:
             self._processes[scripts] = self._start(scripts)
         # With less motion, colours and scrolling change at once.
@@ -45,18 +45,18 @@ class Chromium:
         return Window(context)
 
     def _start(self, scripts: bool) -> Browser:
-        # A context can be without scripts as well, but it doesn't show what stands in <noscript>.
+        # A context can disable scripts as well, but does not render <noscript>.
         without_scripts = [] if scripts else ["--blink-settings=scriptEnabled=false"]
         return self._playwright.chromium.launch(
             executable_path=shutil.which(PROGRAM),
             args=[*ARGUMENTS, *without_scripts],
-            # Browsers have it, and it decides what the back button shows.
+            # Real browsers have this cache, which decides what the back button shows.
             ignore_default_args=["--disable-back-forward-cache"],
         )
 
 
 class Window:
-    """A browser profile whose pages are watched; `close` fails where there was an error in them."""
+    """A browser profile whose pages are watched; `close` fails if there was an error in them."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
@@ -72,18 +72,18 @@ class Window:
         return self.context.new_page()
 
     def take_cookies(self, person: Person) -> None:
-        """Let the window have the cookies of a person who signed in over HTTP."""
+        """Copy the cookies of a person who signed in over HTTP."""
         for cookie in person.http.cookies:
             self.context.add_cookies([{"name": cookie.name, "value": cookie.value or "", "url": person.url}])
 
-    def expect_trouble(self, pattern: str) -> None:
+    def expect_problem(self, pattern: str) -> None:
         """Allow, and require, problems that match: the test causes them on purpose."""
         self._expected.append(pattern)
 
     def close(self) -> None:
-        """Close all tabs; AssertionError with their problems, or with an expected one that did not happen."""
+        """Close all tabs. Raises AssertionError for their problems, and for a missing expected one."""
         for page in self.context.pages:
-            page.evaluate("1")  # so everything that the page has reported before is read
+            page.evaluate("1")  # so that all earlier events of the page have arrived
         problems = [text for text in self._problems if not self._is_expected(text)]
         self.context.close()
         assert not problems, "\n".join(problems)
@@ -94,8 +94,8 @@ class Window:
         return any(re.search(pattern, text) for pattern in self._expected)
 
     def _record_console(self, kind: str, text: str) -> None:
-        # Violations of the content security policy come this way too. An error status does as well, without
-        # its address: `_record_response` records it.
+        # This includes violations of the content security policy. An error status comes without its URL:
+        # `_record_response` records it.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self._problems.append(f"console: {text}")
 
@@ -115,7 +115,7 @@ class Window:
 
 
 def find_violations(page: Page) -> list[str]:
-    """Return what in the page is against WCAG 2.2 AA, or against what axe's makers think good practice."""
+    """Return the page's violations of WCAG 2.2 AA and of axe's best practices."""
     if page.evaluate("typeof axe === 'undefined'"):
         page.evaluate(AXE.read_text(encoding="utf-8"))
     run = "tags => axe.run(document, {runOnly: tags, resultTypes: ['violations']})"

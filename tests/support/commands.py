@@ -21,12 +21,12 @@ from tests.support.settings import UNMEASURED
 
 
 class CommandFailed(Exception):
-    """A command ended with another status than 0; the message is its standard error."""
+    """A command failed; the message is its standard error."""
 
 
 def run_command(application: Flask, *arguments: str, typed: str = "") -> click.testing.Result:
-    """Run it in this process; `typed` is what the operator answers to questions."""
-    with application.app_context():  # as the `flask` program has it from the beginning
+    """Run a command in this process; `typed` is the operator's input."""
+    with application.app_context():  # as in the `flask` program
         result = application.test_cli_runner().invoke(args=list(arguments), input=typed)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
@@ -38,7 +38,7 @@ def read_json(result: click.testing.Result) -> Any:
 
 
 def run_users(env: Mapping[str, str], *arguments: str, seconds: float = 120) -> str:
-    """Run `flask --app wsgi users …`; return what it prints. Raises CommandFailed."""
+    """Run `flask --app wsgi users …`; return its output. Raises CommandFailed."""
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         process = start_users_command(env, *arguments, output=Path(folder))
         process.join(seconds)
@@ -53,7 +53,7 @@ def run_users(env: Mapping[str, str], *arguments: str, seconds: float = 120) -> 
 
 def start_users_command(env: Mapping[str, str], *arguments: str, output: Path) -> ForkServerProcess:
     """Start `flask --app wsgi users …`, which writes to the files `stdout` and `stderr` in `output`."""
-    # Importing takes most of the time of a command, so it is forked from a process that has imported all.
+    # Imports take most of a command's time, so it is forked from a process that has them.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["flask.cli", "trusted_service.app", "trusted_service.cli.users"])
     with mock.patch.dict(os.environ, UNMEASURED):

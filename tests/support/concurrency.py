@@ -1,4 +1,4 @@
-"""Doing things side by side, and waiting for what happens in its own time."""
+"""Concurrent actions, and waiting for conditions."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ POLL_SECONDS = 0.05
 
 
 def run_concurrently(actions: Sequence[Callable[[], T]]) -> list[T]:
-    """Run every action in a thread of its own, all at once; return what they return, in their order."""
+    """Run all actions at once, each in its own thread; return their results in order."""
     with ThreadPoolExecutor(max_workers=len(actions)) as pool:
         return [future.result() for future in [pool.submit(action) for action in actions]]
 
 
 def alongside(action: Callable[[], T], other: Callable[[], object]) -> T:
-    """Run both at once; return what `action` returns."""
+    """Run both at once; return the result of `action`."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         first, second = pool.submit(action), pool.submit(other)
         second.result()
@@ -26,7 +26,7 @@ def alongside(action: Callable[[], T], other: Callable[[], object]) -> T:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
-    """Return as soon as `condition` holds; AssertionError where it does not within `seconds`."""
+    """Poll until `condition` holds. Raises AssertionError if it does not within `seconds`."""
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, f"{condition} does not hold after {seconds} s"
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS)
 
 
 def timed(action: Callable[[], T]) -> tuple[T, float]:
-    """Run the action; return what it returns, and the seconds it took."""
+    """Run the action; return its result and duration in seconds."""
     begin = time.monotonic()
     result = action()
     return result, time.monotonic() - begin

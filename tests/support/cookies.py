@@ -1,4 +1,4 @@
-"""Cookies as they stand in the headers, past everything that a client library does for them."""
+"""Raw cookie headers, without the cookie handling of a client library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,5 +27,5 @@ def read_cookies(response: requests.Response) -> dict[str, SetCookie]:
 
 
 def send_cookies(url: str, header: str | bytes) -> requests.Response:
-    """GET with exactly this `Cookie` header; redirects are not followed."""
+    """GET with exactly this `Cookie` header, without following redirects."""
     return requests.get(url, headers={"Cookie": header}, allow_redirects=False, timeout=30)

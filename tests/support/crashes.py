@@ -26,7 +26,7 @@ Action = Literal["first token", "move", "block", "unblock", "delete", "erase"]
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where an action is cut: before a call, or `after` it is done."""
+    """Where an action is interrupted: before a call, or `after` its commit."""
 
     action: Action
     name: str
@@ -34,7 +34,7 @@ class Boundary:
     after: bool = False
     begun: bool = True  # the action has begun to take effect
     orphan: bool = False  # the contract allows the loss of an identity here
-    answered: bool = False  # the response has left before
+    responded: bool = False  # the response is sent before the boundary
     lost_race: bool = False  # the call is the deletion after a lost race
     of_session: bool = False  # the call is about the user's sessions
 
@@ -50,13 +50,13 @@ class HeldUser:
     person: Person
     bearer: Mapping[str, str]
     csrf: dict[str, str]
-    minutes: int  # the lifetime of their first token, which tells their create from others'
+    minutes: int  # the lifetime of their first token, which identifies their create
     identity: str = ""
     token: str = ""
     fault: Fault | None = None
 
     def request_token(self, body: object = None) -> requests.Response:
-        """Request a token by bearer: it does not depend on the session."""
+        """Request a token by bearer token, independently of the session."""
         return call("POST", f"{self.person.url}/api/token", headers=self.bearer, json=body)
 
 
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class CrashSite:
-    """A service that is killed, and one at `world.service` that is not."""
+    """A service that is killed; `world.service` keeps running."""
 
     world: OwnAzure
     service: Service
@@ -121,7 +121,7 @@ class CrashSite:
         return user
 
     def _set_up(self, users: Sequence[HeldUser]) -> None:
-        """Wait until background tasks of the first tokens are done, then bring users to their boundaries."""
+        """Wait for the background tasks of the first tokens, then prepare users for their actions."""
         with_identity = [user for user in users if user.token]
         for user in with_identity:
             sessions = partial(self.world.list_sessions, user.person)
@@ -146,7 +146,7 @@ class CrashSite:
         elif boundary.call.table == "sessions" or boundary.of_session:
             about = self.world.list_sessions(user.person)[0]["PartitionKey"]
         if boundary.lost_race:
-            # Another request of the user is first right before their insert; they are held at the clean-up.
+            # Another request of the user wins the race right before their insert; the clean-up is held.
             rival = user.person.at(self.world.service.url)
             action = partial(rival.token, csrf=rival.csrf_headers())
             self.world.azure.plant_fault("acs", "delete", "hang")
@@ -164,7 +164,7 @@ class CrashSite:
         assert list_pending() == []
 
     def _try_to_act(self, user: HeldUser) -> requests.Response | None:
-        """Start the action; None where the service is killed before it responds."""
+        """Start the action; return None if the service is killed before it responds."""
         name, body = user.boundary.action, {"expiresInMinutes": user.minutes}
         actions: dict[Action, Callable[[], requests.Response]] = {
             "first token": partial(user.person.token, body, csrf=user.csrf),
@@ -178,12 +178,12 @@ class CrashSite:
 
 
 def is_held(fault: Fault) -> bool:
-    """Whether a call has met the fault, and is done where the fault comes after that."""
+    """Whether a call has reached the fault, and is committed if the fault comes after the commit."""
     return fault.committed if fault.kind == "hang-after-commit" else not fault.times
 
 
 def kill_command(own: OwnAzure, fault: Fault, arguments: Sequence[str]) -> bool:
-    """Kill a command on users when it meets the fault, which hangs; False where it ends by itself."""
+    """Kill a `users` command when it hangs at the fault; return False if it ends by itself."""
     own.storage.plant(fault)
     with tempfile.TemporaryDirectory(prefix="command-") as folder:
         process = start_users_command(own.service.env, *arguments, output=Path(folder))

@@ -1,4 +1,4 @@
-"""Writes many rows by the REST API of Table Storage, without the SDK, which costs milliseconds a call.
+"""Writes many rows by the REST API of Table Storage, because the SDK takes milliseconds per call.
 
 https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
 """
@@ -23,7 +23,7 @@ SECONDS = 60
 
 
 def put_rows(connection_string: str, table: str, rows: Sequence[Row]) -> None:
-    """Insert or replace rows, those of one partition together."""
+    """Insert or replace rows, in batches per partition."""
     partitions: dict[str, list[Row]] = {}
     for row in rows:
         partitions.setdefault(str(row["PartitionKey"]), []).append(row)

@@ -1,4 +1,4 @@
-"""Upstream calls and ways to fail: in each cell one user's call fails in one way, all side by side."""
+"""The fault matrix: in each cell, one user's upstream call fails in one way; all run concurrently."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +29,7 @@ Check = Callable[[requests.Response], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A way to fail; `silent`: it takes seconds."""
+    """A kind of failure; a `silent` one takes seconds."""
 
     name: str
     kind: Kind = "status"
@@ -80,7 +80,7 @@ class Users:
     minutes: Iterator[int]
 
     def first_token(self, about: About = "object id", *, browser: bool = False) -> Case:
-        """In a create, only the lifetime of the token tells one user from another: no two start alike."""
+        """Only the token lifetime identifies a user's create, so each user has a different one."""
         person, minutes = self.world.new_person(), next(self.minutes)
         case = self._token(person, about, minutes, browser=browser)
         return replace(case, about=f'"expiresInMinutes": {minutes}') if about == "create" else case
@@ -89,11 +89,11 @@ class Users:
         return self._token(self._user(), about, 60, browser=True)
 
     def moving_token(self, about: About = "object id") -> Case:
-        """A token of a user who is still in a resource from which users were moved away."""
+        """A token of a user whose identity is still in a former resource."""
         person = self._user()
         if about == "session":
             person.signed_in()
-        wait_until_indexed(self.world.tables, person.account.object_id)  # that writes the row, too
+        wait_until_indexed(self.world.tables, person.account.object_id)  # indexing writes the row, too
         gone = give_former_identity(self.world.tables, person)
         case = replace(self._token(person, about, 60, browser=False), gone=gone)
         return replace(case, about=gone.partition("_")[2]) if about == "identity" else case
@@ -103,7 +103,7 @@ class Users:
         request = partial(person.finish_sign_in, person.start_sign_in())
 
         def check(_response: requests.Response) -> None:
-            # A session whose insert was not answered may be there too, but no browser has its key.
+            # A session whose insert got no response may exist too, but no browser has its key.
             assert self.world.list_sessions(person)
             assert person.is_signed_in()
 
@@ -112,7 +112,7 @@ class Users:
     def sign_out(self) -> Case:
         person = self.world.new_person().signed_in()
         form = {"csrf_token": person.me()["csrfToken"]}
-        # Once it has ended, only a form of ours may send the browser on to Entra ID.
+        # After the session has ended, only our own forms may redirect to Entra ID.
         request = partial(person.post, "/auth/sign-out", data=form, headers={"Origin": person.url})
 
         def check(_response: requests.Response) -> None:
@@ -158,7 +158,7 @@ class Users:
         return self._case(person, "object id", self._by_bearer(person, "GET", "/api/me/export"), check)
 
     def _user(self) -> Person:
-        """A user with an identity and without a session."""
+        """Create a user with an identity and without a session."""
         person = self.world.new_person()
         response = self.world.token_by_bearer(person)
         assert response.status_code == 200, response.text
@@ -195,22 +195,20 @@ class Users:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A call of a request."""
+    """An upstream call of a request."""
 
     call: UpstreamCall
     request: str
     prepare: Callable[[Users], Case]
-    good: int = 200  # the request's status when all is well
-    otherwise: Mapping[str, int] = field(
-        default_factory=dict
-    )  # where the service handles the fault, by column
+    good: int = 200  # the request's status without a fault
+    otherwise: Mapping[str, int] = field(default_factory=dict)  # statuses of handled faults, by column
     page: bool = False  # the request is a browser's
 
     def __str__(self) -> str:
         return f"{self.call}: {self.request}"
 
     def columns(self) -> list[Column]:
-        """The columns that apply: a read commits nothing, and a response without a body has no half."""
+        """Return the columns that apply: a read commits nothing, and an empty response has no half."""
         without: tuple[str, ...] = () if self.call.acs else ("404 own",)
         if self.call.method == "GET":
             without += AFTER_COMMIT
@@ -221,7 +219,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The response to the request whose call failed, and what was there right after the failure."""
+    """The response to the request whose call failed, and the state right after the failure."""
 
     case: Case
     response: requests.Response
@@ -237,7 +235,7 @@ def run_cells(users: Users, rows: Sequence[Row]) -> dict[tuple[str, str], Future
 
     def run(row: Row, column: Column) -> Cell:
         case = row.prepare(users)
-        # An identity is not found when it is deleted, because an earlier try has deleted it.
+        # A delete finds no identity only after an earlier try has deleted it.
         kind = "fail-after-commit" if row.call.acs == "delete" and column.code else column.kind
         members: dict[str, Any] = {"status": column.status, "retry_after": column.retry_after}
         members |= {"seconds": column.seconds, "times": 1 if row.call.acs else None, "about": case.about}

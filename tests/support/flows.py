@@ -1,4 +1,4 @@
-"""The cookie that keeps a sign-in in progress, read and written with the service's own key."""
+"""The cookie of a sign-in in progress, read and written with the service's own key."""
 
 import hashlib
 import time
@@ -23,7 +23,7 @@ def flow_cookies(person: Person) -> dict[str, str]:
 
 
 def read_own_flow(service: Service, person: Person) -> dict[str, Any]:
-    """Return what the browser's only flow cookie holds."""
+    """Return the content of the browser's only flow cookie."""
     (cookie,) = flow_cookies(person).values()
     return dict(_serializer(service, 0).loads(cookie))
 
@@ -31,12 +31,12 @@ def read_own_flow(service: Service, person: Person) -> dict[str, Any]:
 def write_own_flow(
     service: Service, person: Person, document: dict[str, Any], *, seconds_ago: int = 0
 ) -> None:
-    """Let the browser have the cookie that the service would have made that long ago."""
+    """Give the browser the cookie that the service would have set `seconds_ago`."""
     replace_flow(person, str(_serializer(service, seconds_ago).dumps(document)))
 
 
 def replace_flow(person: Person, cookie: str) -> None:
-    """Let the browser have this cookie in place of its only flow cookie."""
+    """Replace the browser's only flow cookie."""
     (name,) = flow_cookies(person)
     for kept in person.http.cookies:
         if kept.name == name:

@@ -1,4 +1,4 @@
-"""TCP servers on the loopback that pass connections on: a gate that closes, and a front that ends TLS."""
+"""TCP forwarders on the loopback: a gate that can close, and a front that terminates TLS."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ CHUNK = 65536
 
 
 class Forwarder:
-    """Listens on `port`, and passes each connection on to the port `target`."""
+    """Listens on `port`, and forwards each connection to the port `target`."""
 
     def __init__(self, target: int = 0) -> None:
         self.target = target
@@ -48,7 +48,7 @@ class Forwarder:
 
 
 class Gate(Forwarder):
-    """Starts open. Closed, it accepts connections and never responds."""
+    """A forwarder that starts open; closed, it accepts connections and never responds."""
 
     def __init__(self, target: int) -> None:
         super().__init__(target)
@@ -68,7 +68,7 @@ class Gate(Forwarder):
         self._open.clear()
 
     def hang_up(self, times: int) -> None:
-        """End the next connections at once, so many of them."""
+        """End the next `times` connections at once."""
         self._refusals = times
 
     def handle(self, client: socket.socket) -> None:
@@ -81,7 +81,7 @@ class Gate(Forwarder):
 
 
 class TlsFront(Forwarder):
-    """Ends TLS at `url`, as App Service does; `target` is to be set before the first connection."""
+    """Terminates TLS at `url`, as App Service does; set `target` before the first connection."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What people put into `next` to lead a browser away, or to where nobody should end: a grammar of it."""
+"""Malicious values of `next`: a grammar of open redirects, injections and unsuitable pages of ours."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -49,7 +49,7 @@ OUR_OWN = (
 
 
 def hostile_paths() -> Iterator[str]:
-    """Everything above, hosts behind every lead, and some of it too long."""
+    """Yield everything above, with every host after every lead, and overlong paths."""
     yield from (f"{lead}{host}{tail}" for lead, host, tail in product(LEADS, HOSTS, ("", "/", "/?x=1#y")))
     yield from (f"{lead}auth/sign-out" for lead in LEADS)
     yield from (*SCHEMES, *PATHS, *OUR_OWN)

@@ -1,4 +1,4 @@
-"""A small HTTP server in a thread, for what stands beside the service."""
+"""A small HTTP server in a thread, as a stand-in for other services."""
 
 import json
 import threading
@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Answers with JSON, and says nothing on stderr."""
+    """Responds with JSON, and logs nothing."""
 
-    def answer(self, status: int, document: object, *headers: tuple[str, str]) -> None:
+    def respond(self, status: int, document: object, *headers: tuple[str, str]) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         for name, value in (("Content-Length", str(len(body))), *headers):
@@ -19,7 +19,7 @@ class QuietHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager

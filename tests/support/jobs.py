@@ -1,4 +1,4 @@
-"""Jobs as an administrator's browser creates and watches them, and what they leave in the tables."""
+"""Jobs as an administrator's browser creates and follows them, and their rows in the tables."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from trusted_service.models import Identity
 
 
 class JobAdmin:
-    """A signed-in administrator, with the value that forms carry, and the tables past the service."""
+    """A signed-in administrator, with the CSRF value and direct access to the tables."""
 
     def __init__(self, person: Person) -> None:
         self.person, self.azure = person, person.azure
@@ -26,11 +26,11 @@ class JobAdmin:
         self.tables = TableServiceClient.from_connection_string(connection_string)
 
     def at(self, url: str) -> "JobAdmin":
-        """The same browser at another instance."""
+        """Return the same browser at another instance."""
         return JobAdmin(self.person.at(url))
 
     def select(self, action: str, users: Iterable[object]) -> requests.Response:
-        """Send the selection as the page with all users does."""
+        """Send the selection as the user list does."""
         return self._post("/admin/jobs", [("action", action), *(("user", key_of(user)) for user in users)])
 
     def upload(self, action: str, content: bytes | str) -> requests.Response:
@@ -44,7 +44,7 @@ class JobAdmin:
         return path
 
     def start(self, path: str, **fields: str) -> requests.Response:
-        """Start the job; a deletion is confirmed."""
+        """Start the job, with the confirmation that a deletion needs."""
         return self._post(f"{path}/start", [*({"confirm": "yes"} | fields).items()])
 
     def finish(self, path: str, seconds: float = 30, **fields: str) -> str:
@@ -71,7 +71,7 @@ class JobAdmin:
             time.sleep(0.1)
 
     def rows(self, path: str) -> list[dict[str, str]]:
-        """The rows as the CSV of results has them."""
+        """Return the rows of the results CSV."""
         response = self.person.get(f"{path}.csv")
         assert response.status_code == 200, response.text
         assert response.headers["Content-Type"].startswith("text/csv")
@@ -85,12 +85,12 @@ class JobAdmin:
         return seed_users(self.azure.env, count, acs=True, blocked=blocked)
 
     def find(self, user: object) -> dict[str, Any]:
-        """The mapping row of a user, given as identity, object id or `<tenant id>/<object id>`; else {}."""
+        """Return the mapping row, or {}, of an identity, object id or `<tenant id>/<object id>`."""
         rows = list_rows(self.tables, "identities", "PartitionKey", key_of(user).rpartition("/")[2])
         return dict(*rows)
 
     def audit(self, user: object) -> list[tuple[str, str]]:
-        """The actions on a user with their outcomes, in order."""
+        """Return the audited actions on a user with their outcomes, in order."""
         rows = list_rows(self.tables, "audit", "TargetObjectId", key_of(user).rpartition("/")[2])
         rows = sorted((row for row in rows if row["PartitionKey"] == "all"), key=lambda row: row["At"])
         return [(row["Action"], row["Outcome"]) for row in rows]
@@ -104,7 +104,7 @@ def key_of(user: object) -> str:
 
 
 def job_path(response: requests.Response) -> str:
-    """The path of the job that this response leads to."""
+    """Return the path of the job that the response redirects to."""
     assert response.status_code == 303, response.text
     assert re.fullmatch(r"/admin/jobs/[0-9]{15}-[0-9a-f]{16}", response.headers["Location"])
     return response.headers["Location"]

@@ -75,7 +75,7 @@ class LocalAzure(AzureControl):
         self.stop()
 
     def in_environment(self) -> AbstractContextManager[object]:
-        """Let `os.environ` hold the settings, from where SDKs read the CA; restores it at the end."""
+        """Put the settings into `os.environ`, where SDKs find the CA; restores it at the end."""
         return mock.patch.dict(os.environ, self.env)
 
     @property
@@ -90,7 +90,7 @@ class LocalAzure(AzureControl):
         return session
 
     def sign_in(self, session: requests.Session, authorize_url: str, account: str) -> str:
-        """Pick `account` behind `authorize_url`; return where the browser is sent. Raises LocalAzureError."""
+        """Pick `account` behind `authorize_url`; return the redirect's URL. Raises LocalAzureError."""
         page = session.get(authorize_url, timeout=CALL_SECONDS)
         action, fields = read_form(page.text, "account", account)
         url = urljoin(page.url, action)
@@ -107,7 +107,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def read_form(page: str, button: str, value: str) -> tuple[str, dict[str, str]]:
-    """Return action and fields of the form that is sent by the button `button` with `value`."""
+    """Return action and fields of the form that the button `button` with `value` submits."""
     for part in page.split("<form")[1:]:
         # Only that form is parsed: late in a run the picker lists hundreds of accounts.
         if f'name="{button}"' not in part or value not in part:

@@ -1,4 +1,4 @@
-"""What a service has logged about a request, and what it must never log."""
+"""The log lines of a request, and a check for secrets in the log."""
 
 import json
 from typing import Any
@@ -12,20 +12,20 @@ Event = dict[str, Any]
 
 
 def read_events(service: Service, response: requests.Response) -> list[Event]:
-    """Return the log lines of the request that got this answer, oldest first; the last is about itself."""
+    """Return the log lines of the request with this response, oldest first; the last is its summary."""
     return [json.loads(line) for line in request_lines(service.log(), response.headers["X-Request-ID"])]
 
 
 def read_event(service: Service, response: requests.Response, name: str) -> Event:
-    """Return the one log line of this name that the request left."""
+    """Return the request's only log line of this name."""
     (event,) = [event for event in read_events(service, response) if event["event"] == name]
     return event
 
 
 def assert_not_logged(service: Service, *secrets: str) -> None:
-    """Check that none of these secrets, which other tests do not have, and no JWT stands in the log."""
+    """Check that the log contains no JWT and none of these secrets, which no other test uses."""
     log = service.log()
     for secret in (*secrets, service.env["SECRET_KEY"]):
         assert secret
-        assert secret not in log, "a secret stands in the log"
+        assert secret not in log, "the log contains a secret"
     assert JWT.search(log) is None

@@ -1,4 +1,4 @@
-"""A plugin of pytest that scans, after the last test, all services' logs for secrets that tests received."""
+"""A pytest plugin that scans all services' logs for secrets of the tests, after the last test."""
 
 import re
 from collections import defaultdict
@@ -23,7 +23,7 @@ SETTINGS = (
 Secrets = dict[str, str]
 
 LEAKED = 8
-"""The exit code of a run with a secret in a log: pytest has no such one."""
+"""The exit code of a run with a secret in a log; pytest does not use it."""
 LEAKS = "leaks"
 FOUND = pytest.StashKey[list[str]]()
 
@@ -43,14 +43,14 @@ def remember(kind: str, value: str) -> None:
 
 
 def remember_settings(env: Mapping[str, str]) -> None:
-    """Remember the secrets among the settings, also those inside connection strings."""
+    """Remember the secrets in the settings, including those in connection strings."""
     for name in SETTINGS:
         for part in (env.get(name, ""), *re.split(r"[;,]", env.get(name, ""))):
             _, _, key = part.partition("Key=") if "Key=" in part else part.partition("accesskey=")
             remember(name, key if key else part if "KEY" in name or "SECRET" in name else "")
 
 
-def remember_answer(response: requests.Response, *_args: object, **_options: object) -> None:
+def remember_response(response: requests.Response, *_args: object, **_options: object) -> None:
     """Remember the cookies, codes and tokens of a response: a hook for `requests`."""
     for cookie in response.raw.headers.getlist("Set-Cookie"):
         name, _, value = cookie.partition(";")[0].partition("=")
@@ -79,7 +79,7 @@ def scan(log: Path, secrets: Secrets) -> Iterator[str]:
     for number, line in enumerate(log.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if JWT.search(line):
             yield f"{log}:{number}: something like a JWT"
-        # One pass whatever the number of secrets: a run has thousands.
+        # One pass for all secrets: a run has thousands.
         for at in range(len(line) - SHORTEST + 1):
             for secret in by_beginning.get(line[at : at + SHORTEST], ()):
                 if line.startswith(secret, at):
@@ -90,7 +90,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Scan the logs when all services have stopped; a secret fails the run."""
     found = find_leaks()
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput[LEAKS] = found  # a process of pytest-xdist: the first one tells
+        session.config.workeroutput[LEAKS] = found  # a worker of pytest-xdist: the controller reports
     session.config.stash.setdefault(FOUND, []).extend(found)
     if session.config.stash[FOUND]:
         session.exitstatus = LEAKED
@@ -98,7 +98,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Collect the findings of another process of this run."""
+    """Collect the findings of a worker."""
     node.config.stash.setdefault(FOUND, []).extend(getattr(node, "workeroutput", {}).get(LEAKS, []))
 
 

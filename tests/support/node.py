@@ -11,8 +11,8 @@ from tests.support.person import Person
 from tools.node import NODE
 
 FOLDER = Path(__file__).parents[1] / "node"
-# The client's own timer asks for a first token at once, by a time in the past, and leaves its rejection to
-# the browser, which only reports it.
+# The client's timer requests the first token at once, by a time in the past, and does not handle a rejection,
+# which browsers only report.
 AS_BROWSERS_DO = ("--disable-warning=TimeoutNegativeWarning", "--unhandled-rejections=none")
 # By the standard that browsers follow, https://url.spec.whatwg.org/.
 READ_URLS = """
@@ -23,12 +23,12 @@ console.log(JSON.stringify(urls.map(({ origin }) => origin)));
 
 
 def join_cookies(person: Person) -> str:
-    """The person's cookies as a `Cookie` header holds them."""
+    """Return the person's cookies as a `Cookie` header."""
     return "; ".join(f"{cookie.name}={cookie.value}" for cookie in person.http.cookies)
 
 
 def run_code(person: Person, code: str, *arguments: str) -> dict[str, Any]:
-    """Run a module's code, which may import what tests/node has; return the JSON object it prints."""
+    """Run a module's code, which may import the packages of tests/node; return the printed JSON object."""
     browser = json.dumps({"origin": person.url, "cookie": join_cookies(person)})
     ended = subprocess.run(
         [NODE, *AS_BROWSERS_DO, "--input-type=module", "-", *arguments],
@@ -46,7 +46,7 @@ def run_code(person: Person, code: str, *arguments: str) -> dict[str, Any]:
 
 
 def list_origins(texts: Sequence[str], base: str) -> list[str]:
-    """Where a browser on the page `base` goes for each of these that lead anywhere."""
+    """Return the origins of those texts that a browser on the page `base` reads as URLs."""
     command, data = [str(NODE), "-e", READ_URLS], json.dumps([base, *texts])
     ended = subprocess.run(command, input=data, capture_output=True, text=True, timeout=30, check=True)
     return list(json.loads(ended.stdout))

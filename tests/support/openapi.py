@@ -1,4 +1,4 @@
-"""Reads the API's description, and holds responses against it."""
+"""Reads the OpenAPI document, and validates responses against it."""
 
 from collections.abc import Iterator
 from typing import Any

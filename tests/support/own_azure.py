@@ -1,4 +1,4 @@
-"""The upstreams and the service of a test in one object, and a way to start them for some tests alone."""
+"""The upstreams and the service of a test in one object, shared or started for some tests alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,14 +26,14 @@ GENEROUS = {
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A local Azure, its storage behind a proxy, the tables without the proxy, and one service."""
+    """A local Azure, its storage behind a proxy, the tables without that, and one service."""
 
     azure: LocalAzure
     storage: StorageProxy
     tables: TableServiceClient
     service: Service
     settings: dict[str, str]
-    """Those of the service, for another one beside it."""
+    """The service's settings, for another instance."""
 
     @cached_property
     def admin(self) -> Admin:
@@ -43,7 +43,7 @@ class World:
         return Person(self.azure, self.service.url, self.azure.new_account(username, **account))
 
     def new_user(self, username: str = "", **account: object) -> Person:
-        """Create a user with a session, which has cached their identity, and with index rows."""
+        """Create a user with index rows and a session that has cached their identity."""
         person = self.new_person(username, **account).signed_in()
         assert person.token().status_code == 200
         rows.wait_until_indexed(self.tables, person.account.object_id)
@@ -60,13 +60,13 @@ class World:
         now = person.account
         self.azure.put_account(now.username, name=name, tenantId=now.tenant_id, objectId=now.object_id)
 
-    def start_beside(self, settings: Mapping[str, str], *, measured: bool = False) -> Service:
-        """Another instance with the same address but for the port, not started yet."""
+    def new_instance(self, settings: Mapping[str, str], *, measured: bool = False) -> Service:
+        """Return another instance, not started, whose address differs in the port only."""
         own = self.settings | {"PUBLIC_URL": self.service.url} | dict(settings)
         return Service(own, measured=measured)
 
     def token_by_bearer(self, person: Person, at: Service | None = None) -> requests.Response:
-        """Ask for a token without a session, as an app on a phone does."""
+        """Request a token without a session, as a phone app does."""
         return post_token(person.at((at or self.service).url), bearer(self.azure, person))
 
     def identity_of(self, person: Person) -> str:
@@ -94,7 +94,7 @@ class World:
         self.storage.plant(fault)
 
     def lose_identity(self, acs_user_id: str, *, times: int | None = 1) -> None:
-        """Make Communication Services say that it does not have this identity."""
+        """Make Communication Services report this identity as not found."""
         refusal = {"status": 404, "code": "IdentityNotFound"}
         self.azure.plant_fault("acs", "issue", "status", times=times, about=acs_user_id, **refusal)
 
@@ -108,7 +108,7 @@ class World:
         self.storage.clear()
 
 
-OwnAzure = World  # one that no other test uses
+OwnAzure = World  # one that is not shared
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def own_azure(
     measured: bool = False,
     data: Path | None = None,
 ) -> Iterator[OwnAzure]:
-    """Start all of it; `settings` change the service's, `data` is what the local Azure starts with."""
+    """Start everything; `settings` override the service's, `data` is the local Azure's data folder."""
     with open_upstreams(data) as (azure, storage, tables):
         through_proxy = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
         together = azure.env | GENEROUS | through_proxy | dict(settings or {})
@@ -129,7 +129,7 @@ def own_azure(
 
 @contextmanager
 def open_upstreams(data: Path | None = None) -> Iterator[tuple[LocalAzure, StorageProxy, TableServiceClient]]:
-    """Start a local Azure and a proxy in front of its storage; the tables are without the proxy."""
+    """Start a local Azure and a proxy in front of its storage; the tables bypass the proxy."""
     with LocalAzure(data=data) as azure:
         connection_string = azure.env["TABLE_STORAGE_CONNECTION_STRING"]
         tables = TableServiceClient.from_connection_string(connection_string)

@@ -1,4 +1,4 @@
-"""Pages as a browser without scripts reads them, and what every error page looks like."""
+"""Pages as a browser without scripts reads them, and checks of error pages."""
 
 import re
 
@@ -12,7 +12,7 @@ MARKUP = re.compile(r"</?(?:a|br|code|em|p|pre|span|strong)\b[^>]*>|&(?:lt|gt|am
 
 
 def read_page(person: Person, path: str, **query: str) -> BeautifulSoup:
-    """Return the page, which must be a whole one that is kept nowhere."""
+    """Return the page, which must succeed and must not be cached."""
     response = person.get(path, params=query)
     assert response.status_code == 200, response.text
     assert response.headers["Cache-Control"] == "no-store"
@@ -20,13 +20,13 @@ def read_page(person: Person, path: str, **query: str) -> BeautifulSoup:
 
 
 def message_on(page: BeautifulSoup) -> str:
-    """Return what the page says was done."""
+    """Return the page's status message, or an empty string."""
     message = page.select_one("[role=status]")
     return "" if message is None else message.get_text(strip=True)
 
 
 def assert_error_page(response: requests.Response, status: int) -> BeautifulSoup:
-    """Check that the response is a whole error page that starts no session and is not cached; return it."""
+    """Check that the response is a complete, uncached error page without a session; return it."""
     assert response.status_code == status, response.text[:300].split("<title>")[-1]
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Cache-Control"] == "no-store"
@@ -43,7 +43,7 @@ def assert_error_page(response: requests.Response, status: int) -> BeautifulSoup
 
 
 def assert_no_visible_markup(page: BeautifulSoup) -> None:
-    """Check that no tag, entity, filler or Markdown of the source is text of the page, apart from code."""
+    """Check that the page's text, apart from code, shows no tag, entity, placeholder or Markdown."""
     strings = (string for string in page.strings if string.find_parent(["script", "style", "pre"]) is None)
     text = "".join(strings)
     assert not MARKUP.search(text), MARKUP.findall(text)

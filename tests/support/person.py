@@ -20,21 +20,21 @@ class Person:
         self.account = account
         self.http = requests.Session()
         self.http.trust_env = False
-        self.http.hooks["response"].append(log_scan.remember_answer)
+        self.http.hooks["response"].append(log_scan.remember_response)
 
     @property
     def key(self) -> str:
-        """How the service and its log name this user."""
+        """The user's key in the service and its log."""
         return f"{self.account.tenant_id}/{self.account.object_id}"
 
     def at(self, url: str) -> "Person":
-        """The same browser at another instance: cookies do not tell ports apart."""
+        """Return the same browser at another instance: cookies ignore the port."""
         other = Person(self.azure, url, self.account)
         other.http.cookies.update(self.http.cookies)
         return other
 
     def in_new_browser(self) -> "Person":
-        """The same person, signed in with another browser as well."""
+        """Return the same person, signed in with another browser."""
         return Person(self.azure, self.url, self.account).signed_in()
 
     def start_sign_in(self, next_path: str | None = None) -> str:
@@ -50,11 +50,11 @@ class Person:
         return self.post(urljoin(page.url, action), data=fields).headers["Location"]
 
     def finish_sign_in(self, callback_url: str) -> requests.Response:
-        """Call the callback; return its response, redirects not followed."""
+        """Call the callback; return its response without following redirects."""
         return self.http.get(callback_url, allow_redirects=False, timeout=CALL_SECONDS)
 
     def sign_in(self, next_path: str | None = None) -> requests.Response:
-        """Sign in the whole way; return the callback's response."""
+        """Sign in; return the callback's response."""
         return self.finish_sign_in(self.start_sign_in(next_path))
 
     def signed_in(self) -> Self:
@@ -68,7 +68,7 @@ class Person:
         return self.call("POST", path, **options)
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request with the browser's cookies; redirects are not followed."""
+        """Send a request with the browser's cookies, without following redirects."""
         options = {"allow_redirects": False, "timeout": CALL_SECONDS} | options
         return self.http.request(method, urljoin(self.url, path), **options)
 
@@ -76,7 +76,7 @@ class Person:
         return self.get("/api/me").status_code == 200
 
     def me(self) -> dict[str, Any]:
-        """Body of GET /api/me, which must succeed."""
+        """Return the body of GET /api/me, which must succeed."""
         response = self.get("/api/me")
         assert response.status_code == 200, response.text
         return dict(response.json())
@@ -89,7 +89,7 @@ class Person:
         return self.post(path, data={"csrf_token": self.me()["csrfToken"]} | fields)
 
     def token(self, body: object = None, *, csrf: dict[str, str] | None = None) -> requests.Response:
-        """Response of POST /api/token, with the CSRF value (asked for, unless given)."""
+        """Return the response of POST /api/token; fetches the CSRF value unless given."""
         headers = self.csrf_headers() if csrf is None else csrf
         return self.post("/api/token", headers=headers, json=body)
 
@@ -99,7 +99,7 @@ class Person:
         return str(response.json()["token"])
 
     def erase(self, csrf: dict[str, str] | None = None) -> requests.Response:
-        """Response of DELETE /api/me, with the CSRF value (asked for, unless given)."""
+        """Return the response of DELETE /api/me; fetches the CSRF value unless given."""
         return self.call("DELETE", "/api/me", headers=csrf or self.csrf_headers())
 
     def sign_out(self) -> requests.Response:

@@ -19,7 +19,7 @@ def assert_problem(response: requests.Response, status: int, code: str) -> dict[
     assert document["requestId"] == headers["X-Request-ID"]
     assert headers["Cache-Control"] == "no-store"
     assert "Location" not in headers
-    # RFC 6750 section 3 wants it where a bearer token is short of a scope, too.
+    # RFC 6750, section 3, requires it also if a bearer token lacks a scope.
     is_challenge = status == 401 or code == "insufficient_scope"
     assert headers.get("WWW-Authenticate", "").startswith("Bearer") == is_challenge
     assert is_challenge or "WWW-Authenticate" not in headers

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, kw_only=True)
 class RawResponse:
-    """A response as it came. `headers` joins those of one name."""
+    """A response as received; `headers` joins those of one name."""
 
     status: int
     headers: dict[str, str]
@@ -16,7 +16,7 @@ class RawResponse:
 
 
 def send_raw(url: str, request: bytes) -> RawResponse:
-    """Send these bytes; return the first response that is not a 100."""
+    """Send these bytes; return the first response other than 100."""
     with socket.create_connection(("127.0.0.1", urlsplit(url).port or 80), timeout=30) as connection:
         connection.sendall(request)
         response = http.client.HTTPResponse(connection)
@@ -28,7 +28,7 @@ def send_raw(url: str, request: bytes) -> RawResponse:
 def send_lines(
     url: str, request_line: str, *lines: str, body: bytes = b"", host: str | None = None
 ) -> RawResponse:
-    """Send a request with exactly this first line and these header lines, besides Host and the length."""
+    """Send a request with exactly this first line and, besides Host, Connection and length, these headers."""
     fixed = [f"Host: {urlsplit(url).netloc if host is None else host}", "Connection: close"]
     if body and not any(line.lower().startswith(("content-length", "transfer-encoding")) for line in lines):
         fixed.append(f"Content-Length: {len(body)}")

@@ -1,4 +1,4 @@
-"""A real Redis server, with a password, that keeps nothing."""
+"""A real Redis server, with a password and without persistence."""
 
 import secrets
 import signal
@@ -17,7 +17,7 @@ STOP_SECONDS = 10
 
 
 class Redis:
-    """Listens on one port of the loopback, which it keeps over a restart."""
+    """A server on one loopback port, which stays the same across restarts."""
 
     def __init__(self) -> None:
         self._port = free_port()
@@ -28,26 +28,26 @@ class Redis:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it responds."""
         options = {"port": self._port, "bind": "127.0.0.1", "save": "", "requirepass": self._password}
         arguments = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
         self._process = subprocess.Popen(
-            ["/usr/bin/redis-server", *arguments],  # the name by which the program knows that it is to serve
+            ["/usr/bin/redis-server", *arguments],  # under this name the program acts as a server
             executable=f"/usr/bin/{PROGRAM}",
             cwd=tempfile.mkdtemp(prefix="redis-"),
             stdout=subprocess.DEVNULL,
         )
-        wait_until(self.answers)
+        wait_until(self.responds)
         return self
 
-    def answers(self) -> bool:
+    def responds(self) -> bool:
         try:
             return bool(self.client.ping())
         except redis.ConnectionError:
             return False
 
     def stop(self) -> None:
-        """Stop it; what it counted is gone."""
+        """Stop the server; its counts are lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             self._process.wait(STOP_SECONDS)

@@ -1,10 +1,10 @@
-"""A plugin of pytest that prints tables of outcomes at the end of a run, from all its processes."""
+"""A pytest plugin that prints tables of outcomes from all processes at the end of a run."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-NoteCell = Callable[[str, str, str, str], None]
+RecordCell = Callable[[str, str, str, str], None]
 """Takes table, row, column and outcome."""
 Cell = tuple[str, str, str, str]
 """Table, row, column and outcome."""
@@ -14,7 +14,7 @@ FAILED = "FAIL"
 
 
 def cells_of(report: pytest.TestReport) -> Iterator[Cell]:
-    """Yield the cells of a test; those of a failed one say so."""
+    """Yield the cells of a test; those of a failed test say FAIL."""
     for name, value in report.user_properties:
         if name == PROPERTY and isinstance(value, (list, tuple)):
             table, row, column, outcome = map(str, value)
@@ -39,7 +39,7 @@ def render(cells: Iterable[Cell]) -> Iterator[str]:
 
 
 @pytest.fixture
-def note_cell(record_property: Callable[[str, object], None]) -> NoteCell:
+def record_cell(record_property: Callable[[str, object], None]) -> RecordCell:
     """Record an outcome for a table that is printed when all tests have run."""
     return lambda *cell: record_property(PROPERTY, cell)
 

@@ -19,7 +19,7 @@ STATIC_FILES = {"static": "site.css", "bootstrap.static": "css/bootstrap.min.css
 
 @dataclass(frozen=True)
 class Route:
-    """One path with one method that it takes."""
+    """A path with one of its methods."""
 
     path: str
     method: str
@@ -41,7 +41,7 @@ class Route:
 
 
 def list_routes(app: Flask) -> list[Route]:
-    """Return every route but those that Flask adds by itself (OPTIONS)."""
+    """Return every route except those that Flask adds itself (OPTIONS)."""
     routes, addresses = [], app.url_map.bind("")
     for rule in app.url_map.iter_rules():
         for action in ACTIONS if "action" in rule.arguments else [""]:

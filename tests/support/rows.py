@@ -19,7 +19,7 @@ FORMER_RESOURCE = "8:acs:0fa5b1c7-6f6c-4c0b-9d3e-2f1d6a5e4b3c"
 
 
 def list_rows(tables: TableServiceClient, table: str, column: str, value: str) -> list[TableEntity]:
-    """Return the rows with this value; none if nothing has created the table yet."""
+    """Return the rows with this value; none if the table does not exist yet."""
     with contextlib.suppress(ResourceNotFoundError):
         client = tables.get_table_client(table)
         return list(client.query_entities(f"{column} eq @value", parameters={"value": value}))
@@ -40,7 +40,7 @@ def merge_row(
 
 
 def identity_key(person: Person) -> tuple[str, str]:
-    """PartitionKey and RowKey of the person's row of `identities`."""
+    """Return PartitionKey and RowKey of the person's row in `identities`."""
     return person.account.object_id.lower(), person.account.tenant_id.lower()
 
 
@@ -54,7 +54,7 @@ def list_identity_rows(tables: TableServiceClient, person: Person) -> list[Table
 
 
 def list_mentions(tables: TableServiceClient, person: Person) -> list[TableEntity]:
-    """Return every row of `identities` that mentions the person, under whatever keys."""
+    """Return every row of `identities` that mentions the person, under any keys."""
     with contextlib.suppress(ResourceNotFoundError):
         rows = tables.get_table_client("identities").list_entities()
         return [row for row in rows if person.account.object_id.lower() in f"{row}".lower()]
@@ -97,7 +97,7 @@ def get_session(tables: TableServiceClient, person: Person) -> TableEntity:
 
 
 def age_session(tables: TableServiceClient, person: Person, column: str, by: timedelta) -> None:
-    """Set a time of the person's only session to that long ago."""
+    """Set a time of the person's only session to now minus `by`."""
     row = get_session(tables, person)
     merge_row(tables, "sessions", (row["PartitionKey"], row["RowKey"]), {column: datetime.now(UTC) - by})
 
@@ -114,7 +114,7 @@ def list_kinds(tables: TableServiceClient, object_id: str) -> set[str]:
 
 
 def wait_until_indexed(tables: TableServiceClient, object_id: str) -> None:
-    """Wait until the index shows the user's row as it is, which happens after the response."""
+    """Wait for the background task that indexes the user's row."""
     own = ("identities", "PartitionKey", object_id)
     wait_until(lambda: any(row.get("Indexed") for row in list_rows(tables, *own)))
 
@@ -128,13 +128,13 @@ def find_entry(tables: TableServiceClient, acs_user_id: str) -> TableEntity | No
 
 
 def list_former(tables: TableServiceClient, object_id: str, tenant_id: str) -> list[str]:
-    """Return the former identities that the ledger has of a user."""
+    """Return a user's former identities in the ledger."""
     rows = list_rows(tables, "ledger", "PartitionKey", f"user-{object_id}-{tenant_id}")
     return [str(row["AcsUserId"]) for row in rows if row["Reason"]]
 
 
 def find_orphans(azure: LocalAzure, tables: TableServiceClient) -> set[str]:
-    """Return the live identities that neither a row of `identities` nor one of the ledger names."""
+    """Return the live identities that are neither in `identities` nor in the ledger."""
     known: set[str] = set()
     for table in ("identities", "ledger"):
         with contextlib.suppress(ResourceNotFoundError):
@@ -144,12 +144,12 @@ def find_orphans(azure: LocalAzure, tables: TableServiceClient) -> set[str]:
 
 
 def allow_former_resource(tables: TableServiceClient) -> None:
-    """Make the pin say that users are moved away from FORMER_RESOURCE; there must be a pin."""
+    """Add FORMER_RESOURCE to the existing pin as the resource from which users are moved."""
     merge_row(tables, "ledger", ("resource", "pin"), {"Former": FORMER_RESOURCE})
 
 
 def give_former_identity(tables: TableServiceClient, person: Person) -> str:
-    """Make the person's row name an identity of FORMER_RESOURCE; return it."""
+    """Put an identity of FORMER_RESOURCE into the person's row; return it."""
     identity = f"{FORMER_RESOURCE}_{uuid.uuid4()}"
     change_identity_row(tables, person, AcsUserId=identity, Indexed=False)
     return identity

@@ -1,4 +1,4 @@
-"""Starts what `make run` starts, as a shell would."""
+"""Starts the program behind `make run`, as a shell would."""
 
 import os
 import subprocess
@@ -66,6 +66,6 @@ class Run:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def find(self, module: str) -> psutil.Process:
-        """The child that was started as `python -m <module>`."""
+        """Return the child that was started as `python -m <module>`."""
         children = psutil.Process(self.process.pid).children()
         return next(child for child in children if child.cmdline()[1:3] == ["-m", module])

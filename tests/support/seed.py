@@ -1,4 +1,4 @@
-"""Fills the tables with users, as the service would leave them or with the contract's columns alone."""
+"""Fills the tables with users, as the service would, or with the contract's columns alone."""
 
 import json
 import random
@@ -51,7 +51,7 @@ def seed_users(
 
 
 def plant_crowd(settings: Mapping[str, str], count: int) -> None:
-    """Write so many users without index rows: a hundred share an object id, each in another tenant."""
+    """Write `count` users without index rows: a hundred share an object id, each in another tenant."""
     connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
     with TableServiceClient.from_connection_string(connection_string) as tables:
         tables.create_table_if_not_exists("identities")
@@ -73,8 +73,8 @@ def make_users(
     *,
     blocked: float = 0.0,
 ) -> list[Identity]:
-    """Make up users of the last two years, with identities of the resource unless some are given."""
-    chance, now = random.Random(count), datetime.now(UTC)  # noqa: S311 (names of people who do not exist)
+    """Generate users of the last two years, with identities of the resource unless given."""
+    chance, now = random.Random(count), datetime.now(UTC)  # noqa: S311 (fictional names)
     users = []
     for acs_user_id in acs_user_ids or [f"8:acs:{resource_id}_{uuid.uuid4()}" for _ in range(count)]:
         created_at = now - YEARS * chance.random()

@@ -14,7 +14,7 @@ from typing import Self
 import requests
 
 from tests.support import log_scan
-from tests.support.settings import OF_ITS_OWN, UNMEASURED
+from tests.support.settings import OWN_SETTINGS, UNMEASURED
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30
@@ -26,14 +26,14 @@ class ServiceError(Exception):
 
 
 class Service:
-    """One gunicorn. Its log is in `log_path`, a JSON object a line. Coverage includes it where `measured`."""
+    """One gunicorn, which logs JSON lines to `log_path`; coverage includes it if `measured`."""
 
     def __init__(self, settings: Mapping[str, str], *, workers: int = 1, measured: bool = False) -> None:
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
         self._workers, self._measured = workers, measured
-        defaults = OF_ITS_OWN | {"PUBLIC_URL": self.url}
+        defaults = OWN_SETTINGS | {"PUBLIC_URL": self.url}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GUNICORN")}
         self.env = inherited | defaults | ({} if measured else UNMEASURED) | dict(settings)
         self.process: subprocess.Popen[bytes] | None = None
@@ -41,8 +41,8 @@ class Service:
         log_scan.remember_settings(self.env)
 
     def start(self) -> Self:
-        """Start it and wait until it responds. Raises ServiceError with its log."""
-        # Signals reach the workers through gunicorn's master alone, hence a session of its own.
+        """Start the service and wait until it responds. Raises ServiceError with its log."""
+        # Its own session, because signals must reach the workers through gunicorn's master alone.
         command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._workers)]
         with self.log_path.open("ab") as log:
@@ -101,5 +101,5 @@ def free_port() -> int:
 
 
 def request_lines(log: str, request_id: str) -> list[str]:
-    """The lines of a log that belong to one request."""
+    """Return the log lines of one request."""
     return [line for line in log.splitlines() if f'"request_id": "{request_id}"' in line]

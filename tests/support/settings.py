@@ -1,4 +1,4 @@
-"""The settings of the contract's section 2, and an environment in which all that is required is good."""
+"""The settings of the contract's section 2, and valid values of those that are required."""
 
 import base64
 
@@ -7,15 +7,15 @@ OTHER_TENANT = "9f8e7d6c-5b4a-4321-8fed-cba987654321"
 CLIENT = "11111111-2222-4333-8444-555555555555"
 KEY = base64.b64encode(b"the key of an account that is not there").decode()
 
-OF_ITS_OWN = {
+OWN_SETTINGS = {
     "PUBLIC_URL": "http://localhost:8000",
     # pragma: allowlist nextline secret (opens nothing)
     "SECRET_KEY": "only-for-tests-0123456789abcdefgh",
 }
-"""What a service needs beside the settings that lead to the local Azure."""
+"""The settings that a service needs besides those of the local Azure."""
 
 UNMEASURED = {"COVERAGE_PROCESS_START": "", "COVERAGE_PROCESS_CONFIG": ""}
-"""What keeps coverage out of a program: being measured nearly doubles the work of a request."""
+"""Turns coverage off in a program, because it nearly doubles the work of a request."""
 
 REQUIRED = {
     "PUBLIC_URL": "https://calls.contoso.example",

@@ -1,4 +1,4 @@
-"""A proxy in front of Azurite that records calls and, on demand, fails as a storage can."""
+"""A proxy in front of Azurite that records calls and, on demand, fails as real storage can."""
 
 import http.client
 import socket
@@ -36,13 +36,13 @@ class Fault:
     table: str = ""
     about: str = ""
     also: str = ""
-    times: int | None = None  # all until cleared
-    skip: int = 0  # calls that come first
+    times: int | None = None  # None: until cleared
+    skip: int = 0  # earlier calls to let through
     status: int = 503
     retry_after: str | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
-    committed: bool = False  # the call is done, and hangs
+    committed: bool = False  # the call is committed, and hangs
 
     def meets(self, call: "Call") -> bool:
         """Return whether the call fails, and count it."""
@@ -77,7 +77,7 @@ class _State:
 
 
 class StorageProxy:
-    """Runs in a thread of the tests; `connection_string` leads through it."""
+    """A proxy in a thread of the tests; `connection_string` leads through it."""
 
     def __init__(self, connection_string: str) -> None:
         endpoint = connection_string.partition("TableEndpoint=")[2].partition(";")[0]
@@ -112,7 +112,7 @@ class StorageProxy:
             self._state.cleared.set()
 
     def wait_until_quiet(self, seconds: float = 0.5) -> None:
-        """Wait until there was no call for `seconds`, so that the background tasks of requests are done."""
+        """Wait until there has been no call for `seconds`: the background tasks of requests are done."""
         seen, since = -1, time.monotonic()
         while time.monotonic() - since < seconds:
             if len(self.calls()) != seen:
@@ -120,13 +120,13 @@ class StorageProxy:
             time.sleep(0.02)
 
     def calls(self, *, background: bool = False) -> list[Call]:
-        """Return the calls since `clear`, those of periodic tasks only where `background`."""
+        """Return the calls since `clear`, those of periodic tasks only if `background`."""
         with self._state.lock:
             calls = list(self._state.calls)
         return [call for call in calls if background or not call.table.startswith(BACKGROUND_TABLES)]
 
     def calls_for(self, response: requests.Response) -> list[Call]:
-        """Return the calls of the request with this response, also those after it."""
+        """Return the calls of the request with this response, including those after it."""
         return [call for call in self.calls() if call.request_id == response.headers["X-Request-ID"]]
 
 
@@ -173,7 +173,7 @@ class _Handler(QuietHandler):
             self._fail(fault, body)
 
     def _forward(self, body: bytes) -> tuple[int, Headers, bytes]:
-        # Azurite closes connections that were idle for 5 s, and one that it closes right now looks open here.
+        # Azurite closes connections after 5 s without use, and one that it is closing still looks open here.
         if time.monotonic() - self.upstream_used > IDLE_SECONDS:
             self.upstream.close()
         self.upstream_used = time.monotonic()
@@ -195,7 +195,7 @@ class _Handler(QuietHandler):
         match fault.kind:
             case "delay" | "signal":
                 time.sleep(fault.seconds)
-                if fault.action is not None:  # it happens between two calls; then this one goes on
+                if fault.action is not None:  # runs before this call is forwarded
                     fault.action()
                 self._respond(*self._forward(body))
             case "status" | "fail-after-commit":

@@ -1,4 +1,4 @@
-"""The upstream calls that requests make, and how to let one of them fail."""
+"""The upstream calls that requests make, and how to make one fail."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ class UpstreamCall:
     method: str = ""
     table: str = ""
     also: str = ""  # text that the body of a storage call contains
-    skip: int = 0  # calls of the same kind that come first
+    skip: int = 0  # earlier calls of the same kind to let through
 
     def __str__(self) -> str:
         return self.name
@@ -49,7 +49,7 @@ DELETE = UpstreamCall(name="delete", acs="delete")
 def fail_call(
     world: World, call: UpstreamCall, kind: Kind, *, retry_after: str | None = None, **members: Any
 ) -> Fault | None:
-    """Let this call fail, by default until cleared; `members` as of `Fault`. Return the storage's fault."""
+    """Make a call fail, by default until cleared; `members` as in `Fault`. Return the storage's fault."""
     if call.acs:
         then = "hang" if kind == "hang-after-commit" else "status"
         kind = "fail-after-commit" if kind == "hang-after-commit" else kind

@@ -1,4 +1,4 @@
-"""A local Azure of its own for tests about usage, since the table counts what all tests do."""
+"""A separate local Azure for the usage tests, because the table counts all requests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ FLUSH_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Nobody but the test counts here. The storage stands behind a proxy."""
+    """A local Azure without requests of other tests, its storage behind a proxy."""
 
     azure: LocalAzure
     storage: StorageProxy
@@ -34,7 +34,7 @@ class World:
         return Person(self.azure, at.url, self.azure.new_account(**account))
 
     def new_user(self, at: Service, **account: object) -> Person:
-        """Make a person and sign them in: that counts."""
+        """Create a person and sign them in, which counts as a sign-in."""
         return self.new_person(at, **account).signed_in()
 
     def put(self, day: str, hour: int, counts: Counts, *, process: str = "a") -> None:
@@ -44,14 +44,14 @@ class World:
         self.tables.create_table_if_not_exists("usage").upsert_entity(row | numbers)
 
     def rows(self) -> list[TableEntity]:
-        """All rows of the table; none where it does not exist."""
+        """Return all rows of the table; none if it does not exist."""
         try:
             return list(self.tables.get_table_client("usage").list_entities())
         except ResourceNotFoundError:
             return []
 
     def by_process(self) -> Counter[Counts]:
-        """What each process has written, all its hours together."""
+        """Return the recorded counts of each process, summed over all hours."""
         sums: dict[str, Counts] = {}
         for row in self.rows():
             counted = Counts(tokens=row["Tokens"], sign_ins=row["SignIns"], refusals=row["Refusals"])
@@ -60,11 +60,11 @@ class World:
         return Counter(sums.values())
 
     def total(self) -> Counts:
-        """What all processes have written down."""
+        """Return the recorded counts of all processes."""
         return sum(self.by_process().elements(), Counts())
 
     def writes(self) -> list[Call]:
-        """The writes to the table since the proxy was cleared."""
+        """Return the writes to the table since the proxy was cleared."""
         calls = self.storage.calls(background=True)
         return [call for call in calls if call.table == "usage" and call.method != "GET"]
 

@@ -16,7 +16,7 @@ MAX_PAGES = 200
 def list_users(
     admin: Admin, between: Callable[[], object] | None = None, **query: str
 ) -> Iterator[dict[str, Any]]:
-    """Every user of the API's list; `between` is done after each page."""
+    """Yield every user of the API's list; calls `between` after each page."""
     for _ in range(MAX_PAGES):
         response = admin.person.get("/api/admin/users", params=query)
         assert response.status_code == 200, response.text
@@ -34,12 +34,12 @@ def list_users(
 
 
 def find(admin: Admin, **query: str) -> list[str]:
-    """The object ids of every user that the API's list shows."""
+    """Return the object ids of all users in the API's list."""
     return [str(user["objectId"]) for user in list_users(admin, None, **query)]
 
 
 def list_rows_of_pages(admin: Admin, **query: str) -> Iterator[list[Tag]]:
-    """The rows of the table on every page, reached by its links with rel=next."""
+    """Yield the table rows of each page, following the links with rel=next."""
     url = "/admin/users"
     for _ in range(MAX_PAGES):
         page = read_page(admin.person, url, **query)
@@ -53,5 +53,5 @@ def list_rows_of_pages(admin: Admin, **query: str) -> Iterator[list[Tag]]:
 
 
 def key_of(row: Tag) -> str:
-    """The user of a table's row, as `<tenant id>/<object id>`."""
+    """Return the user of a table row, as `<tenant id>/<object id>`."""
     return str(row.select("a")[0]["href"]).removeprefix("/admin/users/")

@@ -1,4 +1,4 @@
-"""A local Azure in which only the tests of usage count anything."""
+"""A local Azure for the usage tests alone."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def running_world() -> Iterator[World]:
 
 @pytest.fixture
 def world(running_world: World) -> Iterator[World]:
-    """Where nothing has been counted yet."""
+    """The running world with an empty usage table."""
     running_world.tables.delete_table("usage")
     yield running_world
     running_world.storage.clear()

@@ -1,4 +1,4 @@
-"""Tokens, sign-ins and refusals are counted in the background, and no count gets lost."""
+"""Tokens, sign-ins and refusals are counted in the background, and no count is lost."""
 
 import contextlib
 from collections import Counter
@@ -12,7 +12,7 @@ import requests
 from tests.support.concurrency import run_concurrently, wait_until
 from tests.support.rows import insert_identity_row
 from tests.support.service import Service
-from tests.support.settings import OF_ITS_OWN
+from tests.support.settings import OWN_SETTINGS
 from tests.support.storage_proxy import Fault, Kind
 from tests.support.usage import FLUSH_SECONDS, World
 from trusted_service.azure import transport
@@ -24,12 +24,12 @@ from trusted_service.usage import REFUSAL, SIGN_IN, TOKEN, UsageCounter, UsageTa
 
 @dataclass
 class Clock:
-    """A clock that shows what it is told."""
+    """A clock that the test sets."""
 
-    shows: datetime = datetime(2026, 11, 23, 10, 59, 59, 999_999, tzinfo=UTC)
+    now: datetime = datetime(2026, 11, 23, 10, 59, 59, 999_999, tzinfo=UTC)
 
     def __call__(self, _zone: tzinfo) -> datetime:
-        return self.shows
+        return self.now
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def clock() -> Clock:
 @pytest.fixture
 def counter(world: World, clock: Clock) -> Iterator[UsageCounter]:
     """The product's own counter, which writes through the proxy."""
-    settings = Settings.from_env(world.settings | OF_ITS_OWN)
+    settings = Settings.from_env(world.settings | OWN_SETTINGS)
     with transport.new_session(4) as session:
         table = UsageTable(StorageAccount(settings, None, session).open("usage"))
         with contextlib.closing(UsageCounter(table, clock)) as counter:
@@ -61,7 +61,7 @@ def test_counts_of_two_processes_add_up(world: World) -> None:
             assert requests.get(f"{url}/api/me", headers=headers, timeout=10).status_code == 401
         assert ada.post("/api/token").status_code == 403  # without its CSRF value
         assert ada.get("/api/admin/users").status_code == 403
-        # None of these is a refusal by the API or the sign-in.
+        # Only refusals by the API and the sign-in are counted.
         others = {"/admin/usage": 403, "/static/none.css": 404, "/auth/callback": 400, "/api/none": 404}
         assert {path: ada.get(path).status_code for path in others} == others
         expected = Counter([Counts(tokens=1, sign_ins=2, refusals=3), Counts(tokens=2, refusals=1)])
@@ -69,7 +69,7 @@ def test_counts_of_two_processes_add_up(world: World) -> None:
     assert world.by_process() == expected
 
 
-def test_refused_sign_in_and_too_many_tokens_are_refusals(world: World) -> None:
+def test_refused_sign_in_and_429_are_refusals(world: World) -> None:
     with Service(world.settings | {"RATE_LIMIT_TOKEN": "1 per hour"}, measured=True) as service:
         person = world.new_user(service)
         assert [person.token().status_code for _ in range(2)] == [200, 429]
@@ -79,7 +79,7 @@ def test_refused_sign_in_and_too_many_tokens_are_refusals(world: World) -> None:
     assert world.total() == Counts(tokens=1, sign_ins=1, refusals=2)
 
 
-def test_graceful_stop_writes_the_rest_of_every_worker(world: World) -> None:
+def test_graceful_stop_flushes_every_worker(world: World) -> None:
     with Service(world.settings, workers=2, measured=True) as service:
         responses = run_concurrently([lambda: requests.get(f"{service.url}/api/me", timeout=10)] * 40)
         assert {response.status_code for response in responses} == {401}
@@ -97,7 +97,7 @@ def test_hanging_storage_delays_and_loses_nothing(world: World) -> None:
         assert person.token(csrf=csrf).status_code == 200
         wait_until(lambda: len(world.writes()) > 0, 2 * FLUSH_SECONDS)
         assert person.token(csrf=csrf).status_code == 200
-        assert "usage_not_written" not in service.log()  # the write was still waiting
+        assert "usage_not_written" not in service.log()  # the write is still pending
         wait_until(lambda: "usage_not_written" in service.log(), 2 * FLUSH_SECONDS)
         world.storage.clear()
         wait_until(lambda: world.total() == Counts(tokens=3, sign_ins=1), 3 * FLUSH_SECONDS)
@@ -127,7 +127,7 @@ def test_warm_token_still_makes_two_round_trips(world: World) -> None:
         assert [(call.method, call.table) for call in reads] == [("GET", "sessions")] * 10
         assert [call.request_id for call in reads] == [one.headers["X-Request-ID"] for one in responses]
         assert world.azure.count_calls("acs") == {"issue": 10}
-        # All ten went down in one write, or in two where they came just as one was made.
+        # All ten are in one write, or in two if one was due in between.
         assert 1 <= len(world.writes()) <= 2
         assert not {call.request_id for call in world.writes()} & {call.request_id for call in reads}
 
@@ -147,16 +147,16 @@ def test_failed_write_counts_once(world: World, counter: UsageCounter, kind: Kin
     assert world.total() == Counts(tokens=2, sign_ins=1, refusals=1)
 
 
-def test_hours_and_days_are_kept_apart(world: World, counter: UsageCounter, clock: Clock) -> None:
+def test_hours_and_days_are_separate(world: World, counter: UsageCounter, clock: Clock) -> None:
     moments = ["2026-11-23T10:59:59.999999", "2026-11-23T11:00:00", "2026-11-23T23:59:59", "2026-11-24T00:00"]
     for moment in moments:
-        clock.shows = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+        clock.now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
         counter.count(TOKEN)
     counter.flush()
     keys = [f"{row['PartitionKey']} {row['RowKey'][:3]} {row['Tokens']}" for row in world.rows()]
     assert keys == ["2026-11-23 10- 1", "2026-11-23 11- 1", "2026-11-23 23- 1", "2026-11-24 00- 1"]
-    for hour in (0, 10, 0):  # a clock that is set back
-        clock.shows = clock.shows.replace(hour=hour)
+    for hour in (0, 10, 0):  # the clock is set back
+        clock.now = clock.now.replace(hour=hour)
         counter.count(TOKEN)
         counter.flush()
     assert world.total() == Counts(tokens=7)
@@ -169,7 +169,7 @@ def test_outage_of_25_hours_loses_no_count(world: World, counter: UsageCounter, 
     world.storage.plant(Fault(kind="status", method="P", table="usage"))
     for _ in range(2):
         counter.flush()
-        clock.shows += timedelta(hours=25)
+        clock.now += timedelta(hours=25)
         counter.count(TOKEN)
     world.storage.clear()
     counter.flush()
@@ -187,4 +187,4 @@ def test_counting_in_many_threads_misses_nothing(world: World, counter: UsageCou
     assert world.total() == Counts(tokens=16_000)
     world.storage.clear()
     counter.flush()
-    assert world.writes() == [], "an hour without news is not written again"
+    assert world.writes() == [], "an unchanged hour is not written again"

@@ -1,4 +1,4 @@
-"""The usage page shows what the table says: 30 days, or the hours of one; to administrators alone."""
+"""Usage page: the counts of 30 days, or of the hours of one day, for administrators only."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ NAMES = ("Tokens issued", "Sign-ins", "Refusals")
 
 @pytest.fixture(scope="module")
 def people(running_world: World) -> tuple[Person, Person]:
-    """An administrator and a user, whose sign-ins at another instance are written before any test begins."""
-    with Service(running_world.settings) as door:
-        return running_world.new_user(door, roles=["TrustedService.Admin"]), running_world.new_user(door)
+    """An administrator and a user, whose sign-ins another instance records before any test begins."""
+    with Service(running_world.settings) as other:
+        return running_world.new_user(other, roles=["TrustedService.Admin"]), running_world.new_user(other)
 
 
 @pytest.fixture
 def reader(world: World, people: tuple[Person, Person]) -> Iterator[Person]:
-    """The administrator at an instance that has not read the table before."""
+    """The administrator at an instance that has not read the table yet."""
     with Service(world.settings | {"PUBLIC_URL": people[0].url}) as service:
         yield people[0].at(service.url)
 
@@ -38,13 +38,13 @@ def read(reader: Person) -> Read:
     return functools.partial(read_page, reader)
 
 
-def test_days_show_what_the_table_says(world: World, read: Read) -> None:
+def test_page_shows_counts_by_day(world: World, read: Read) -> None:
     today = datetime.now(UTC).date()
     world.put(f"{today}", 0, Counts(tokens=1200, sign_ins=30, refusals=1), process="a")
     world.put(f"{today}", 0, Counts(tokens=34, sign_ins=4), process="b")
     world.put(f"{today - timedelta(days=1)}", 23, Counts(tokens=617))
     world.put(f"{today - timedelta(days=29)}", 23, Counts(tokens=1))
-    # Neither of these is one of the 30 days.
+    # Both of these are outside the 30 days.
     world.put(f"{today - timedelta(days=30)}", 23, Counts(tokens=10_000))
     world.put(f"{today + timedelta(days=1)}", 0, Counts(tokens=10_000))
     page = read(PATH)
@@ -89,13 +89,13 @@ def test_day_shows_its_hours(world: World, read: Read) -> None:
     assert links == {PATH, f"{PATH}?day={day - timedelta(days=1)}", f"{PATH}?day={day + timedelta(days=1)}"}
 
 
-def test_hours_to_come_are_no_zeros(world: World, read: Read) -> None:
+def test_future_hours_show_no_zeros(world: World, read: Read) -> None:
     now = datetime.now(UTC)
     world.put(f"{now.date()}", now.hour, Counts(tokens=1))
     _, *hours, _ = read_table(read(f"{PATH}?day={now.date()}"))
-    begun = [numbers for _, *numbers in hours if numbers != ["\u2013"] * 3]
-    assert len(begun) in (now.hour + 1, now.hour + 2)  # the hour may end while this runs
-    assert begun[now.hour] == ["1", "0", "0"]
+    started = [numbers for _, *numbers in hours if numbers != ["\u2013"] * 3]
+    assert len(started) in (now.hour + 1, now.hour + 2)  # the hour may end while this runs
+    assert started[now.hour] == ["1", "0", "0"]
 
 
 def test_page_costs_one_query_a_minute(world: World, read: Read) -> None:
@@ -108,7 +108,7 @@ def test_page_costs_one_query_a_minute(world: World, read: Read) -> None:
     assert [call.method for call in calls] == ["GET"]
 
 
-def test_page_says_so_where_nothing_was_counted(world: World, read: Read) -> None:
+def test_empty_page_reports_no_activity(world: World, read: Read) -> None:
     page = read(PATH)
     assert "There has been no activity in the last 30 days." in page.text
     assert page.select("svg, table") == []
@@ -117,7 +117,7 @@ def test_page_says_so_where_nothing_was_counted(world: World, read: Read) -> Non
     assert page.select_one(f'a[href="{PATH}"]')
 
 
-def test_page_is_for_administrators_alone(people: tuple[Person, Person], reader: Person) -> None:
+def test_page_is_for_administrators_only(people: tuple[Person, Person], reader: Person) -> None:
     user = people[1].at(reader.url)
     assert_error_page(user.get(PATH), 403)
     user.http.cookies.clear()
@@ -125,7 +125,7 @@ def test_page_is_for_administrators_alone(people: tuple[Person, Person], reader:
     assert (response.status_code, response.headers["Location"]) == (302, f"/auth/sign-in?next={PATH}")
 
 
-def test_silent_storage_and_bad_day_are_errors(world: World, reader: Person) -> None:
+def test_storage_outage_and_invalid_day_are_errors(world: World, reader: Person) -> None:
     world.storage.plant(Fault(kind="status", method="GET", table="usage"))
     assert_error_page(reader.get(PATH), 503)
     world.storage.clear()
@@ -149,12 +149,12 @@ def test_scale_ends_at_a_round_number(world: World, read: Read, highest: int, le
 
 
 def read_table(page: BeautifulSoup) -> list[list[str]]:
-    """The texts of the page's only table, row by row."""
+    """Return the texts of the page's only table, row by row."""
     (table,) = page.select("table")
     return [[cell.text.strip() for cell in row.select("th, td")] for row in table.select("tr")]
 
 
 def read_values(chart: Tag) -> list[str]:
-    """What the bars say that they stand for, from left to right."""
+    """Return the values in the titles of the bars, from left to right."""
     bars = sorted(chart.select("rect"), key=lambda bar: float(str(bar["x"]).rstrip("%")))
     return [bar.text.rpartition(": ")[2] for bar in bars]

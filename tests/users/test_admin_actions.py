@@ -1,4 +1,4 @@
-"""What an administrator does to a user holds on the very next request, at every instance."""
+"""Administrators' actions take effect on the user's next request, at every instance."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,13 +18,13 @@ from tests.support.rows import wait_until_forgotten
 from tests.support.service import Service
 from tests.support.user_lists import find
 
-NOBODY = "f00d0000-0000-4000-8000-000000000001"
+UNKNOWN_ID = "f00d0000-0000-4000-8000-000000000001"
 Do = Callable[..., object]
 
 
 @pytest.fixture(params=[*CHANNELS, "command"])
 def do(request: pytest.FixtureRequest, admin: Admin, application: Flask) -> Do:
-    """Does something to a user by the form of a page, by the API or by an operator's command."""
+    """Act on a user through an admin page, the API or the command line."""
 
     def run(person: Person, action: str, **fields: str) -> None:
         options = [part for name, value in fields.items() for part in (f"--{name}", value)]
@@ -34,7 +34,7 @@ def do(request: pytest.FixtureRequest, admin: Admin, application: Flask) -> Do:
     return run if request.param == "command" else partial(admin.do, request.param)
 
 
-def test_block_ends_everything_at_the_other_instance(
+def test_block_ends_all_access_at_every_instance(
     world: World, admin: Admin, mapped_user: Person, other_service: Service, do: Do
 ) -> None:
     azure, urls, identity = world.azure, (other_service.url, mapped_user.url), world.identity_of(mapped_user)
@@ -50,7 +50,7 @@ def test_block_ends_everything_at_the_other_instance(
     assert azure.check_token(token)["valid"] is False
     assert admin.get_user(mapped_user)["blocked"] is True
     do(mapped_user, "unblock")
-    assert_signed_out(mapped_user, other_service.url)  # sessions do not come back
+    assert_signed_out(mapped_user, other_service.url)  # unblocking restores no session
     by_bearer = call("POST", f"{other_service.url}/api/token", headers=presented).json()
     by_session = mapped_user.signed_in().at(other_service.url).token().json()
     assert by_bearer["user"] == by_session["user"] == {"communicationUserId": identity}
@@ -59,7 +59,7 @@ def test_block_ends_everything_at_the_other_instance(
     assert world.identity_of(mapped_user) == identity
 
 
-def test_stranger_is_blocked_beforehand(world: World, admin: Admin, person: Person, do: Do) -> None:
+def test_unknown_user_can_be_blocked_in_advance(world: World, admin: Admin, person: Person, do: Do) -> None:
     do(person, "block")
     user = admin.get_user(person)
     assert (user["communicationUserId"], user["lastTokenAt"], user["blocked"]) == (None, None, True)
@@ -73,7 +73,7 @@ def test_stranger_is_blocked_beforehand(world: World, admin: Admin, person: Pers
     assert person.signed_in().get_token()
 
 
-def test_delete_leaves_nothing_of_a_user(
+def test_delete_removes_all_user_data(
     world: World, admin: Admin, mapped_user: Person, other_service: Service, do: Do
 ) -> None:
     token, identity, account = mapped_user.get_token(), world.identity_of(mapped_user), mapped_user.account
@@ -87,12 +87,12 @@ def test_delete_leaves_nothing_of_a_user(
     assert identity not in world.azure.list_identities()
     assert world.azure.check_token(token)["valid"] is False
     assert_problem(admin.fetch_user(mapped_user), 404, "not_found")
-    do(mapped_user, "delete")  # with or without a row
+    do(mapped_user, "delete")  # also without a row
     response = mapped_user.signed_in().token()
     assert response.json()["user"]["communicationUserId"] == world.identity_of(mapped_user) != identity
 
 
-def test_block_outlives_the_deletion_of_the_user(
+def test_block_survives_user_deletion(
     world: World, admin: Admin, mapped_user: Person, other_service: Service, do: Do
 ) -> None:
     identity, presented = world.identity_of(mapped_user), bearer(world.azure, mapped_user)
@@ -137,7 +137,7 @@ def test_session_without_token_is_ended(world: World, signed_in: Person, action:
     assert world.find_row(signed_in) is None
 
 
-def test_actions_answer_with_the_user_as_they_now_are(admin: Admin, mapped_user: Person) -> None:
+def test_actions_return_the_updated_user(admin: Admin, mapped_user: Person) -> None:
     before = admin.get_user(mapped_user)
     assert before["communicationUserId"]
     for action, blocked in (("revoke", False), ("sign-out", False), ("block", True), ("unblock", False)):
@@ -147,7 +147,7 @@ def test_actions_answer_with_the_user_as_they_now_are(admin: Admin, mapped_user:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_capitals_mean_the_same_user(world: World, admin: Admin, mapped_user: Person) -> None:
+def test_user_key_is_case_insensitive(world: World, admin: Admin, mapped_user: Person) -> None:
     assert admin.get_user(mapped_user.key.upper()) == admin.get_user(mapped_user)
     keys = [mapped_user.key, mapped_user.key.upper()] * 3
     run_concurrently([partial(admin.do, "api", key, "block") for key in keys])
@@ -155,7 +155,7 @@ def test_capitals_mean_the_same_user(world: World, admin: Admin, mapped_user: Pe
     assert len(world.list_rows(mapped_user)) == 1
 
 
-def test_token_issued_during_block_dies(azure: LocalAzure, admin: Admin, mapped_user: Person) -> None:
+def test_token_issued_during_block_is_revoked(azure: LocalAzure, admin: Admin, mapped_user: Person) -> None:
     def block_when_held() -> None:
         wait_until(lambda: not azure.list_faults())
         admin.do("api", mapped_user, "block")
@@ -166,10 +166,10 @@ def test_token_issued_during_block_dies(azure: LocalAzure, admin: Admin, mapped_
     wait_until(lambda: azure.check_token(token)["valid"] is False, 20)  # the sweep after a block
 
 
-def test_action_on_nobody_is_404(admin: Admin, person: Person) -> None:
+def test_action_on_unknown_user_is_404(admin: Admin, person: Person) -> None:
     for action in ("unblock", "revoke"):
         assert_error_page(admin.act("page", person, action), 404)
         assert_problem(admin.act("api", person, action), 404, "not_found")
-    for path in ("x/y", NOBODY, f"{NOBODY}/{NOBODY}x", "../..", "%00/%00"):
+    for path in ("x/y", UNKNOWN_ID, f"{UNKNOWN_ID}/{UNKNOWN_ID}x", "../..", "%00/%00"):
         assert_problem(admin.fetch_user(path), 404, "not_found")
         assert_problem(admin.act("api", path, "block"), 404, "not_found")

@@ -1,4 +1,4 @@
-"""Users are found by the beginning of a name, whatever the case and accents, and by whole ids."""
+"""Users are found by name prefix, regardless of case and accents, and by complete ids."""
 
 import unicodedata
 import uuid
@@ -13,7 +13,7 @@ from tests.support.storage_proxy import Fault
 from tests.support.user_lists import find, key_of, list_rows_of_pages
 
 PREFIX = f"Quix{uuid.uuid4().hex[:6]}"
-"""Of every name here, so that users of other tests are not found by it."""
+"""Prefix of every name in this module, so that searches do not find users of other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ BEGINNINGS += ["ÉLOÏSE O'BRIEN-STRASSE", "éloïse o'brien-straße"]
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
-def test_name_is_found_whatever_case_and_accents(
+def test_name_search_ignores_case_and_accents(
     world: World, eloise: Person, user: Person, beginning: str
 ) -> None:
     for form in ("NFC", "NFD"):
@@ -46,7 +46,7 @@ def test_other_text_finds_no_user(world: World, eloise: Person) -> None:
         assert find(world.admin, q=PREFIX + text) == [], text
 
 
-def test_user_name_is_found_by_its_beginning(world: World, user: Person) -> None:
+def test_user_name_is_found_by_prefix(world: World, user: Person) -> None:
     username = user.account.username
     for length in (len(username), len(username) - 5, 12):
         for q in (username[:length], username[:length].upper(), username[:length].title()):
@@ -54,7 +54,7 @@ def test_user_name_is_found_by_its_beginning(world: World, user: Person) -> None
     assert find(world.admin, q=username + "x") == find(world.admin, q=username[1:]) == []
 
 
-def test_user_is_found_by_whole_ids_alone(world: World, user: Person) -> None:
+def test_user_is_found_only_by_complete_ids(world: World, user: Person) -> None:
     object_id, identity = user.account.object_id, world.identity_of(user)
     ids = [object_id, object_id.upper(), f" {object_id} ", user.key, user.key.upper()]
     for q in (*ids, identity, f" {identity} "):
@@ -98,13 +98,13 @@ def test_odd_name_is_shown_as_text_and_found(world: World, name: str) -> None:
 
 
 def test_name_is_found_and_shown_in_plain_letters(world: World) -> None:
-    stage = world.new_user(name=f"{PREFIX}\N{MATHEMATICAL BOLD CAPITAL A}\N{MATHEMATICAL BOLD SMALL D}a")
-    assert find(world.admin, q=f"{PREFIX}ada") == [stage.account.object_id]
+    stylized = world.new_user(name=f"{PREFIX}\N{MATHEMATICAL BOLD CAPITAL A}\N{MATHEMATICAL BOLD SMALL D}a")
+    assert find(world.admin, q=f"{PREFIX}ada") == [stylized.account.object_id]
     invisible = world.new_user(name=f"{PREFIX}a\u202egnp\u200b.exe\u0000\u0007\r\nb")
     assert world.admin.get_user(invisible)["name"] == f"{PREFIX}agnp.exeb"
 
 
-def test_name_of_a_megabyte_is_cut(world: World) -> None:
+def test_megabyte_name_is_truncated(world: World) -> None:
     world.azure.tamper("oversized-name")
     person = world.new_user(name="long")
     assert world.admin.get_user(person)["name"] == person.me()["user"]["name"] == "x" * 256
@@ -121,7 +121,7 @@ def test_renamed_user_is_found_after_signing_in(world: World) -> None:
     assert find(world.admin, q=before) == [object_id]
     assert find(world.admin, q=after) == []
     world.storage.plant(Fault(kind="status", method="P", table="identities", status=500))
-    assert person.sign_in().status_code == 302, "although the name cannot be written"
+    assert person.sign_in().status_code == 302, "a failed name update must not fail the sign-in"
     world.storage.clear()
     assert person.signed_in().me()["user"]["name"] == after
     wait_until(lambda: find(world.admin, q=after) == [object_id], seconds=5)
@@ -129,7 +129,7 @@ def test_renamed_user_is_found_after_signing_in(world: World) -> None:
     assert world.admin.get_user(person)["name"] == after
 
 
-def test_name_like_the_user_name_is_found_once(world: World) -> None:
+def test_name_equal_to_user_name_is_found_once(world: World) -> None:
     prefix = f"twin{uuid.uuid4().hex[:8]}"
     person = world.new_user(f"{prefix}@contoso.example", name=f"{prefix}@contoso.example")
     assert find(world.admin, q=prefix) == [person.account.object_id]

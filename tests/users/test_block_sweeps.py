@@ -1,4 +1,4 @@
-"""After a block, background tasks revoke the tokens of requests that were in progress. No test waits."""
+"""Background sweeps after a block revoke tokens of requests in progress; no test waits for a delay."""
 
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,7 @@ class DelayedTasks(BackgroundTasks):
 
 @dataclass(frozen=True)
 class Block:
-    """A user who was just blocked, and the background tasks of that."""
+    """A user who was just blocked, and the delayed tasks of that block."""
 
     world: World
     services: Services
@@ -42,7 +42,7 @@ class Block:
     identity: str
 
     def issue(self) -> str:
-        """Issue a token as a request does that had read the session before the block."""
+        """Issue a token, like a request that read the session before the block."""
         token = self.services.communication.issue_token(self.identity, ("chat",), 60).token
         assert self.is_valid(token)
         return token
@@ -61,7 +61,7 @@ def block(world: World, services: Services, mapped_user: Person) -> Block:
 
 
 def test_both_sweeps_revoke_tokens_issued_before_them(block: Block) -> None:
-    """The second comes when no request of before the block can still be in progress."""
+    """The second sweep runs when no request from before the block can still be in progress."""
     delays = []
     for _ in range(2):
         token = block.issue()

@@ -1,4 +1,4 @@
-"""What the authentication hero stored in Microsoft Graph, as a CSV that `users import` takes."""
+"""Mappings that the authentication hero stored in Microsoft Graph, exported as CSV for `users import`."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ USERS[0]["displayName"] = "Zoë, K."
 
 @pytest.fixture
 def graph_url() -> Iterator[str]:
-    """A server that says about users what Microsoft Graph does, and once that it is asked too often."""
+    """A stand-in for Microsoft Graph that throttles one request."""
     refusals = [429]
     documents: dict[str, object] = {
         f"/users/{PEOPLE[n]}/extensions/{EXTENSION}": {"id": EXTENSION, "acsUserIdentity": f"{IDENTITY}{n}"}
@@ -32,13 +32,13 @@ def graph_url() -> Iterator[str]:
         def do_GET(self) -> None:  # noqa: N802 - as http.server calls it
             path = self.path.partition("?$")[0]
             if self.headers["Authorization"] != "Bearer of-an-administrator":
-                self.answer(401, {})
+                self.respond(401, {})
             elif path.startswith("/users/") and refusals:
-                self.answer(refusals.pop(), {}, ("Retry-After", "1"))
+                self.respond(refusals.pop(), {}, ("Retry-After", "1"))
             elif path in documents:
-                self.answer(200, documents[path])
+                self.respond(200, documents[path])
             else:
-                self.answer(404, {"error": {"code": "ResourceNotFound"}})
+                self.respond(404, {"error": {"code": "ResourceNotFound"}})
 
     with serving(Handler) as url:
         documents["/users"] = {"value": USERS[:2], "@odata.nextLink": f"{url}/users?later"}

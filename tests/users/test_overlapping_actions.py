@@ -1,4 +1,4 @@
-"""Actions that overlap: what the response to one of them says still holds after the others."""
+"""Overlapping actions: the outcome reported for one still holds after the others."""
 
 import time
 import uuid
@@ -29,24 +29,24 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def graceful(world: World) -> Iterator[World]:
-    """The same with a service that replaces a missing identity after two seconds."""
+    """The same world, with a service that replaces a missing identity after two seconds."""
     with Service(world.settings | {"MISSING_IDENTITY_GRACE_SECONDS": str(GRACE)}) as service:
         yield replace(world, service=service)
 
 
-def test_deletion_marks_the_row_as_it_is(world: World) -> None:
-    """Between its read and its mark the row comes to name another identity."""
+def test_deletion_marks_the_current_row(world: World) -> None:
+    """The row gets another identity between the deletion's read and its mark."""
     person = world.new_user()
     world.azure.delete_identity(world.identity_of(person))
     done, about = list[requests.Response](), person.account.object_id
-    ask = partial(world.token_by_bearer, person)
-    world.run_before("PATCH", "identities", about, lambda: done.append(ask()), also='"Deleting"')
+    request_token = partial(world.token_by_bearer, person)
+    world.run_before("PATCH", "identities", about, lambda: done.append(request_token()), also='"Deleting"')
     world.admin.do("api", person, "delete")
     assert world.list_rows(person) == []
     assert done[0].json()["user"]["communicationUserId"] not in world.azure.list_identities()
 
 
-def test_repair_keeps_a_user_who_is_back(world: World) -> None:
+def test_repair_keeps_a_returned_user(world: World) -> None:
     person = world.new_user()
     identity = world.identity_of(person)
     world.azure.plant_fault("acs", "delete", "status", status=500, times=1, about=identity)
@@ -59,7 +59,7 @@ def test_repair_keeps_a_user_who_is_back(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["half-blocked", "block-lifted", "blocked twice"])
-def test_repair_respects_an_unblock_meanwhile(world: World, kind: str) -> None:
+def test_repair_respects_a_concurrent_unblock(world: World, kind: str) -> None:
     person = world.new_user()
     block, unblock = (partial(world.admin.do, "api", person, action) for action in ("block", "unblock"))
     trail = f"user-{person.account.object_id}"
@@ -71,7 +71,7 @@ def test_repair_respects_an_unblock_meanwhile(world: World, kind: str) -> None:
     elif kind == "block-lifted":
         block()
         world.run_before("GET", "identities", "identities()", unblock)
-    else:  # by actions that overlap, from which nothing follows
+    else:  # by overlapping actions, which prove nothing
         block()
         world.run_before("P", "audit", trail, block)
         unblock()
@@ -91,8 +91,8 @@ def test_repair_keeps_a_user_imported_during_erasure(world: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize("trouble", ["rename", "storage"])
-def test_success_clears_the_record_of_a_missing_identity(graceful: World, trouble: str) -> None:
-    """Although the row changes before the write that clears it, or that write fails."""
+def test_success_clears_the_missing_identity_record(graceful: World, trouble: str) -> None:
+    """The record is cleared even if the row changes before that write, or that write fails."""
     world, person = graceful, graceful.new_user()
     identity, object_id = world.identity_of(person), person.account.object_id
 
@@ -157,8 +157,8 @@ def test_erasure_during_switch_leaves_no_owner(world: World, channel: str) -> No
     assert [row for row in rows if object_id in str(dict(row))] == []
 
 
-def test_user_who_is_back_is_found(world: World) -> None:
-    """Although an index update, which the deletion overtook, deletes index rows once more."""
+def test_returned_user_is_found(world: World) -> None:
+    """A returned user is found even if a stale index update deletes index rows once more."""
     word = f"Zyx{uuid.uuid4().hex[:8]}"
     person = world.new_person(name=f"{word} Person")
     object_id = person.account.object_id

@@ -1,4 +1,4 @@
-"""A storage that is not what it was: tables are missing, or were restored from an older copy."""
+"""Storage with missing tables, or with tables restored from an older copy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +29,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def service(world: World) -> Iterator[Service]:
-    """An instance that may not create tables, which the infrastructure has done."""
-    with world.start_beside(NO_NEW_TABLES) as service:
+    """An instance that may not create tables, as the infrastructure has created them."""
+    with world.new_instance(NO_NEW_TABLES) as service:
         yield service
 
 
@@ -52,8 +52,8 @@ def restore_rows(world: World, name: str, rows: list[TableEntity]) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_missing_table_is_not_an_empty_one(world: World, service: Service, name: str) -> None:
-    person, stranger = world.new_user(), world.new_person()
+def test_missing_table_is_not_treated_as_empty(world: World, service: Service, name: str) -> None:
+    person, newcomer = world.new_user(), world.new_person()
     before, identity = world.azure.list_identities(), world.identity_of(person)
     admin = world.admin.person.at(service.url)
     with without_table(world, name):
@@ -61,10 +61,10 @@ def test_missing_table_is_not_an_empty_one(world: World, service: Service, name:
             response = person.at(service.url).token(csrf={"X-CSRFToken": "any"})
             assert_problem(response, 503, "upstream_unavailable")
         if name == "identities":
-            for somebody in (person, stranger):
-                response = world.token_by_bearer(somebody, service)
+            for user in (person, newcomer):
+                response = world.token_by_bearer(user, service)
                 assert_problem(response, 503, "upstream_unavailable")
-            assert finish_sign_in_at(stranger, service.url).status_code == 503
+            assert finish_sign_in_at(newcomer, service.url).status_code == 503
         if name in LISTS:
             assert admin.get(LISTS[name]).status_code == 503
         assert name not in {table.name for table in world.tables.list_tables()}
@@ -75,25 +75,25 @@ def test_missing_table_is_not_an_empty_one(world: World, service: Service, name:
 
 @pytest.mark.parametrize("name", ["identities", "ledger"])
 def test_readiness_fails_without_a_table(world: World, name: str) -> None:
-    with without_table(world, name), world.start_beside(NO_NEW_TABLES) as service:
+    with without_table(world, name), world.new_instance(NO_NEW_TABLES) as service:
         response = requests.get(f"{service.url}/readyz", timeout=30)
     assert response.status_code == 503
     assert response.json()["tableStorage"] == "failing"
 
 
 def test_block_lifted_by_older_copy_is_restored(world: World) -> None:
-    person, stranger = world.new_user(), world.new_person()
-    world.admin.do("api", stranger, "block")
-    delete_identity_row(world.tables, stranger)
-    assert world.repair(stranger) == ["block-lifted"]
-    assert stranger.sign_in().status_code == 403
+    person, newcomer = world.new_user(), world.new_person()
+    world.admin.do("api", newcomer, "block")
+    delete_identity_row(world.tables, newcomer)
+    assert world.repair(newcomer) == ["block-lifted"]
+    assert newcomer.sign_in().status_code == 403
     copies = world.list_rows(person)
     world.admin.do("page", person, "block", reason="they left")
     restore_rows(world, "identities", copies)
     assert world.token_by_bearer(person).status_code == 200
     for _ in range(2):
         assert world.repair(person, dry_run=True) == ["block-lifted"]
-    assert world.token_by_bearer(person).status_code == 200, "a dry run"
+    assert world.token_by_bearer(person).status_code == 200, "a dry run changes nothing"
     assert world.repair(person) == ["block-lifted"]
     assert_problem(world.token_by_bearer(person), 403, "blocked")
     assert [row["BlockReason"] for row in world.list_rows(person)] == ["they left"]
@@ -102,7 +102,7 @@ def test_block_lifted_by_older_copy_is_restored(world: World) -> None:
 
 def test_erased_user_of_older_copy_is_erased_again(world: World) -> None:
     person = world.new_user()
-    world.storage.wait_until_quiet()  # then the trail has the first token, before the deletion
+    world.storage.wait_until_quiet()  # so that the trail has the first token before the deletion
     copies = world.list_rows(person)
     world.admin.do("api", person, "delete")
     restore_rows(world, "identities", copies)

@@ -1,4 +1,4 @@
-"""The index of users: two calls for a page, each user once, in step with the rows, rebuilt on demand."""
+"""The user index: two calls per page, each user once, in sync with the rows, rebuilt on demand."""
 
 import json
 import uuid
@@ -34,7 +34,7 @@ ODD += [{"AcsUserId": "8:acs:" + "x" * 400, "Name": "y" * 30000}]
 ODD += [{"Name": "a\tb\nc>d|e", "Username": " \u0000 "}]
 ODD += [{"Name": "\U00010348\U0001f600 \ufffd\uffff ~~", "Username": "\ufffc~"}]
 ODD += [{"IndexKeys": "of an older version", "Blocking": "no", "Extra": 1.5}]
-"""Columns of rows as other programs may write them."""
+"""Columns as other programs may write them."""
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +45,12 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module", autouse=True)
 def seeded(world: World) -> list[Identity]:
-    """120 users, some of them blocked, before any other."""
+    """120 users, some of them blocked, created before all others."""
     return seed_users(world.azure.env, COUNT, blocked=0.2)
 
 
 def list_newest_first(world: World) -> list[str]:
-    """The object ids of `identities` in the order in which a list has them."""
+    """The object ids in `identities`, in the order of the user list."""
     rows = world.tables.get_table_client("identities").list_entities()
     return [row["PartitionKey"] for row in sorted(rows, key=lambda row: row["CreatedAt"], reverse=True)]
 
@@ -69,7 +69,7 @@ def write(world: World, columns: Mapping[str, object], object_id: str = "") -> t
 
 
 def reindex(world: World) -> int:
-    """Run the command; return how many users it has indexed."""
+    """Run `users reindex`; return the number of indexed users."""
     return int(json.loads(run_users(world.service.env, "reindex", "--json"))["users"])
 
 
@@ -86,7 +86,7 @@ def test_user_is_found_by_any_word_once(world: World) -> None:
     for q in (*words, f"{words[2]} {words[3]}", f"{prefix}Z@contoso", name.upper()):
         assert find(world.admin, q=q) == [object_id], q
     assert object_id in find(world.admin, q="pierre")
-    assert find(world.admin, q=prefix) == [object_id], "by four words and the user name, and shown once"
+    assert find(world.admin, q=prefix) == [object_id], "matched by four words and the user name, shown once"
     assert find(world.admin, q=f"{words[2]} {words[0]}") == find(world.admin, q=words[0][1:]) == []
 
 
@@ -99,7 +99,7 @@ def test_each_of_twenty_words_is_searched(world: World) -> None:
 
 
 def test_index_rows_change_with_the_user(world: World) -> None:
-    """The user is renamed while the index is written for a block: the writer starts again."""
+    """A rename while a block writes the index restarts that write."""
     name = f"Renamed {uuid.uuid4().hex}"
     person = world.new_user(name=f"Named {uuid.uuid4().hex}")
     object_id = person.account.object_id
@@ -118,7 +118,7 @@ def test_index_rows_change_with_the_user(world: World) -> None:
 
 
 @pytest.mark.parametrize("channel", ["sign-in", "token"])
-def test_unindexed_user_is_indexed_by_next_act(world: World, channel: str) -> None:
+def test_unindexed_user_is_indexed_by_next_request(world: World, channel: str) -> None:
     person = world.new_person(name=f"Late {uuid.uuid4().hex}")
     object_id, name = person.account.object_id, person.account.name
     world.storage.plant(Fault(kind="status", method="POST", table="$batch", about=object_id))
@@ -126,8 +126,8 @@ def test_unindexed_user_is_indexed_by_next_act(world: World, channel: str) -> No
     world.storage.wait_until_quiet()
     assert find(world.admin, q=name) == []
     world.storage.clear()
-    for act in [person.sign_in] if channel == "sign-in" else [person.token] * 2:
-        act()
+    for send in [person.sign_in] if channel == "sign-in" else [person.token] * 2:
+        send()
     wait_until(lambda: find(world.admin, q=name) == [object_id])
 
 
@@ -144,7 +144,7 @@ def test_lists_show_the_day_of_the_last_token(world: World) -> None:
 
 
 def test_foreign_row_is_listed_after_a_reindex(world: World) -> None:
-    """It is found by its object id at once."""
+    """A row written by another program is found by its object id even before the reindex."""
     name, username = f"Zoë Foreign {uuid.uuid4().hex}", f"{uuid.uuid4().hex}@contoso.example"
     identity, now = world.azure.new_unknown_identity(), datetime.now(UTC)
     columns = {"AcsUserId": identity, "Name": name, "Username": username, "Blocked": False}
@@ -162,7 +162,7 @@ def test_foreign_row_is_listed_after_a_reindex(world: World) -> None:
 
 
 def test_rows_with_odd_columns_are_listed_once(world: World) -> None:
-    """Rows whose keys are no ids in lower case are not listed."""
+    """Rows whose keys are not lower-case ids are not listed."""
     before, wrong_keys = list_newest_first(world), (str(uuid.uuid4()).upper(), "not an id")
     odd = {write(world, columns): columns for columns in ODD}
     wrong = [write(world, {"Name": "Whoisthis"}, key) for key in wrong_keys]
@@ -193,8 +193,8 @@ def test_rows_with_odd_columns_are_listed_once(world: World) -> None:
     assert find(world.admin) == before
 
 
-def test_silent_or_lost_index_is_503(world: World, seeded: list[Identity]) -> None:
-    """The page of a lost one names the command."""
+def test_failing_or_lost_index_is_503(world: World, seeded: list[Identity]) -> None:
+    """The error page for a lost index names the reindex command."""
     world.storage.plant(Fault(kind="status", method="GET", table="userindex", retry_after="3"))
     response = world.admin.person.get("/api/admin/users")
     assert_problem(response, 503, "upstream_unavailable")
@@ -237,7 +237,7 @@ def test_index_of_an_older_version_loses_nothing(world: World, seeded: list[Iden
     identities.upsert_entity(older, mode=UpdateMode.REPLACE)
     acs_user_id = str(seeded[0].acs_user_id)
     world.tables.get_table_client("ledger").delete_entity(acs_user_id.lower(), "identity")
-    with world.start_beside({}) as upgraded:
+    with world.new_instance({}) as upgraded:
         admin = Admin(world.admin.person.at(upgraded.url))
         assert_problem(admin.person.get("/api/admin/users"), 503, "upstream_unavailable")
         assert "users reindex" in upgraded.log()
@@ -250,7 +250,7 @@ def test_index_of_an_older_version_loses_nothing(world: World, seeded: list[Iden
     assert {name: after[name] for name in before} == before
 
 
-def test_reindex_is_repeated_and_retries(world: OwnAzure) -> None:
+def test_reindex_retries_and_can_be_repeated(world: OwnAzure) -> None:
     lose_index(world)
     kill_command(world, Fault(kind="hang", method="POST", table="$batch", skip=3, times=1), ["reindex"])
     assert_problem(world.admin.person.get("/api/admin/users"), 503, "upstream_unavailable")
@@ -263,8 +263,8 @@ def test_reindex_is_repeated_and_retries(world: OwnAzure) -> None:
     assert_complete(world)
 
 
-def test_reindex_respects_changes_by_the_service(world: World) -> None:
-    """Between its reads and its writes a user is deleted, one is renamed and one is created."""
+def test_reindex_respects_concurrent_changes(world: World) -> None:
+    """Users are deleted, renamed and created between its reads and its writes."""
     deleted, renamed = world.new_user(name="Soon Gone"), world.new_user(name="Old Name")
     created, name = list[Person](), f"New Name {uuid.uuid4().hex}"
 
@@ -294,21 +294,21 @@ def test_page_costs_two_storage_calls(world: World, seeded: list[Identity]) -> N
         assert {call.method for call in calls} == {"GET"}
 
 
-def test_empty_storage_has_an_index_at_once() -> None:
+def test_empty_storage_is_indexed_at_once() -> None:
     with own_azure() as empty:
         assert empty.admin.person.get("/api/admin/users").json() == {"users": [], "next": None}
         people = run_concurrently([empty.new_user] * 4)
         assert sorted(find(empty.admin)) == sorted(person.account.object_id for person in people)
-        stranger = empty.new_person()
-        empty.admin.do("api", stranger, "block")
-        assert find(empty.admin, status="blocked") == find(empty.admin)[:1] == [stranger.account.object_id]
-        empty.admin.do("api", stranger, "unblock")
+        newcomer = empty.new_person()
+        empty.admin.do("api", newcomer, "block")
+        assert find(empty.admin, status="blocked") == find(empty.admin)[:1] == [newcomer.account.object_id]
+        empty.admin.do("api", newcomer, "unblock")
         assert_complete(empty)
-        assert stranger.account.object_id not in find(empty.admin)
+        assert newcomer.account.object_id not in find(empty.admin)
 
 
 def test_search_shows_each_user_once_despite_changes(world: World) -> None:
-    """Between its pages users are deleted and others are created."""
+    """Users are deleted and created between its pages."""
     prefix = f"q{uuid.uuid4().hex[:6]}"
     many = seed_users(world.azure.env, 130, name=f"{prefix}a {prefix}b {prefix}c")
     doomed = [*many[40:43], *many[100:103]]

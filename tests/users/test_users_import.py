@@ -1,4 +1,4 @@
-"""`flask users import`: mappings of another system are imported once, checked, and overwrite nothing."""
+"""`flask users import` validates another system's mappings, imports each once and overwrites nothing."""
 
 import uuid
 from collections import Counter
@@ -39,13 +39,13 @@ def new_object_id() -> str:
 
 @dataclass(frozen=True)
 class Importer:
-    """Runs the command on a file of the given lines."""
+    """Runs the command on a file with the given lines."""
 
     application: Flask
     tables: TableServiceClient
     path: Path
     new_id: Callable[[], str]
-    """Make the id of an identity of the resource that the storage is pinned to."""
+    """Return an identity id of the resource that the storage is pinned to."""
 
     def run(self, *lines: str, header: str = HEADER, options: Sequence[str] = ()) -> Result:
         self.path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
@@ -90,7 +90,7 @@ def test_imported_identity_gets_first_token(importer: Importer, person: Person) 
     assert person.signed_in().token().json()["user"] == {"communicationUserId": acs_user_id}
 
 
-def test_dry_run_tells_results_and_writes_nothing(importer: Importer) -> None:
+def test_dry_run_reports_results_and_writes_nothing(importer: Importer) -> None:
     object_id, audited = new_object_id(), list_rows(importer.tables, "audit", "PartitionKey", "all")
     lines = f"{object_id},{importer.new_id()}", "x,y"
     done = importer.run(*lines, options=["--dry-run"])
@@ -107,7 +107,7 @@ def test_dry_run_tells_results_and_writes_nothing(importer: Importer) -> None:
     assert len(importer.rows(object_id)) == 1
 
 
-def test_nothing_is_overwritten(importer: Importer, mapped_user: Person, admin: Admin) -> None:
+def test_import_overwrites_nothing(importer: Importer, mapped_user: Person, admin: Admin) -> None:
     header, *exported = admin.person.get("/admin/users.csv").text.splitlines()
     done = importer.run(*exported, header=header, options=["--json", "--dry-run"])
     results = {row["user"]: row["result"] for row in read_json(done)}
@@ -125,7 +125,7 @@ def test_nothing_is_overwritten(importer: Importer, mapped_user: Person, admin: 
     assert importer.rows(user) == before
 
 
-def test_file_blocks_only_newcomers(importer: Importer, signed_in: Person, shared_user: Person) -> None:
+def test_import_blocks_only_new_users(importer: Importer, signed_in: Person, shared_user: Person) -> None:
     identities = importer.new_id(), get_identity(importer.tables, shared_user)
     users = signed_in.account.object_id, shared_user.account.object_id
     lines = [f"{user},{identity},true" for user, identity in zip(users, identities, strict=True)]
@@ -146,7 +146,7 @@ def test_interrupted_import_can_be_continued(importer: Importer, storage_proxy: 
     assert "Error: Table Storage: HTTP 503" in done.stderr
     storage_proxy.clear()
     found = Counter(result for result, _ in importer.results(*lines))
-    assert found == {"present": 12, "imported": 28}  # and nothing without the audit trail
+    assert found == {"present": 12, "imported": 28}  # none was imported while the audit trail failed
     assert all(len(importer.rows(object_id)) == 1 for object_id in object_ids)
 
 
@@ -189,7 +189,7 @@ def test_concurrent_imports_never_share_an_identity(importer: Importer, service:
     assert [owners[identity] for identity in identities] == [1] * len(identities)
 
 
-def test_sign_in_withdraws_the_claim(importer: Importer, world: World, signed_in: Person) -> None:
+def test_concurrent_token_withdraws_import_claim(importer: Importer, world: World, signed_in: Person) -> None:
     identity, csrf = importer.new_id(), signed_in.csrf_headers()
     world.run_before("POST", "identities", identity, partial(signed_in.token, csrf=csrf))
     found = importer.results(f"{signed_in.account.object_id},{identity}", exit_code=1)
@@ -208,7 +208,7 @@ def test_sign_in_withdraws_the_claim(importer: Importer, world: World, signed_in
         (None, "No such file"),
     ],
 )
-def test_unreadable_file_is_wrong_usage(importer: Importer, content: bytes | None, sentence: str) -> None:
+def test_unreadable_file_is_a_usage_error(importer: Importer, content: bytes | None, sentence: str) -> None:
     if content is not None:
         importer.path.write_bytes(content)
     done = run_command(importer.application, "users", "import", str(importer.path))
@@ -237,14 +237,14 @@ def test_unreadable_file_is_wrong_usage(importer: Importer, content: bytes | Non
         (WITH_BLOCKED, f"{OBJECT_ID},,true", ""),
     ],
 )
-def test_rows_are_checked(header: str, line: str, problem: str) -> None:
+def test_rows_are_validated(header: str, line: str, problem: str) -> None:
     tenants = [TENANT, new_object_id()] if "several tenants" in problem else [TENANT]
     (row,) = read_mappings(f"{header}\n{line}\n".encode(), tenants, NOW)
     assert problem in row.detail
     assert bool(problem) == bool(row.detail) == (row.result == "invalid") == (row.identity is None)
 
 
-def test_contradicting_rows_are_invalid() -> None:
+def test_contradictory_rows_are_invalid() -> None:
     a, b, c, d = (new_object_id() for _ in range(4))
     w, x, y, z = (f"8:acs:{OBJECT_ID}_{new_object_id()}" for _ in range(4))
     lines = [f"{a},{w}", f"{a.upper()},{x}", f"{b},{y}", f"{c},8:acs:{y[6:].upper()}", *[f"{d},{z}"] * 2]

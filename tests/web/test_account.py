@@ -1,4 +1,4 @@
-"""What people see, end, take along and erase of their own."""
+"""Account page and API: users view and end their sessions, and export and erase their data."""
 
 import json
 
@@ -21,14 +21,14 @@ USER_AGENT = "Mozilla/5.0 (Test; rv:1.0)"
 
 @pytest.fixture
 def second(mapped_user: Person) -> Person:
-    """Another browser of the user's."""
+    """The same user, signed in with a second browser."""
     browser = Person(mapped_user.azure, mapped_user.url, mapped_user.account)
     browser.http.headers["User-Agent"] = USER_AGENT
     return browser.signed_in()
 
 
 def list_session_rows(person: Person) -> list[Tag]:
-    """The rows of the table on the page."""
+    """Return the table rows of the account page."""
     return list(read_page(person, "/account").select("tbody tr"))
 
 
@@ -61,7 +61,7 @@ def test_one_session_ends_then_all_others(
     assert len(list_session_rows(mapped_user)) == 1
 
 
-def test_foreign_and_odd_sessions_are_kept(
+def test_foreign_or_malformed_sessions_are_kept(
     tables: TableServiceClient, mapped_user: Person, shared_user: Person
 ) -> None:
     (row,) = list_sessions(tables, shared_user)
@@ -74,7 +74,7 @@ def test_foreign_and_odd_sessions_are_kept(
 
 
 @pytest.mark.parametrize("channel", ["page", "api", "bearer"])
-def test_revoke_ends_tokens_and_not_the_session(azure: LocalAzure, mapped_user: Person, channel: str) -> None:
+def test_revoke_ends_tokens_but_not_session(azure: LocalAzure, mapped_user: Person, channel: str) -> None:
     token = mapped_user.get_token()
     if channel == "page":
         response = mapped_user.submit("/account/revoke")
@@ -89,12 +89,12 @@ def test_revoke_ends_tokens_and_not_the_session(azure: LocalAzure, mapped_user: 
     assert azure.check_token(mapped_user.get_token())["valid"] is True
 
 
-def test_export_is_everything_and_no_secret(
+def test_export_is_complete_without_secrets(
     tables: TableServiceClient, mapped_user: Person, second: Person, shared_user: Person
 ) -> None:
     cookie = mapped_user.http.cookies["session"]
     mapped_user.post("/api/me/revoke", headers=mapped_user.csrf_headers())
-    others = {"user": shared_user.key, "objectId": shared_user.account.object_id}  # of no consequence
+    others = {"user": shared_user.key, "objectId": shared_user.account.object_id}  # ignored
     response = mapped_user.get("/api/me/export", params=others)
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
@@ -115,7 +115,7 @@ def test_export_is_everything_and_no_secret(
         assert secret not in text
 
 
-def test_user_without_identity_exports_and_erases(tables: TableServiceClient, signed_in: Person) -> None:
+def test_user_without_identity_can_export_and_erase(tables: TableServiceClient, signed_in: Person) -> None:
     assert signed_in.post("/api/me/revoke", headers=signed_in.csrf_headers()).status_code == 204
     assert signed_in.submit("/account/revoke").status_code == 303
     document = signed_in.get("/api/me/export").json()
@@ -151,7 +151,7 @@ def test_erasure_leaves_nothing_and_signs_out(
     assert mapped_user.signed_in().me()["communicationUserId"] is None
 
 
-def test_erasure_with_bearer_is_204_twice(
+def test_erasure_by_bearer_is_idempotent(
     azure: LocalAzure, tables: TableServiceClient, mapped_user: Person, other_service: Service
 ) -> None:
     headers = bearer(azure, mapped_user)
@@ -163,7 +163,7 @@ def test_erasure_with_bearer_is_204_twice(
     assert get_me(mapped_user, headers).json()["communicationUserId"] is None
 
 
-def test_failed_erasure_is_finished(tables: TableServiceClient, mapped_user: Person) -> None:
+def test_failed_erasure_can_be_retried(tables: TableServiceClient, mapped_user: Person) -> None:
     mapped_user.azure.plant_fault("acs", "delete", "status", status=503, times=None)
     assert_problem(mapped_user.erase(), 503, "upstream_unavailable")
     mapped_user.azure.clear_faults()
@@ -171,6 +171,6 @@ def test_failed_erasure_is_finished(tables: TableServiceClient, mapped_user: Per
     assert list_identity_rows(tables, mapped_user) == []
 
 
-def test_account_is_503_while_the_storage_is_down(mapped_user: Person, storage_proxy: StorageProxy) -> None:
+def test_account_is_503_during_storage_outage(mapped_user: Person, storage_proxy: StorageProxy) -> None:
     storage_proxy.plant(Fault(kind="status", method="GET", table="identities"))
     assert_error_page(mapped_user.get("/account"), 503)

@@ -1,4 +1,4 @@
-"""The forms of the administrators' pages: each asks first, and says what was done."""
+"""Administrators' forms: each asks for confirmation and reports the result."""
 
 from urllib.parse import urlsplit
 
@@ -13,11 +13,11 @@ from tests.support.rows import list_sessions
 from tests.support.service import Service
 
 ACTIONS = ["block", "unblock", "revoke", "sign-out", "delete"]
-ODD_SESSIONS = ["a/b", "a\\b", "#?", "' or PartitionKey ne '", "\x00", "\n", "é", "x" * 2000, "../x", "%2f"]
+BAD_SESSIONS = ["a/b", "a\\b", "#?", "' or PartitionKey ne '", "\x00", "\n", "é", "x" * 2000, "../x", "%2f"]
 
 
 def form_to(page: BeautifulSoup, path: str) -> Tag:
-    """Return the only form that leads there."""
+    """Return the page's only form with this action."""
     (form,) = page.find_all("form", action=path)
     assert str(form["method"]).lower() == "post"
     return form
@@ -28,15 +28,15 @@ def fields_of(form: Tag) -> dict[str, str]:
 
 
 def session_buttons(admin: Admin, person: Person) -> dict[str, Tag]:
-    """The buttons on a user's page that end one session each, by session."""
+    """Return the buttons on a user's page that end one session each, by session."""
     page = read_page(admin.person, f"/admin/users/{person.key}")
     return {str(button["value"]): button for button in page.select("button[name=session]")}
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_action_asks_and_warns_first(admin: Admin, shared_user: Person, action: str) -> None:
+def test_action_asks_for_confirmation_with_warning(admin: Admin, shared_user: Person, action: str) -> None:
     path = f"/admin/users/{shared_user.key}"
-    if action != "unblock":  # offered where there is a block only
+    if action != "unblock":  # offered only for a blocked user
         assert read_page(admin.person, path).find("a", href=f"{path}/confirm/{action}") is not None
     page = read_page(admin.person, f"{path}/confirm/{action}")
     assert fields_of(form_to(page, f"{path}/{action}"))["csrf_token"] == admin.csrf
@@ -47,10 +47,10 @@ def test_action_asks_and_warns_first(admin: Admin, shared_user: Person, action: 
     assert page.find("a", href=path) is not None  # the way back
 
 
-def test_forms_lead_back_with_a_message(admin: Admin, mapped_user: Person) -> None:
+def test_forms_redirect_with_a_message(admin: Admin, mapped_user: Person) -> None:
     messages = set()
     user = f"/admin/users/{mapped_user.key}"
-    for action in (*ACTIONS, "delete"):  # the second deletion leads to the list as well
+    for action in (*ACTIONS, "delete"):  # a repeated deletion also redirects to the list
         form = form_to(read_page(admin.person, f"{user}/confirm/{action}"), f"{user}/{action}")
         response = admin.person.post(f"{user}/{action}", data=fields_of(form))
         assert response.status_code == 303
@@ -64,12 +64,12 @@ def test_forms_lead_back_with_a_message(admin: Admin, mapped_user: Person) -> No
     assert "" not in messages
 
 
-def test_form_ends_the_session_it_stands_beside(
+def test_session_button_ends_only_its_session(
     tables: TableServiceClient, admin: Admin, mapped_user: Person, other_service: Service
 ) -> None:
     (first,) = (str(row["RowKey"]) for row in list_sessions(tables, mapped_user))
     second = mapped_user.in_new_browser()
-    for browser, stays in ((second, True), (mapped_user, False)):
+    for browser, remains in ((second, True), (mapped_user, False)):
         buttons = session_buttons(admin, mapped_user)
         chosen = first if browser is mapped_user else next(key for key in buttons if key != first)
         form = buttons[chosen].find_parent("form")
@@ -77,7 +77,7 @@ def test_form_ends_the_session_it_stands_beside(
         response = admin.person.post(str(form["action"]), data=fields_of(form) | {"session": chosen})
         assert response.status_code == 303
         assert_signed_out(browser, other_service.url)
-        assert mapped_user.at(other_service.url).is_signed_in() is stays
+        assert mapped_user.at(other_service.url).is_signed_in() is remains
     assert "There are no sessions" in read_page(admin.person, response.headers["Location"]).get_text()
 
 
@@ -88,23 +88,23 @@ def test_form_ends_the_session_it_stands_beside(
         *("x" * 10_000, "é" * 300, "\x00\x01\r\n\t", "\u202egnp", "\N{GRINNING FACE}" * 200),
     ],
 )
-def test_reason_of_a_block_is_shown_as_text(admin: Admin, person: Person, reason: str) -> None:
+def test_block_reason_is_shown_as_text(admin: Admin, person: Person, reason: str) -> None:
     response = admin.do("page", person, "block", reason=reason)
     assert admin.get_user(person)["blocked"] is True
     page = read_page(admin.person, response.headers["Location"])
-    assert admin.person.account.username in page.get_text()  # the audit trail stands there
+    assert admin.person.account.username in page.get_text()  # in the audit trail
     assert "<script" not in reason or reason in page.get_text()
     assert not [script for script in page.find_all("script") if "alert" in script.get_text()]
 
 
-def test_odd_session_ends_nothing(admin: Admin, mapped_user: Person, shared_user: Person) -> None:
-    for session in (*ODD_SESSIONS, *session_buttons(admin, shared_user)):
+def test_bad_or_foreign_session_ends_nothing(admin: Admin, mapped_user: Person, shared_user: Person) -> None:
+    for session in (*BAD_SESSIONS, *session_buttons(admin, shared_user)):
         response = admin.act("page", mapped_user, "sign-out", session=session)
         assert response.status_code in (303, 400, 404), response.headers["X-Request-ID"]
     assert mapped_user.is_signed_in()
     assert shared_user.is_signed_in()
 
 
-def test_user_who_never_came_has_no_page_but_can_be_blocked(admin: Admin, person: Person) -> None:
+def test_unknown_user_has_only_a_block_form(admin: Admin, person: Person) -> None:
     assert_error_page(admin.person.get(f"/admin/users/{person.key}"), 404)
     assert admin.person.get(f"/admin/users/{person.key}/confirm/block").status_code == 200

@@ -1,4 +1,4 @@
-"""Searches, states and cursors that nobody types: a plain answer, and never other people's rows."""
+"""Malformed or malicious search parameters and cursors: a page or 400, and no other user's row."""
 
 import hashlib
 import re
@@ -15,26 +15,26 @@ from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
 from tests.support.user_lists import find
 
-NOBODY = "f00d0000-0000-4000-8000-000000000001"
+UNKNOWN_ID = "f00d0000-0000-4000-8000-000000000001"
 
-ODD = [
+MALFORMED = [
     *("'", "''", "' or '1' eq '1", "' or PartitionKey ne '", "x' or Blocked eq true or Name eq 'x", '"', "`"),
     *("/", "\\", "#", "?", "%", "%27", "%2527", "a/b", "../..", "/etc/passwd", "*", "_", "--", ";", "(", ")"),
     *("\x00", "\x01\x02", "\x7f", "\u202e", "\ufeff", "\uffff", "\U0010ffff", "%ff", "\ufffd"),
     *("<script>alert(1)</script>", "${7*7}", "{{7*7}}", "null", "undefined", "true", "-0", "//", "x" * 2000),
-    *("8:acs:", "8:acs:_", "8:acs:'_'", "8:acs:/_/", "8:acs:\x00", f"8:acs:{NOBODY}_{NOBODY}"),
-    *(f"{NOBODY}/{NOBODY}", f"{NOBODY}/../x"),
+    *("8:acs:", "8:acs:_", "8:acs:'_'", "8:acs:/_/", "8:acs:\x00", f"8:acs:{UNKNOWN_ID}_{UNKNOWN_ID}"),
+    *(f"{UNKNOWN_ID}/{UNKNOWN_ID}", f"{UNKNOWN_ID}/../x"),
 ]
-"""None of these is the beginning of anybody's name here."""
+"""None of these is a prefix of a user's name."""
 
-ALMOST_IDENTITIES = [
+INVALID_IDENTITIES = [
     *(f"8:acs:\t{'0' * 31}_{'0' * 32}", f"8:acs:{'0' * 31}\n_{'0' * 32}", f"8:acs:{'0' * 32}_\x1f{'0' * 31}"),
     *(f"8:acs:{'0' * 15}_{'0' * 16}_{'0' * 32}", f"8:acs:{chr(0x663) * 32}_{'0' * 32}"),
     f"8:acs:{'0' * 32}_{'0' * 15}_{'0' * 16}",
 ]
-"""Python takes their parts for GUIDs."""
+"""Python's `UUID` accepts their parts as GUIDs."""
 
-RAW = [
+RAW_VALUES = [
     "%",
     "%zz",
     "%ff%fe",
@@ -47,13 +47,13 @@ RAW = [
     "&",
     "&q=x",
 ]
-"""As they stand in the request line."""
+"""Query values as sent in the request line."""
 
 PATHS = ("/admin/users", "/api/admin/users")
 
 
-@pytest.mark.parametrize("q", ODD)
-def test_odd_search_finds_nobody(admin: Admin, shared_user: Person, q: str) -> None:
+@pytest.mark.parametrize("q", MALFORMED)
+def test_malformed_search_finds_no_user(admin: Admin, shared_user: Person, q: str) -> None:
     assert find(admin, q=q) == []
     response = admin.person.get("/admin/users", params={"q": q})
     assert response.status_code == 200
@@ -61,17 +61,17 @@ def test_odd_search_finds_nobody(admin: Admin, shared_user: Person, q: str) -> N
     assert "<script>alert" not in response.text
 
 
-def test_search_reads_only_keys_azure_takes(admin: Admin, storage_proxy: StorageProxy) -> None:
-    for q in ALMOST_IDENTITIES:
+def test_search_reads_only_valid_table_keys(admin: Admin, storage_proxy: StorageProxy) -> None:
+    for q in INVALID_IDENTITIES:
         assert admin.person.get("/api/admin/users", params={"q": q}).status_code == 200
     keys = [unquote(call.text) for call in storage_proxy.calls() if "='acs-" in unquote(call.text)]
-    assert all(re.fullmatch(r"[!-~]+", key) for key in keys), "a table key of Azure holds none of these"
+    assert all(re.fullmatch(r"[!-~]+", key) for key in keys), "a table key has an invalid character"
 
 
 @pytest.mark.parametrize("name", ["q", "status", "cursor"])
-def test_odd_bytes_and_length_are_no_failure_of_ours(admin: Admin, name: str) -> None:
+def test_malformed_query_is_never_an_internal_error(admin: Admin, name: str) -> None:
     for path in PATHS:
-        for value in RAW:
+        for value in RAW_VALUES:
             response = admin.person.get(f"{path}?{name}={value}")
             assert response.status_code in (200, 400), value
             assert "Set-Cookie" not in response.headers
@@ -102,12 +102,12 @@ def test_forged_cursor_is_400(admin: Admin, service: Service) -> None:
         assert_problem(response, 400, "invalid_request")
 
 
-def test_cursor_of_an_older_version_is_400(admin: Admin, service: Service) -> None:
+def test_cursor_from_older_version_is_400(admin: Admin, service: Service) -> None:
     serializer = URLSafeTimedSerializer(
         service.env["SECRET_KEY"],
         salt="cursor admin_api.users",
         signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
     )
-    for place in ("098204525564434_x", "{}", "[1]", "5"):
-        response = admin.person.get("/api/admin/users", params={"cursor": str(serializer.dumps(place))})
+    for position in ("098204525564434_x", "{}", "[1]", "5"):
+        response = admin.person.get("/api/admin/users", params={"cursor": str(serializer.dumps(position))})
         assert "older version" in assert_problem(response, 400, "invalid_request")["detail"]

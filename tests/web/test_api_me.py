@@ -1,4 +1,4 @@
-"""GET /api/me: the caller, and the value that unsafe requests carry."""
+"""GET /api/me: the caller, and the CSRF value for unsafe requests."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
 
 PART = 16
-"""Characters of a secret that must not appear together."""
+"""The length of a part of a secret that counts as a leak."""
 
 
-def test_me_has_the_members_of_the_contract(new_person: Callable[..., Person]) -> None:
+def test_me_matches_the_contract(new_person: Callable[..., Person]) -> None:
     person = new_person(name="Ada Exämple", roles=["TrustedService.Admin", "Another.Role"])
     person.sign_in()
-    response = person.get("/api/me", params={"callback": "run"})  # no script for a page of another origin
+    response = person.get("/api/me", params={"callback": "run"})  # there is no JSONP
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
@@ -42,7 +42,7 @@ def test_me_creates_no_identity(azure: LocalAzure, storage_proxy: StorageProxy, 
     assert {call.method for call in storage_proxy.calls_for(response)} == {"GET"}
 
 
-def test_me_differs_between_sessions_in_the_csrf_value(signed_in: Person, other_service: Service) -> None:
+def test_me_differs_only_in_csrf_value(signed_in: Person, other_service: Service) -> None:
     identities = {signed_in.token().json()["user"]["communicationUserId"] for _ in range(3)}
     here = signed_in.me()
     assert {here["communicationUserId"]} == identities
@@ -54,7 +54,7 @@ def test_me_differs_between_sessions_in_the_csrf_value(signed_in: Person, other_
     assert other | {"csrfToken": here["csrfToken"]} == here
 
 
-def test_me_holds_no_secret_of_the_session(tables: TableServiceClient, shared_user: Person) -> None:
+def test_me_contains_no_session_secret(tables: TableServiceClient, shared_user: Person) -> None:
     text = shared_user.get("/api/me").text
     secrets = [str(cookie.value) for cookie in shared_user.http.cookies]
     secrets += [str(row["RowKey"]) for row in list_sessions(tables, shared_user)]

@@ -1,4 +1,4 @@
-"""The audit trail: written before and after each action; what cannot be written down does not happen."""
+"""Audit trail: an event before and after each action, and no action without its first event."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ Event = dict[str, str]
 
 
 def read_csv(admin: Admin, **query: str) -> list[Event]:
-    """The events of audit.csv, the newest first."""
+    """Return the events of audit.csv, newest first."""
     response = admin.person.get("/admin/audit.csv", params=query)
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"].startswith("text/csv")
@@ -51,7 +51,7 @@ def trail_rows(tables: TableServiceClient, person: Person) -> list[TableEntity]:
 
 @pytest.mark.parametrize("channel", CHANNELS)
 @pytest.mark.parametrize("action", ACTIONS)
-def test_action_leaves_intent_and_outcome(
+def test_action_records_intent_and_outcome(
     admin: Admin, service: Service, mapped_user: Person, action: str, channel: Channel
 ) -> None:
     response = admin.do(channel, mapped_user, action)
@@ -68,7 +68,7 @@ def test_action_leaves_intent_and_outcome(
     assert [(event["action"], event["outcome"]) for event in logged] == [(action, "done")]
 
 
-def test_actor_of_bearer_is_user_or_application(azure: LocalAzure, admin: Admin, person: Person) -> None:
+def test_bearer_actor_is_user_or_application(azure: LocalAzure, admin: Admin, person: Person) -> None:
     application = {"Authorization": f"Bearer {azure.mint_tokens(app=True)[0]}"}
     for action, headers in (("block", application), ("sign-out", bearer(azure, admin.person))):
         url = f"{person.url}/api/admin/users/{person.key}/{action}"
@@ -92,7 +92,7 @@ def test_own_actions_are_recorded_by_id(
     assert mapped_user.account.name not in f"{rows}"
 
 
-def test_identities_are_recorded_as_system_events(
+def test_identity_changes_are_system_events(
     azure: LocalAzure, admin: Admin, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     def get_event(action: str) -> Event:
@@ -102,18 +102,18 @@ def test_identities_are_recorded_as_system_events(
         assert event["requestId"]
         return event
 
-    was = get_identity(tables, mapped_user)
-    assert get_event("identity-created")["detail"] == was
-    azure.delete_identity(was)
+    former = get_identity(tables, mapped_user)
+    assert get_event("identity-created")["detail"] == former
+    azure.delete_identity(former)
     response = mapped_user.token()
     event = get_event("identity-replaced")
-    now = response.json()["user"]["communicationUserId"]
-    assert event["detail"] == f"{was} -> {now}"
-    assert now == get_identity(tables, mapped_user)
+    current = response.json()["user"]["communicationUserId"]
+    assert event["detail"] == f"{former} -> {current}"
+    assert current == get_identity(tables, mapped_user)
     assert event["requestId"] == response.headers["X-Request-ID"]
 
 
-def test_failed_action_says_so(azure: LocalAzure, admin: Admin, mapped_user: Person) -> None:
+def test_failed_action_is_recorded_as_failed(azure: LocalAzure, admin: Admin, mapped_user: Person) -> None:
     azure.plant_fault("acs", "revoke", "status", status=503, times=None)
     assert admin.act("api", mapped_user, "revoke").status_code == 503
     failed, started = about(admin, mapped_user, action="revoke")
@@ -123,7 +123,7 @@ def test_failed_action_says_so(azure: LocalAzure, admin: Admin, mapped_user: Per
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("action", ACTIONS)
-def test_action_without_written_intent_does_not_happen(
+def test_action_requires_recorded_intent(
     admin: Admin, mapped_user: Person, storage_proxy: StorageProxy, action: str, which: int
 ) -> None:
     wait_until(lambda: bool(about(admin, mapped_user, action="identity-created")))
@@ -140,7 +140,7 @@ def test_action_without_written_intent_does_not_happen(
         assert mapped_user.azure.check_token(token)["valid"] is True
 
 
-def test_erasure_without_written_intent_does_not_happen(
+def test_erasure_requires_recorded_intent(
     admin: Admin, tables: TableServiceClient, mapped_user: Person, storage_proxy: StorageProxy
 ) -> None:
     csrf = mapped_user.csrf_headers()
@@ -154,7 +154,7 @@ def test_erasure_without_written_intent_does_not_happen(
     assert find_identity_row(tables, mapped_user) is not None
 
 
-def test_action_without_written_outcome_is_done(
+def test_action_succeeds_without_recorded_outcome(
     admin: Admin, service: Service, person: Person, storage_proxy: StorageProxy
 ) -> None:
     storage_proxy.plant(Fault(kind="status", method="P", table="audit", skip=2))
@@ -176,7 +176,7 @@ def test_events_are_never_changed(admin: Admin, tables: TableServiceClient, mapp
 
 
 def read_trail(admin: Admin, **query: str) -> tuple[list[str], str]:
-    """The text of each event on a page of the trail, and the query of the next page, if there is one."""
+    """Return the text of each event on a page of the trail, and the next page's query, if any."""
     page = read_page(admin.person, "/admin/audit", **query)
     times = [str(tag["datetime"]) for tag in page.select("tbody time")]
     assert times == sorted(times, reverse=True)
@@ -186,8 +186,8 @@ def read_trail(admin: Admin, **query: str) -> tuple[list[str], str]:
 
 
 @pytest.fixture(scope="module")
-def veteran(admin: Admin, tables: TableServiceClient, new_person: Callable[..., Person]) -> Person:
-    """Somebody about whom there are 122 events: today's two, and one on each of 120 days before."""
+def audited(admin: Admin, tables: TableServiceClient, new_person: Callable[..., Person]) -> Person:
+    """A user with 122 events: two today, and one on each of the 120 days before."""
     person = new_person()
     admin.do("api", person, "block", reason=f"reason-{person.account.object_id}")
     template = trail_rows(tables, person)[0]
@@ -204,16 +204,16 @@ def day(ago: int) -> str:
     return (datetime.now(UTC) - timedelta(days=ago)).strftime("%Y-%m-%d")
 
 
-def test_pages_show_every_event_once_newest_first(admin: Admin, veteran: Person) -> None:
+def test_pages_show_every_event_once_newest_first(admin: Admin, audited: Person) -> None:
     pages: list[list[str]] = []
-    query = {"target": veteran.key}
+    query = {"target": audited.key}
     while query:
         assert "target" in query
         texts, following = read_trail(admin, **query)
         pages.append(texts)
         query = dict(parse_qsl(following))
         cursor = {"cursor": query.get("cursor", "x")}
-        assert admin.person.get("/api/admin/users", params=cursor).status_code == 400, "it is the trail's"
+        assert admin.person.get("/api/admin/users", params=cursor).status_code == 400, "an audit cursor"
     assert [len(texts) for texts in pages] == [50, 50, 22]
     assert len({text for texts in pages for text in texts}) == 122
 
@@ -237,27 +237,27 @@ def test_pages_show_every_event_once_newest_first(admin: Admin, veteran: Person)
     ],
     ids=str,
 )
-def test_filters_leave_matches(admin: Admin, veteran: Person, query: dict[str, str], count: int) -> None:
-    assert len(about(admin, veteran, **query)) == count
-    texts, _ = read_trail(admin, target=veteran.key, **query)
+def test_filters_keep_matches(admin: Admin, audited: Person, query: dict[str, str], count: int) -> None:
+    assert len(about(admin, audited, **query)) == count
+    texts, _ = read_trail(admin, target=audited.key, **query)
     assert len(texts) == min(count, 50)
-    assert read_trail(admin, target=veteran.account.object_id, **query)[0] == texts
+    assert read_trail(admin, target=audited.account.object_id, **query)[0] == texts
 
 
-def test_every_action_has_a_name_in_words(admin: Admin) -> None:
+def test_every_action_has_a_label(admin: Admin) -> None:
     page = read_page(admin.person, "/admin/audit")
     options = {str(option["value"]): option.get_text() for option in page.select("#action option")}
     assert set(options) == {"", *EVENTS}
     assert all(text and text != action for action, text in options.items())
 
 
-def test_filter_by_actor_leaves_that_one(admin: Admin, veteran: Person) -> None:
-    assert len(about(admin, veteran, actor=admin.person.key)) == 122
+def test_actor_filter_keeps_only_that_actor(admin: Admin, audited: Person) -> None:
+    assert len(about(admin, audited, actor=admin.person.key)) == 122
     everything = read_csv(admin, actor=admin.person.key, since=day(0))
     assert {event["actor"] for event in everything} == {admin.person.key}
 
 
-def test_filter_that_means_nothing_is_400(admin: Admin) -> None:
+def test_invalid_filter_is_400(admin: Admin) -> None:
     days = ("yesterday", "2026-02-30", "2026-13-01", "'", "2026-01-01T00:00:00Z", "10000-01-01", "-1-1-1")
     queries = [{name: day} for name in ("since", "until") for day in days]
     for query in (*queries, {"target": "x"}, {"target": "x/y"}, {"target": "'/'"}):
@@ -265,7 +265,7 @@ def test_filter_that_means_nothing_is_400(admin: Admin) -> None:
             assert_error_page(admin.person.get(path, params=query), 400)
 
 
-def test_formulas_are_no_formulas_in_csv(admin: Admin, person: Person) -> None:
+def test_csv_escapes_formulas(admin: Admin, person: Person) -> None:
     reasons = ["=1+1", "+1", "-1", "@x", "\t=1", "\uff1d1", 'a "quote", and\r\na line', "; é"]
     for reason in reasons:
         admin.do("page", person, "block", reason=reason)

@@ -1,4 +1,4 @@
-"""Which pages of other origins may call the API, and with what."""
+"""CORS: pages of configured origins may call the API, and only with a bearer token."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ from tests.support.routes import list_routes
 from tests.support.service import Service
 
 SPA, OTHER_SPA = "https://app.contoso.example", "http://localhost:5173"
-STRANGERS = [
+FOREIGN_ORIGINS = [
     *("https://evil.example", "null", "", "*", "https://app.contoso.example.evil.example"),
     *("https://evil.example#https://app.contoso.example", "http://app.contoso.example", SPA + ":443"),
     *(SPA + "/", SPA.upper(), "HTTPS://app.contoso.example", "https://app-contoso.example"),
@@ -26,16 +26,16 @@ EXPOSED = {"Date", "Retry-After", "WWW-Authenticate", "X-Request-ID"}
 
 @pytest.fixture(scope="module")
 def spa_service(settings: dict[str, str]) -> Iterator[Service]:
-    """A service that pages of two other origins may call, and that soon has enough of one user."""
+    """A service with two CORS origins and a low rate limit."""
     origins = {"CORS_ORIGINS": f"{SPA},{OTHER_SPA}", "RATE_LIMIT_TOKEN": "3 per minute"}
     with Service(settings | origins) as running:
         yield running
 
 
 def preflight(url: str, origin: str, method: str, names: str = "authorization") -> requests.Response:
-    """Ask as a browser does before it sends anything."""
-    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
-    return call("OPTIONS", url, headers=asked | {"Origin": origin})
+    """Send a CORS preflight request."""
+    requested = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": names}
+    return call("OPTIONS", url, headers=requested | {"Origin": origin})
 
 
 def cors_headers(response: requests.Response) -> list[str]:
@@ -47,7 +47,7 @@ def split(value: str) -> set[str]:
 
 
 def assert_readable(response: requests.Response, origin: str = SPA) -> None:
-    """Check that a page of this origin may read the response, but only if it sent no cookie."""
+    """Check that a page of this origin may read the response, provided it sent no cookie."""
     assert response.headers["Access-Control-Allow-Origin"] == origin, response.text
     assert split(response.headers["Access-Control-Expose-Headers"]) == EXPOSED
     assert "Access-Control-Allow-Credentials" not in response.headers
@@ -84,8 +84,8 @@ def test_preflight_for_another_method_allows_nothing(spa_service: Service, metho
     assert "Access-Control-Allow-Headers" not in response.headers
 
 
-@pytest.mark.parametrize("origin", STRANGERS)
-def test_stranger_is_told_nothing(
+@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
+def test_foreign_origin_cannot_read_responses(
     azure: LocalAzure, spa_service: Service, shared_user: Person, origin: str
 ) -> None:
     url = f"{spa_service.url}/api/me"
@@ -97,13 +97,13 @@ def test_stranger_is_told_nothing(
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/account", "/auth/sign-in", "/static/site.css", "/apis"])
-def test_nothing_but_the_api_is_open(spa_service: Service, path: str) -> None:
+def test_only_the_api_allows_cors(spa_service: Service, path: str) -> None:
     for method in ("GET", "OPTIONS"):
         headers = {"Origin": SPA, "Access-Control-Request-Method": "GET"}
         assert cors_headers(call(method, spa_service.url + path, headers=headers)) == []
 
 
-def test_page_gets_a_token_and_can_read_every_refusal(
+def test_page_can_read_token_and_every_refusal(
     azure: LocalAzure, spa_service: Service, new_person: Callable[..., Person]
 ) -> None:
     person = new_person(at=spa_service)
@@ -134,19 +134,19 @@ def test_page_gets_a_token_and_can_read_every_refusal(
         assert_readable(response)
 
 
-def test_cookie_is_useless_to_other_origins(spa_service: Service, new_person: Callable[..., Person]) -> None:
-    # A browser sends it along from another port or subdomain: that is the same site.
+def test_other_origins_cannot_use_the_cookie(spa_service: Service, new_person: Callable[..., Person]) -> None:
+    # Another port or subdomain is the same site, so a browser sends the cookie along.
     person = new_person(at=spa_service).signed_in()
-    reading = person.get("/api/me", headers={"Origin": SPA})
-    assert reading.status_code == 200
-    # Without Allow-Credentials the browser keeps what came by a cookie from the page.
-    assert_readable(reading)
+    response = person.get("/api/me", headers={"Origin": SPA})
+    assert response.status_code == 200
+    # Without Allow-Credentials, the browser hides the response to a request with cookies from the page.
+    assert_readable(response)
     headers = person.csrf_headers() | {"Origin": SPA}
     for method, path in (("POST", "/api/token"), ("POST", "/api/me/revoke"), ("DELETE", "/api/me")):
         assert_problem(person.call(method, path, headers=headers), 403, "csrf_failed")
 
 
-def test_response_varies_by_origin_whoever_asks(settings: dict[str, str], spa_service: Service) -> None:
+def test_response_always_varies_by_origin(settings: dict[str, str], spa_service: Service) -> None:
     for path in ("/api/me", "/api/nothing"):
         assert_unreadable(call("GET", spa_service.url + path, headers={}))
     with Service(settings | {"CORS_ORIGINS": SPA}) as running:
@@ -155,6 +155,6 @@ def test_response_varies_by_origin_whoever_asks(settings: dict[str, str], spa_se
             assert "Origin" in split(response.headers["Vary"])
 
 
-def test_without_the_setting_nobody_is_let_in(azure: LocalAzure, shared_user: Person) -> None:
+def test_no_origin_is_allowed_by_default(azure: LocalAzure, shared_user: Person) -> None:
     headers = bearer(azure, shared_user) | {"Origin": SPA}
     assert cors_headers(call("GET", f"{shared_user.url}/api/me", headers=headers)) == []

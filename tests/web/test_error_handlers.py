@@ -1,4 +1,4 @@
-"""Errors that no view expects: defects, and an upstream's Retry-After."""
+"""Error handlers: internal errors, and an upstream's Retry-After."""
 
 import pytest
 
@@ -22,7 +22,7 @@ PAST_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
         ("0", "0"), (PAST_DATE, PAST_DATE), ("", "5"), ("inf", "5"), ("²", "5"), ("9" * 400, "5"),
     ],
 )  # fmt: skip
-def test_retry_after_of_upstream_is_passed_on_if_usable(
+def test_valid_upstream_retry_after_is_passed_on(
     azure: LocalAzure, shared_user: Person, sent: str | None, passed_on: str
 ) -> None:
     azure.plant_fault("acs", "issue", "status", status=429, retryAfter=sent)
@@ -32,7 +32,7 @@ def test_retry_after_of_upstream_is_passed_on_if_usable(
 
 
 @pytest.mark.parametrize("path", ["/api/broken", "/broken"])
-def test_defect_tells_nothing_about_itself(path: str) -> None:
+def test_internal_error_reveals_no_details(path: str) -> None:
     @public
     def fail() -> str:
         raise RuntimeError("canary-7f3a")

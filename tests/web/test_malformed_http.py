@@ -1,4 +1,4 @@
-"""HTTP that no client library sends: read in one way or refused, and never an internal error."""
+"""Malformed HTTP: refused or read unambiguously, and never an internal error."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from tests.support.raw_http import RawResponse, send_lines, send_raw
 from tests.support.routes import list_routes
 from tests.support.service import Service
 
-SILENCE_SECONDS = 10
+TIMEOUT_SECONDS = 10
 JSON_TYPE = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -26,14 +26,14 @@ PostToken = Callable[..., RawResponse]
 
 @pytest.fixture(scope="module")
 def lines(shared_user: Person) -> tuple[str, str]:
-    """The header lines of a session's own unsafe request."""
+    """The session and CSRF header lines of an unsafe request."""
     csrf = shared_user.csrf_headers()["X-CSRFToken"]
     return f"Cookie: session={shared_user.http.cookies['session']}", f"X-CSRFToken: {csrf}"
 
 
 @pytest.fixture
 def post_token(service: Service, lines: tuple[str, str]) -> PostToken:
-    """Requests a token by the session, with further header lines and a body of JSON."""
+    """Requests a token for the session, with more header lines and a JSON body."""
     return partial(send_lines, service.url, "POST /api/token HTTP/1.1", *lines, JSON_TYPE)
 
 
@@ -42,7 +42,7 @@ def in_chunks(*parts: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("line", [CHUNKED, "Expect: 100-continue"])
-def test_body_in_chunks_or_after_100_is_taken(shared_user: Person, post_token: PostToken, line: str) -> None:
+def test_chunks_and_100_continue_are_accepted(shared_user: Person, post_token: PostToken, line: str) -> None:
     body = in_chunks(b'{"scopes"', b': ["chat"]}') if line == CHUNKED else b'{"scopes": ["chat"]}'
     response = post_token(line, body=body)
     assert response.status == 200, response.body
@@ -77,7 +77,7 @@ def test_ambiguous_body_is_refused(
     "encoding", ["chunked", "chunked, chunked", "identity, chunked", "x", "\x0bchunked", "chunKed"]
 )
 def test_chunks_with_length_smuggle_nothing(service: Service, lines: tuple[str, str], encoding: str) -> None:
-    # What stands behind the body by one reading is a request of its own by the other.
+    # By one header, the second request is part of the body; by the other, it follows the body.
     smuggled = f"GET /api/me HTTP/1.1\r\nHost: x\r\n{lines[0]}\r\n\r\n".encode()
     body = in_chunks(b"{}") + smuggled
     head = ["POST /api/token HTTP/1.1", "Host: x", *lines, JSON_TYPE, f"Content-Length: {len(body)}"]
@@ -89,7 +89,7 @@ def test_chunks_with_length_smuggle_nothing(service: Service, lines: tuple[str, 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip", "x"])
 def test_encoded_body_is_not_decoded(post_token: PostToken, encoding: str) -> None:
-    # A kilobyte of it could be a gigabyte of JSON.
+    # A compressed kilobyte could expand to a gigabyte of JSON.
     for text in (b'{"scopes": ["chat"]}', b" " * 10_000_000 + b"{}"):
         response = post_token(f"Content-Encoding: {encoding}", body=gzip.compress(text))
         assert (response.status, json.loads(response.body)["code"]) == (400, "invalid_request")
@@ -98,8 +98,8 @@ def test_encoded_body_is_not_decoded(post_token: PostToken, encoding: str) -> No
 @pytest.mark.parametrize(
     "charset", ["utf-8", "UTF-16", "latin-1", "utf-7", "x", '"utf-8"', "utf-8; charset=utf-16"]
 )
-def test_charset_of_json_changes_nothing(service: Service, lines: tuple[str, str], charset: str) -> None:
-    # RFC 8259 section 8.1: JSON is UTF-8, and its media type has no such parameter.
+def test_json_charset_is_ignored(service: Service, lines: tuple[str, str], charset: str) -> None:
+    # RFC 8259 section 8.1: JSON is UTF-8, and its media type has no charset parameter.
     head = ("POST /api/token HTTP/1.1", *lines, f"{JSON_TYPE}; charset={charset}")
     good = '{"scopes": ["chat"]}'
     assert send_lines(service.url, *head, body=good.encode()).status == 200
@@ -111,7 +111,7 @@ def test_charset_of_json_changes_nothing(service: Service, lines: tuple[str, str
     "host",
     ["evil.example", "evil.example:443", "user@evil.example", "a/b", "[::1", "", "é", "x" * 300, "a, b"],
 )
-def test_host_is_never_repeated(azure: LocalAzure, service: Service, host: str) -> None:
+def test_host_header_is_never_echoed(azure: LocalAzure, service: Service, host: str) -> None:
     host = host.encode().decode("latin-1")
     for path in ("/", "/nothing", "/api/me", "/account", "/auth/sign-in", "/auth/callback", "/readyz"):
         response = send_lines(service.url, f"GET {path} HTTP/1.1", host=host)
@@ -135,14 +135,14 @@ def test_absolute_request_target_changes_no_link(service: Service, scheme: str) 
 @pytest.mark.parametrize(
     "target", ["*", "evil.example:443", "?", "#", "", "/\x00", "/é", "\\", "/%", "/%zz", "/%00"]
 )
-def test_odd_target_is_no_internal_error(service: Service, target: str) -> None:
+def test_malformed_target_is_no_internal_error(service: Service, target: str) -> None:
     for method in ("GET", "OPTIONS", "CONNECT", "TRACE"):
         line = f"{method} {target} HTTP/1.1".encode().decode("latin-1")
         assert send_lines(service.url, line).status in (200, 302, 400, 404, 405), method
 
 
 @pytest.mark.parametrize("line", ["Host: a\r\nHost: b", "Host : a", " Host: a", "Host: a\r\n b"])
-def test_second_host_is_refused(service: Service, line: str) -> None:
+def test_ambiguous_host_is_refused(service: Service, line: str) -> None:
     assert send_lines(service.url, "GET / HTTP/1.1", line).status == 400
 
 
@@ -154,7 +154,7 @@ def test_second_host_is_refused(service: Service, line: str) -> None:
         f"GET /{'x' * 9000} HTTP/1.1",
     ],
 )
-def test_odd_request_line_is_refused_or_served(service: Service, request_line: str) -> None:
+def test_malformed_request_line_is_refused_or_served(service: Service, request_line: str) -> None:
     response = send_lines(service.url, request_line)
     assert response.status in (400, 401, 405, 414, 505)
     assert "Server" not in response.headers
@@ -165,7 +165,7 @@ def test_odd_request_line_is_refused_or_served(service: Service, request_line: s
 def test_underscored_header_names_are_ignored(
     azure: LocalAzure, service: Service, shared_user: Person, lines: tuple[str, str]
 ) -> None:
-    # WSGI makes one name of X-CSRFToken and X_CSRFToken, so a proxy could have let the second one through.
+    # WSGI maps X-CSRFToken and X_CSRFToken to one name, so a proxy's filter could miss the second.
     cookie, csrf = lines
     for line in (csrf.replace("-", "_"), csrf.replace("X-", "X_")):
         assert send_lines(service.url, "POST /api/token HTTP/1.1", cookie, line).status in (400, 403)
@@ -194,16 +194,16 @@ OVERRIDES = {
 }
 
 
-def test_no_header_turns_a_request_into_another(application: Flask, shared_user: Person) -> None:
+def test_override_headers_are_ignored(application: Flask, shared_user: Person) -> None:
     parameters = {"_method": "DELETE", "X-HTTP-Method-Override": "DELETE", "roles": "TrustedService.Admin"}
     for route in list_routes(application):
         if not route.is_safe or route.path in ("/auth/sign-in", "/account", "/readyz"):
-            continue  # these are told apart by more than their status
+            continue  # their status alone says too little
         plain = shared_user.call(route.method, route.path)
-        dressed = shared_user.call(route.method, route.path, params=parameters, headers=OVERRIDES)
-        assert dressed.status_code == plain.status_code, route
+        overridden = shared_user.call(route.method, route.path, params=parameters, headers=OVERRIDES)
+        assert overridden.status_code == plain.status_code, route
         if route.path == "/api/me" and route.method == "GET":
-            assert dressed.json() == plain.json()
+            assert overridden.json() == plain.json()
     assert shared_user.me()["communicationUserId"]
 
 
@@ -225,7 +225,7 @@ def test_other_methods_have_no_effect(
 
 def test_silent_client_is_disconnected_in_time(service: Service, lines: tuple[str, str]) -> None:
     head = "\r\n".join(["POST /api/token HTTP/1.1", "Host: x", *lines, JSON_TYPE])
-    halves = [
+    incomplete = [
         head,
         f"{head}\r\nContent-Length: 2\r\n\r\n{{",
         f"{head}\r\nContent-Length: 99999999999999999999999999\r\n\r\n{{}}",
@@ -233,13 +233,13 @@ def test_silent_client_is_disconnected_in_time(service: Service, lines: tuple[st
         f"{head}\r\n{CHUNKED}\r\n\r\n2\n{{}}\n0\n\n",
     ]
 
-    def send_until_closed(half: str) -> bytes:
+    def send_until_closed(request: str) -> bytes:
         with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
-            connection.sendall(half.encode())
+            connection.sendall(request.encode())
             return connection.makefile("rb").read()
 
     for response, seconds in run_concurrently(
-        [partial(timed, partial(send_until_closed, half)) for half in halves]
+        [partial(timed, partial(send_until_closed, request)) for request in incomplete]
     ):
-        assert SILENCE_SECONDS - 1 < seconds < SILENCE_SECONDS + 5
+        assert TIMEOUT_SECONDS - 1 < seconds < TIMEOUT_SECONDS + 5
         assert b" 200 " not in response

@@ -1,4 +1,4 @@
-"""The description of the API: every route and no other, by the settings, with examples; and its page."""
+"""OpenAPI description: exactly the API's routes, the limits from the settings, examples; and its page."""
 
 import json
 import re
@@ -30,7 +30,7 @@ CODES = {
     500: {"internal_error"},
     503: {"upstream_throttled", "upstream_unavailable"},
 }
-"""The contract's."""
+"""The error codes of the contract, by status."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_description_is_openapi_3_1(document: Document) -> None:
     assert all(operation["summary"] for _, _, operation in list_operations(document))
 
 
-def test_description_has_every_api_route_and_no_other(document: Document, application: Flask) -> None:
+def test_description_has_exactly_the_api_routes(document: Document, application: Flask) -> None:
     routes = {
         (method, re.sub("<uuid:(tenant|object)_id>", r"{\1Id}", rule.rule))
         for rule in application.url_map.iter_rules()
@@ -80,7 +80,7 @@ def test_every_error_has_a_code() -> None:
     assert all(code in PROBLEMS for code, _, _ in ERRORS.values())
 
 
-def test_every_status_has_examples_that_fit_its_schema(document: Document) -> None:
+def test_every_status_has_valid_examples(document: Document) -> None:
     seen = set()
     for method, path, operation in list_operations(document):
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
@@ -97,7 +97,7 @@ def test_every_status_has_examples_that_fit_its_schema(document: Document) -> No
     assert len(seen) > 20
 
 
-def test_unsafe_operations_take_csrf_value_or_bearer(document: Document) -> None:
+def test_unsafe_operations_require_csrf_or_bearer(document: Document) -> None:
     for method, path, operation in list_operations(document):
         session = {"session"} if method == "GET" else {"session", "csrf"}
         expected = [] if (method, path) in PUBLIC else [{"bearer"}, session]

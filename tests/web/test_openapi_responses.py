@@ -1,4 +1,4 @@
-"""Every response that the description promises is sent once, and held against its schema."""
+"""The service sends every response in the OpenAPI description, and each matches its schema."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
 
 USER = "/api/admin/users/{tenantId}/{objectId}"
-NOBODY = "00000000-0000-4000-8000-000000000001"
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000001"
 TOKENS_PER_MINUTE = 12
 
 
 @dataclass
-class Examiner:
-    """Calls operations, and checks each response against the description of its status."""
+class Checker:
+    """Calls operations and checks each response against the description of its status."""
 
     document: Document
     person: Person
@@ -31,10 +31,10 @@ class Examiner:
     statuses: defaultdict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     codes: set[str] = field(default_factory=set)
 
-    def ask(
+    def send(
         self, method: str, path: str, headers: Mapping[str, str], user: str = "", **options: Any
     ) -> requests.Response:
-        """Call about the user with this object id; `described` is the method whose description counts."""
+        """Send a request about this user; `described` is the method whose description applies."""
         account, described = self.person.account, options.pop("described", method)
         url = self.person.url + path.format(tenantId=account.tenant_id, objectId=user or account.object_id)
         return self.check(described, path, call(method, url, headers=headers, **options))
@@ -57,7 +57,7 @@ class Examiner:
         return response
 
     def operations(self) -> list[tuple[str, str, Mapping[str, str]]]:
-        """The method and the path of each operation of the API, with the headers of a good caller."""
+        """Return the method and path of each API operation, with the headers of an authorized caller."""
         return [
             (method, path, self.admin if "/admin/" in path else self.own)
             for method, path, _ in list_operations(self.document)
@@ -65,7 +65,7 @@ class Examiner:
         ]
 
 
-def test_every_promised_response_is_as_described(
+def test_every_documented_response_matches_its_schema(
     azure: LocalAzure,
     storage_proxy: StorageProxy,
     settings: dict[str, str],
@@ -76,62 +76,62 @@ def test_every_promised_response_is_as_described(
         person = new_person(at=service)
         assert person.sign_in().status_code == 302
         admin = bearer(azure, new_person(roles=[ROLE], at=service))
-        examiner = Examiner(document, person, bearer(azure, person), admin)
-        succeed(examiner)
-        refuse(examiner)
-        eager = bearer(azure, new_person(at=service))
+        checker = Checker(document, person, bearer(azure, person), admin)
+        send_valid_requests(checker)
+        send_invalid_requests(checker)
+        limited = bearer(azure, new_person(at=service))
         for _ in range(TOKENS_PER_MINUTE):
-            examiner.ask("POST", "/api/token", eager, data="x")
+            checker.send("POST", "/api/token", limited, data="x")
         for path in ("/api/token", "/api/token/teams"):
-            assert examiner.ask("POST", path, eager, data="x").status_code == 429
+            assert checker.send("POST", path, limited, data="x").status_code == 429
         azure.plant_fault("acs", "issue", "status", status=429, retryAfter="7")
-        assert examiner.ask("POST", "/api/token", examiner.own).status_code == 503
+        assert checker.send("POST", "/api/token", checker.own).status_code == 503
         storage_proxy.plant(Fault(kind="status", status=500))
-        for method, path, caller in examiner.operations():
-            assert examiner.ask(method, path, caller).status_code == 503, path
+        for method, path, caller in checker.operations():
+            assert checker.send(method, path, caller).status_code == 503, path
         storage_proxy.clear()
-        assert examiner.ask("DELETE", "/api/me", examiner.own).status_code == 204
-        assert examiner.ask("POST", f"{USER}/delete", admin).status_code == 204
-        examiner.ask("POST", f"{USER}/block", admin)
-        assert examiner.ask("GET", "/api/me", examiner.own).status_code == 403
-    for method, path, _ in examiner.operations():
-        promised = set(document["paths"][path][method.lower()]["responses"])
-        assert promised - examiner.statuses[method, path] == {"500"}, (method, path)
-    assert set().union(*list_codes(document).values()) - examiner.codes == {"internal_error"}
+        assert checker.send("DELETE", "/api/me", checker.own).status_code == 204
+        assert checker.send("POST", f"{USER}/delete", admin).status_code == 204
+        checker.send("POST", f"{USER}/block", admin)
+        assert checker.send("GET", "/api/me", checker.own).status_code == 403
+    for method, path, _ in checker.operations():
+        documented = set(document["paths"][path][method.lower()]["responses"])
+        assert documented - checker.statuses[method, path] == {"500"}, (method, path)
+    assert set().union(*list_codes(document).values()) - checker.codes == {"internal_error"}
 
 
-def succeed(examiner: Examiner) -> None:
-    person, own, admin = examiner.person, examiner.own, examiner.admin
-    examiner.check("GET", "/api/me", person.get("/api/me"))
-    examiner.ask("GET", "/api/me/export", own)
-    examiner.check("POST", "/api/token", person.token())
-    examiner.ask("POST", "/api/token", own, json={"scopes": ["chat"], "expiresInMinutes": 60})
+def send_valid_requests(checker: Checker) -> None:
+    person, own, admin = checker.person, checker.own, checker.admin
+    checker.check("GET", "/api/me", person.get("/api/me"))
+    checker.send("GET", "/api/me/export", own)
+    checker.check("POST", "/api/token", person.token())
+    checker.send("POST", "/api/token", own, json={"scopes": ["chat"], "expiresInMinutes": 60})
     teams_token, _ = person.azure.mint_tokens(username=person.account.username, scope="teams")
-    examiner.ask("POST", "/api/token/teams", own, json={"teamsUserAadToken": teams_token})
-    examiner.ask("POST", "/api/me/revoke", own)
-    examiner.ask("GET", "/api/me", own)
-    examiner.ask("GET", "/api/me/export", own)
-    wait_until(lambda: examiner.ask("GET", "/api/admin/users", admin).status_code == 200)
-    examiner.ask("GET", USER, admin)
+    checker.send("POST", "/api/token/teams", own, json={"teamsUserAadToken": teams_token})
+    checker.send("POST", "/api/me/revoke", own)
+    checker.send("GET", "/api/me", own)
+    checker.send("GET", "/api/me/export", own)
+    wait_until(lambda: checker.send("GET", "/api/admin/users", admin).status_code == 200)
+    checker.send("GET", USER, admin)
     for action in ("block", "unblock", "revoke", "sign-out"):
-        assert examiner.ask("POST", f"{USER}/{action}", admin).status_code == 200, action
+        assert checker.send("POST", f"{USER}/{action}", admin).status_code == 200, action
 
 
-def refuse(examiner: Examiner) -> None:
-    person, own, admin = examiner.person, examiner.own, examiner.admin
+def send_invalid_requests(checker: Checker) -> None:
+    person, own, admin = checker.person, checker.own, checker.admin
     without_scope = bearer(person.azure, person, claims={"scp": "x"})
-    for method, path, caller in examiner.operations():
+    for method, path, caller in checker.operations():
         for headers in ({}, {"Authorization": "Bearer x"}, without_scope):
-            examiner.ask(method, path, headers, NOBODY)
-        examiner.ask(method, path, caller, NOBODY, data="x" * 20_000)
-        examiner.ask("PATCH", path, caller, NOBODY, described=method)
+            checker.send(method, path, headers, UNKNOWN_ID)
+        checker.send(method, path, caller, UNKNOWN_ID, data="x" * 20_000)
+        checker.send("PATCH", path, caller, UNKNOWN_ID, described=method)
         if "/admin/" in path:
-            examiner.ask(method, path, own, NOBODY)
+            checker.send(method, path, own, UNKNOWN_ID)
         if path.startswith(USER):
-            examiner.ask(method, path, admin, "x")
+            checker.send(method, path, admin, "x")
     for path in ("/api/token", "/api/token/teams"):
-        examiner.ask("POST", path, own, json={"x": 1})
-        examiner.ask("POST", path, own, data="x")
-    examiner.ask("GET", "/api/admin/users", admin, params={"cursor": "x"})
+        checker.send("POST", path, own, json={"x": 1})
+        checker.send("POST", path, own, data="x")
+    checker.send("GET", "/api/admin/users", admin, params={"cursor": "x"})
     assert person.sign_in().status_code == 302
-    examiner.check("POST", "/api/me/revoke", person.post("/api/me/revoke"))
+    checker.check("POST", "/api/me/revoke", person.post("/api/me/revoke"))

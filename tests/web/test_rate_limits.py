@@ -1,4 +1,4 @@
-"""Rate limits: tokens by user, sign-ins by client address, in one process or counted in a real Redis."""
+"""Rate limits: tokens per user, sign-ins per client address, counted in the process or in Redis."""
 
 import socket
 import time
@@ -22,7 +22,7 @@ TOKENS, SIGN_INS = 3, 12
 LIMITS = {"RATE_LIMIT_TOKEN": f"{TOKENS} per minute", "RATE_LIMIT_SIGN_IN": f"{SIGN_INS} per minute"}
 MAX_SECONDS = 15.0
 CLOCK_SECONDS = 2.0
-"""How far the start of a window may be from the test's own: it is in whole seconds, after the first call."""
+"""Tolerance for the start of a window, which is in whole seconds and after the first call."""
 
 Pair = tuple[Service, Service]
 
@@ -43,42 +43,42 @@ def proxied(settings: dict[str, str]) -> Iterator[Callable[[int], Service]]:
 
 
 @pytest.fixture(scope="module")
-def newcomers(new_person: Callable[..., Person], strict_service: Service) -> list[Person]:
-    """People who signed in there while the limit let them; the last is the first one in another browser."""
+def users(new_person: Callable[..., Person], strict_service: Service) -> list[Person]:
+    """Users signed in within the limit; the last one is the first user in another browser."""
     people = [new_person(at=strict_service).signed_in() for _ in range(4)]
     return [*people, people[0].in_new_browser()]
 
 
 @pytest.fixture(scope="module")
-def counter() -> Iterator[Redis]:
+def redis() -> Iterator[Redis]:
     with Redis() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def pair(settings: dict[str, str], service: Service, counter: Redis) -> Iterator[Pair]:
-    """Two instances behind one proxy and one address, which count in the same Redis by the hour."""
+def pair(settings: dict[str, str], service: Service, redis: Redis) -> Iterator[Pair]:
+    """Two instances behind one proxy at one URL, which share hourly counts in Redis."""
     limits = {name: value.replace("minute", "hour") for name, value in LIMITS.items()}
-    shared = {"PUBLIC_URL": service.url, "RATE_LIMIT_STORAGE_URI": counter.uri, "TRUSTED_PROXY_HOPS": "1"}
+    shared = {"PUBLIC_URL": service.url, "RATE_LIMIT_STORAGE_URI": redis.uri, "TRUSTED_PROXY_HOPS": "1"}
     with Service(settings | limits | shared) as first, Service(settings | limits | shared) as second:
         yield first, second
 
 
 def start_sign_in(service: Service, address: str | None = None, **headers: str) -> requests.Response:
-    """Start a sign-in in a browser of its own, at this address in X-Forwarded-For."""
+    """Start a sign-in in a new browser, with this address in X-Forwarded-For."""
     if address is not None:
         headers["X-Forwarded-For"] = address
     return requests.get(f"{service.url}/auth/sign-in", headers=headers, allow_redirects=False, timeout=30)
 
 
 def use_up_sign_ins(services: Pair, address: str) -> list[int]:
-    """Start one sign-in more than the limit, in turns; the statuses. Each has a number in `address`."""
+    """Start one sign-in more than the limit, in turns, numbered in `address`; return the statuses."""
     numbers = range(1, SIGN_INS + 2)
     return [start_sign_in(services[number % 2], address.format(number)).status_code for number in numbers]
 
 
 def assert_used_up(browsers: tuple[Person, Person], *, max_retry_after: int = 60) -> None:
-    """Get all tokens that the limit allows, in turns; the next in each browser is refused."""
+    """Use up the token limit in alternating browsers, and check that both are refused then."""
     statuses = [browsers[number % 2].token().status_code for number in range(TOKENS)]
     assert statuses == [200] * TOKENS
     for browser in browsers:
@@ -87,16 +87,16 @@ def assert_used_up(browsers: tuple[Person, Person], *, max_retry_after: int = 60
         assert 1 <= int(refused.headers["Retry-After"]) <= max_retry_after
 
 
-def test_token_limit_is_by_user_and_not_by_address(newcomers: list[Person]) -> None:
-    greedy, modest = newcomers[:2]
-    assert_used_up((greedy, newcomers[-1]))  # in another session too
-    # Another address does not help; other routes are not meant.
-    assert greedy.token(csrf=greedy.csrf_headers() | {"X-Forwarded-For": "203.0.113.9"}).status_code == 429
-    assert modest.token().status_code == 200
+def test_token_limit_is_per_user_not_address(users: list[Person]) -> None:
+    limited, other = users[:2]
+    assert_used_up((limited, users[-1]))  # in another session too
+    # Another address does not help, and other routes are not limited.
+    assert limited.token(csrf=limited.csrf_headers() | {"X-Forwarded-For": "203.0.113.9"}).status_code == 429
+    assert other.token().status_code == 200
 
 
-def test_retry_after_is_what_is_left_of_the_window(newcomers: list[Person]) -> None:
-    person = newcomers[2]
+def test_retry_after_is_the_remaining_window(users: list[Person]) -> None:
+    person = users[2]
     csrf = person.csrf_headers()
     started = time.monotonic()
     assert [person.token(csrf=csrf).status_code for _ in range(TOKENS)] == [200] * TOKENS
@@ -108,7 +108,7 @@ def test_retry_after_is_what_is_left_of_the_window(newcomers: list[Person]) -> N
         time.sleep(2 * CLOCK_SECONDS)
 
 
-def test_token_limit_tells_two_tenants_apart(settings: dict[str, str], azure: LocalAzure) -> None:
+def test_token_limit_distinguishes_tenants(settings: dict[str, str], azure: LocalAzure) -> None:
     tenants = [azure.get_account(f"{name}.example").tenant_id for name in ("bob@contoso", "guest@fabrikam")]
     members = {"name": "Twin", "objectId": str(uuid.uuid4())}
     with Service(settings | LIMITS | {"ENTRA_ALLOWED_TENANTS": ",".join(tenants)}) as service:
@@ -120,8 +120,8 @@ def test_token_limit_tells_two_tenants_apart(settings: dict[str, str], azure: Lo
     assert statuses == [200] * TOKENS + [429, 200]
 
 
-def test_token_limit_counts_refused_and_parallel_requests(newcomers: list[Person]) -> None:
-    person = newcomers[3]
+def test_token_limit_counts_refused_and_parallel_requests(users: list[Person]) -> None:
+    person = users[3]
     csrf = person.csrf_headers()
     browsers = [person.at(person.url) for _ in range(3 * TOKENS)]
     responses = run_concurrently([partial(browser.token, [], csrf=csrf) for browser in browsers])
@@ -129,30 +129,30 @@ def test_token_limit_counts_refused_and_parallel_requests(newcomers: list[Person
     assert sorted(statuses) == [400] * TOKENS + [429] * (2 * TOKENS)
 
 
-def test_sign_in_limit_ignores_forwarded_for(strict_service: Service, newcomers: list[Person]) -> None:
+def test_sign_in_limit_ignores_forwarded_for(strict_service: Service, users: list[Person]) -> None:
     assert use_up_sign_ins((strict_service, strict_service), "198.51.100.{}")[-1] == 429
     limited = start_sign_in(strict_service, "192.0.2.1", Forwarded="for=192.0.2.2")
     assert limited.status_code == 429
     assert limited.headers["Content-Type"].startswith("text/html")
     assert limited.headers["Cache-Control"] == "no-store"
     assert 1 <= int(limited.headers["Retry-After"]) <= 60
-    # The callback counts too; who is signed in already is not held up.
-    assert newcomers[0].get("/auth/callback?state=x").status_code == 429
-    assert newcomers[0].get("/").status_code == 200
+    # The callback is limited too; signed-in users are not.
+    assert users[0].get("/auth/callback?state=x").status_code == 429
+    assert users[0].get("/").status_code == 200
 
 
 @pytest.mark.parametrize(
     ("proxies", "forwarded_for", "same", "other"),
     [
-        # App Service adds the port, which is another one for each connection.
+        # App Service appends the port, which differs for each connection.
         (1, "203.0.113.7:{}", "203.0.113.7", "203.0.113.8:40000"),
         (1, "192.0.2.{0}, 203.0.113.20:{0}", "203.0.113.20", "203.0.113.20, 203.0.113.21"),
-        # A server that listens on IPv4 and IPv6 sees every IPv4 client so; an IPv6 network is one client.
+        # A dual-stack server sees IPv4 clients in this form; an IPv6 /64 network is one client.
         (1, "::ffff:198.51.100.77", "198.51.100.77", "::ffff:198.51.100.78"),
         (1, "[2001:db8:1:2::{0}]:{0}", "2001:db8:1:2:ffff::1", "2001:db8:1:3::1"),
-        # The client's own claim, the first proxy's report, the second proxy's.
+        # The client's own claim, the first proxy's entry, the second proxy's entry.
         (2, "192.0.2.{0}, 203.0.113.30:{0}, 10.0.0.{0}", "x, 203.0.113.30, x", "x, 203.0.113.31, x"),
-        # One entry where two proxies must have left one each: it counts by the peer.
+        # One entry, although two proxies add two: the peer's address counts.
         (2, "203.0.113.{}", "203.0.113.99", "203.0.113.99, x"),
     ],
 )
@@ -169,7 +169,7 @@ def test_sign_in_limit_uses_address_from_proxies(
     "address",
     ["", "unknown", "_hidden", "a" * 4000, "1.2.3.4:x", "[::1", "::", "1.2.3.4:5:6", "fe80::1%eth0", ","],
 )
-def test_odd_addresses_from_the_proxy_are_no_error(proxied: Callable[[int], Service], address: str) -> None:
+def test_malformed_proxy_addresses_are_no_error(proxied: Callable[[int], Service], address: str) -> None:
     assert start_sign_in(proxied(1), address).status_code in (302, 429)
 
 
@@ -180,7 +180,7 @@ def test_other_forwarded_headers_change_no_link(proxied: Callable[[int], Service
     assert "evil" not in response.headers["Location"]
 
 
-def test_unreachable_counter_is_no_defect(settings: dict[str, str]) -> None:
+def test_unreachable_redis_is_no_internal_error(settings: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for port in (silent.getsockname()[1], free_port()):
             with Service(settings | {"RATE_LIMIT_STORAGE_URI": f"redis://127.0.0.1:{port}"}) as service:
@@ -189,7 +189,7 @@ def test_unreachable_counter_is_no_defect(settings: dict[str, str]) -> None:
             assert seconds < MAX_SECONDS
 
 
-def test_two_instances_count_together(pair: Pair, person: Person) -> None:
+def test_two_instances_share_counts(pair: Pair, person: Person) -> None:
     assert use_up_sign_ins(pair, "198.51.100.1:{}") == [302] * SIGN_INS + [429]
     assert [start_sign_in(running, "198.51.100.1:4712").status_code for running in pair] == [429, 429]
     assert start_sign_in(pair[1], "198.51.100.2:4711").status_code == 302
@@ -197,23 +197,23 @@ def test_two_instances_count_together(pair: Pair, person: Person) -> None:
     assert_used_up((person.at(pair[0].url), person.at(pair[1].url)), max_retry_after=3601)
 
 
-def test_instances_count_alone_while_redis_is_away(pair: Pair, counter: Redis) -> None:
-    def counts_there(running: Service, address: str) -> bool:
-        return start_sign_in(running, address).status_code == 302 and counter.client.dbsize() != 0
+def test_instances_count_alone_during_redis_outage(pair: Pair, redis: Redis) -> None:
+    def counts_in_redis(running: Service, address: str) -> bool:
+        return start_sign_in(running, address).status_code == 302 and redis.client.dbsize() != 0
 
     assert start_sign_in(pair[0], "198.51.100.3").status_code == 302
-    counter.stop()
+    redis.stop()
     for running in pair:
-        # Both count from zero, so each lets through what both together should.
+        # Each counts from zero, so each allows the full limit.
         outcomes = [timed(partial(start_sign_in, running, "198.51.100.3")) for _ in range(SIGN_INS + 1)]
         assert [response.status_code for response, _ in outcomes] == [302] * SIGN_INS + [429]
         assert max(seconds for _, seconds in outcomes) < MAX_SECONDS
-    counter.start()
+    redis.start()
     for number, running in enumerate(pair):
-        # An instance looks for it again after a while, less and less often.
-        wait_until(partial(counts_there, running, f"198.51.100.{10 + number}"), 60)
-        counter.client.flushdb()
+        # An instance retries Redis at increasing intervals.
+        wait_until(partial(counts_in_redis, running, f"198.51.100.{10 + number}"), 60)
+        redis.client.flushdb()
     assert use_up_sign_ins(pair, "198.51.100.20") == [302] * SIGN_INS + [429]
-    password = counter.uri.partition("@")[0].removeprefix("redis://:")
+    password = redis.uri.partition("@")[0].removeprefix("redis://:")
     for running in pair:
         assert_not_logged(running, password)

@@ -1,4 +1,4 @@
-"""Where a sign-in ends, and every other redirect: on a page of ours, whatever stands in the request."""
+"""Redirects, after sign-in and elsewhere: always within this site, whatever the request contains."""
 
 import re
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -15,8 +15,8 @@ from tests.support.raw_http import send_lines
 from tests.support.routes import list_routes
 from trusted_service.web.security.sign_in_state import next_path
 
-NO_PAGES = ("/auth/", "/api/", "/static/", "/bootstrap/", "/healthz", "/readyz", "/openapi.json")
-FOR_HTTP = (
+NON_PAGES = ("/auth/", "/api/", "/static/", "/bootstrap/", "/healthz", "/readyz", "/openapi.json")
+HOSTILE_NEXT = (
     *("//attacker.example", "/\\attacker.example", "/\t/attacker.example", "/%09/attacker.example"),
     *("https:attacker.example", "https://attacker.example/", "javascript:alert(1)", "//x:1@attacker.example"),
     *("/\r\nSet-Cookie: session=x", "/?x=\r\nSet-Cookie: session=x", "/..//attacker.example"),
@@ -26,9 +26,9 @@ FORMS = ("/{}", "//{}", "/\\{}", "/./{}", "/{}/", "/{}//evil.example", "/{}?next
 
 
 def list_paths(application: Flask, *, of_pages: bool) -> set[str]:
-    """Return a path for each route that answers GET: those of pages, or all others."""
+    """Return a path for each GET route: those of pages, or all others."""
     paths = {route.path for route in list_routes(application) if route.method == "GET"}
-    return {path for path in paths if path.startswith(NO_PAGES) != of_pages}
+    return {path for path in paths if path.startswith(NON_PAGES) != of_pages}
 
 
 def ends_at(application: Flask, *values: str) -> str:
@@ -36,14 +36,14 @@ def ends_at(application: Flask, *values: str) -> str:
         return next_path(values)
 
 
-def test_next_that_is_no_page_ends_at_home(application: Flask) -> None:
+def test_next_outside_pages_leads_home(application: Flask) -> None:
     paths = list_paths(application, of_pages=False)
     assert {"/auth/sign-in", "/auth/callback", "/api/me", "/healthz"} <= paths
     for path in paths:
         assert ends_at(application, path) == ends_at(application, f"{path}?x=1") == "/"
 
 
-def test_next_that_is_a_page_is_kept(application: Flask) -> None:
+def test_next_to_a_page_is_kept(application: Flask) -> None:
     paths = list_paths(application, of_pages=True)
     assert {"/", "/admin/users"} <= paths
     for path in paths:
@@ -55,12 +55,12 @@ def test_next_that_is_a_page_is_kept(application: Flask) -> None:
 
 
 @pytest.mark.parametrize("values", [(), ("/", "/"), ("/?x=1", "/?x=1"), ("/?x=1", "//attacker.example")])
-def test_next_missing_or_repeated_ends_at_home(application: Flask, values: tuple[str, ...]) -> None:
+def test_missing_or_repeated_next_leads_home(application: Flask, values: tuple[str, ...]) -> None:
     assert ends_at(application, *values) == "/"
 
 
 @given(st.text(st.sampled_from("/\\.:?#@&=%;\t\r\n\x00 aAdmin25fFcC09éⓐ\u2028\ud800"), max_size=40))
-def test_next_of_any_text_stays_on_this_site(application: Flask, text: str) -> None:
+def test_any_next_stays_on_this_site(application: Flask, text: str) -> None:
     for value in (text, f"/{text}", f"/?{text}"):
         end = ends_at(application, value)
         assert re.fullmatch(r"/[A-Za-z0-9_./-]*(\?[A-Za-z0-9_.~%+&=*-]*)?", end)
@@ -68,20 +68,20 @@ def test_next_of_any_text_stays_on_this_site(application: Flask, text: str) -> N
         assert urlsplit(urljoin(f"{SITE}/auth/callback", end)).netloc == urlsplit(SITE).netloc
 
 
-@pytest.mark.parametrize("value", FOR_HTTP)
-def test_sign_in_with_a_hostile_next_ends_at_home(person: Person, value: str) -> None:
+@pytest.mark.parametrize("value", HOSTILE_NEXT)
+def test_sign_in_with_hostile_next_leads_home(person: Person, value: str) -> None:
     response = person.sign_in(value)
     assert (response.status_code, response.headers["Location"]) == (302, "/")
     assert len(response.raw.headers.getlist("Location")) == 1
     assert "attacker" not in str(response.headers)
 
 
-def test_signed_out_page_comes_back_to_itself(application: Flask, person: Person) -> None:
+def test_sign_in_returns_to_requested_page(application: Flask, person: Person) -> None:
     for page in list_paths(application, of_pages=True):
         path = f"{page}?q=a+b&x="
         response = person.get(path)
         if response.status_code == 200:
-            continue  # a page for everybody
+            continue  # a public page
         assert response.status_code == 302
         assert urlsplit(response.headers["Location"]).path == "/auth/sign-in"
         to_entra = person.get(response.headers["Location"]).headers["Location"]
@@ -90,9 +90,9 @@ def test_signed_out_page_comes_back_to_itself(application: Flask, person: Person
         person.http.cookies.clear()
 
 
-def test_no_spelling_of_next_leads_a_browser_off(application: Flask) -> None:
+def test_no_next_leads_a_browser_off_site(application: Flask) -> None:
     texts = list(dict.fromkeys(hostile_paths()))
-    # Lone surrogates cannot be told to a browser.
+    # Lone surrogates cannot be sent to the browser.
     sendable = [text for text in texts if text.encode("utf-8", "replace").decode() == text]
     origins = list_origins(sendable, f"{SITE}/auth/callback")
     assert len([origin for origin in origins if origin != SITE]) >= 300

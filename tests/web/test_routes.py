@@ -1,4 +1,4 @@
-"""Every route of the application: its audience, and the responses to everybody else."""
+"""Every route: its audience, and the responses to all other callers."""
 
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +21,7 @@ from trusted_service.web.security.audiences import Audience, require_one_for_eac
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 ADMIN_PREFIXES = ("/admin/", "/api/admin/")
 
-# A new route for strangers has to be added here too.
+# A new public route must be added here too.
 PUBLIC = {
     "/auth/sign-in", "/auth/front-channel-logout", "/healthz", "/readyz", "/openapi.json",
     "/static/site.css", "/bootstrap/static/css/bootstrap.min.css",
@@ -40,19 +40,19 @@ def admin_routes(routes: list[Route]) -> list[Route]:
 
 
 @pytest.fixture(scope="module")
-def stranger(new_person: Callable[..., Person]) -> Person:
+def anonymous(new_person: Callable[..., Person]) -> Person:
     """A browser without a session."""
     return new_person()
 
 
 @pytest.fixture(scope="module")
 def member(new_person: Callable[..., Person]) -> Person:
-    """A signed-in user with other roles, some of them similar to the administrators'."""
+    """A signed-in user without the administrators' role, but with similar ones."""
     return new_person(roles=["Reader", ROLE.lower(), f"{ROLE}s", f"x {ROLE}"]).signed_in()
 
 
 def assert_refused(route: Route, response: requests.Response, status: int, code: str) -> None:
-    """Check for this error, as a problem or a page; HEAD has no body to look at."""
+    """Check for this error, as a problem or a page; a response to HEAD has no body."""
     assert response.status_code == status, route
     if route.method != "HEAD" and route.is_api:
         assert_problem(response, status, code)
@@ -76,18 +76,18 @@ def test_every_action_has_two_routes(admin_routes: list[Route]) -> None:
         assert len([path for path in posts if path.endswith(f"/{action}")]) == 2, action
 
 
-def test_route_without_an_audience_stops_the_start() -> None:
+def test_route_without_audience_prevents_startup() -> None:
     app = Flask("careless")
     app.add_url_rule("/careless", view_func=lambda: "")
     with pytest.raises(RuntimeError, match="has no audience"):
         require_one_for_each_route(app)
 
 
-def test_stranger_is_refused_on_every_closed_route(routes: list[Route], stranger: Person) -> None:
-    closed = [route for route in routes if route.audience not in (Audience.PUBLIC, Audience.VISITOR)]
-    assert closed
-    for route in closed:
-        response = Route(f"{route.path}?q=a%26b", route.method).call(stranger)
+def test_anonymous_is_refused_on_every_protected_route(routes: list[Route], anonymous: Person) -> None:
+    protected = [route for route in routes if route.audience not in (Audience.PUBLIC, Audience.VISITOR)]
+    assert protected
+    for route in protected:
+        response = Route(f"{route.path}?q=a%26b", route.method).call(anonymous)
         if route.is_api:
             assert_refused(route, response, 401, "not_signed_in")
             continue
@@ -105,17 +105,17 @@ def test_admin_routes_refuse_person_without_role(admin_routes: list[Route], memb
         assert_refused(route, route.call(member, **csrf), 403, "forbidden")
 
 
-def test_options_tells_strangers_nothing(admin_routes: list[Route], stranger: Person, member: Person) -> None:
+def test_options_reveals_nothing(admin_routes: list[Route], anonymous: Person, member: Person) -> None:
     for path in {route.path for route in admin_routes}:
         route = Route(path, "OPTIONS")
-        for person, status in ((stranger, 303), (member, 403)):
+        for person, status in ((anonymous, 303), (member, 403)):
             response = route.call(person)
             assert response.status_code == (200 if route.is_api else status), route
             assert not route.is_api or response.content == b""
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
-def test_every_unsafe_route_refuses_foreign_page(routes: list[Route], member: Person, admin: Admin) -> None:
+def test_unsafe_routes_refuse_cross_site_requests(routes: list[Route], member: Person, admin: Admin) -> None:
     own, foreign = {"X-CSRFToken": admin.csrf}, member.csrf_headers()
     origins = ({"Origin": origin} for origin in ("https://evil.example", "null"))
     forgeries = ({}, foreign, {"X-CSRFToken": "x.y"}, *(own | origin for origin in origins))
@@ -125,7 +125,7 @@ def test_every_unsafe_route_refuses_foreign_page(routes: list[Route], member: Pe
         assert_refused(route, route.call(member), 403, "csrf_failed")
 
 
-def test_bad_bearer_is_refused_whatever_the_cookie(routes: list[Route], admin: Admin) -> None:
+def test_invalid_bearer_is_refused_despite_session(routes: list[Route], admin: Admin) -> None:
     for route in (route for route in routes if route.is_api):
         for credentials in ("Bearer x", "Bearer x.y.z", "Bearer", "Basic eDp5", ""):
             response = route.call(admin.person, Authorization=credentials)
@@ -133,21 +133,21 @@ def test_bad_bearer_is_refused_whatever_the_cookie(routes: list[Route], admin: A
 
 
 def test_bearer_token_opens_no_page(
-    azure: LocalAzure, admin_routes: list[Route], admin: Admin, stranger: Person
+    azure: LocalAzure, admin_routes: list[Route], admin: Admin, anonymous: Person
 ) -> None:
     headers = bearer(azure, admin.person)
     for route in (route for route in admin_routes if not route.is_api):
-        assert route.call(stranger, **headers).status_code in (302, 303), route
+        assert route.call(anonymous, **headers).status_code in (302, 303), route
 
 
 def test_other_methods_are_405_on_every_route(routes: list[Route], admin: Admin) -> None:
     csrf = {"X-CSRFToken": admin.csrf}
     for path in {route.path for route in routes}:
-        taken = {route.method for route in routes if route.path == path}
-        for method in METHODS - taken:
+        allowed = {route.method for route in routes if route.path == path}
+        for method in METHODS - allowed:
             response = Route(path, method).call(admin.person, **csrf)
             assert response.status_code == 405, (method, path)
-            assert set(response.headers["Allow"].split(", ")) - {"OPTIONS"} == taken
+            assert set(response.headers["Allow"].split(", ")) - {"OPTIONS"} == allowed
 
 
 def test_bearer_without_scope_or_role_is_refused(
@@ -155,7 +155,7 @@ def test_bearer_without_scope_or_role_is_refused(
 ) -> None:
     username = admin.person.account.username
     wrong_scope, _ = azure.mint_tokens(username=username, claims={"scp": "User.Read"})
-    no_scope, _ = azure.mint_tokens(username=username, claims={"scp": None})  # and not an application's
+    no_scope, _ = azure.mint_tokens(username=username, claims={"scp": None})  # nor an app-only token
     _, id_token = azure.mint_tokens(username=username)
     refused = [(wrong_scope, "insufficient_scope"), (no_scope, "insufficient_scope")]
     refused += [(str(id_token), "invalid_token")]
@@ -193,7 +193,7 @@ def test_delegated_admin_token_needs_no_csrf(azure: LocalAzure, admin: Admin, pe
     assert call("GET", url, headers=headers).json()["blocked"] is True
 
 
-def test_lost_role_is_gone_at_once(azure: LocalAzure, new_person: Callable[..., Person]) -> None:
+def test_removed_role_takes_effect_immediately(azure: LocalAzure, new_person: Callable[..., Person]) -> None:
     person = new_person(roles=[ROLE]).signed_in()
     users, account = f"{person.url}/api/admin/users", person.account
     assert person.get("/admin/users").status_code == 200
@@ -206,22 +206,22 @@ def test_lost_role_is_gone_at_once(azure: LocalAzure, new_person: Callable[..., 
         assert_problem(response, 403, "forbidden")
 
 
-def test_other_spellings_show_nobody(admin: Admin, member: Person) -> None:
+def test_other_path_spellings_are_404(admin: Admin, member: Person) -> None:
     for path in ("/admin", "/admin/", "/api/admin", "/api/admin/", "/admin/users/", "/ADMIN/users"):
         for person in (admin.person, member):
             assert person.get(path).status_code == 404, path
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_no_page_shows_markup_of_its_source(
-    routes: list[Route], admin: Admin, mapped_user: Person, stranger: Person, language: str
+def test_no_page_shows_markup_as_text(
+    routes: list[Route], admin: Admin, mapped_user: Person, anonymous: Person, language: str
 ) -> None:
     pages = [route for route in routes if route.method == "GET" and not route.is_api]
     user = f"/admin/users/{mapped_user.key}"
     pages += [Route(f"{user}{path}", "GET") for path in ("", *(f"/confirm/{action}" for action in ACTIONS))]
     seen = 0
     for route in pages:
-        for person in (admin.person, mapped_user, stranger):
+        for person in (admin.person, mapped_user, anonymous):
             response = route.call(person, **{"Accept-Language": language})
             if response.headers["Content-Type"].startswith("text/html") and response.status_code != 302:
                 assert_no_visible_markup(BeautifulSoup(response.text, "html.parser"))

@@ -1,4 +1,4 @@
-"""Schemathesis generates requests from the description, and checks every response against it.
+"""Schemathesis generates requests from the OpenAPI description and checks every response against it.
 
 It has a local Azure of its own, because its requests block and erase users.
 """
@@ -23,20 +23,20 @@ REACHED = {
     "administrator": {200, 204, 400, 404, 405, 415},
     "anonymous": {200, 401, 404, 405},
 }
-"""The statuses that each kind of caller gets; the others take more than requests (limits, faults)."""
+"""The statuses that each kind of caller must get; others need more than requests (limits, faults)."""
 
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
     with own_azure() as running:
-        # The index of users is built by the first request that needs it, which may be told to wait.
+        # The first request that needs the user index builds it, and may get 503 meanwhile.
         admin = running.new_admin()
         wait_until(lambda: admin.person.get("/api/admin/users").status_code == 200)
         yield running
 
 
 def run(own: OwnAzure, caller: str, folder: Path, *arguments: str) -> tuple[int, set[int]]:
-    """Run it as a new caller; return the number of cases, none of which may fail, and the statuses."""
+    """Run it as a new caller, check that no case fails, and return the number of cases and the statuses."""
     if caller == "browser":
         person = own.new_user()
         cookie = "; ".join(f"{cookie.name}={cookie.value}" for cookie in person.http.cookies)
@@ -49,21 +49,21 @@ def run(own: OwnAzure, caller: str, folder: Path, *arguments: str) -> tuple[int,
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     command += [f"{own.service.url}/openapi.json", "--report-har-path", str(report), *arguments]
     command += [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    counted = re.search(r"(\d+) generated, (\d+) passed", ended.stdout)
-    assert counted is not None
-    assert counted[1] == counted[2], ended.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    summary = re.search(r"(\d+) generated, (\d+) passed", completed.stdout)
+    assert summary is not None
+    assert summary[1] == summary[2], completed.stdout
     entries = json.loads(report.read_text(encoding="utf-8"))["log"]["entries"]
-    return int(counted[1]), {entry["response"]["status"] for entry in entries}
+    return int(summary[1]), {entry["response"]["status"] for entry in entries}
 
 
 @pytest.mark.parametrize("caller", REACHED)
-def test_generated_requests_get_described_responses(
+def test_generated_requests_get_documented_responses(
     own: OwnAzure, tmp_path: Path, caller: str, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     if caller == "browser":
-        # The erasure of the caller signs them out, so it comes last, as another caller.
+        # Erasing the caller signs them out, so it comes last, as another caller.
         cases, statuses = run(own, caller, tmp_path, "--exclude-operation-id", "deleteMe")
         more_cases, more_statuses = run(own, caller, tmp_path, "--include-operation-id", "deleteMe")
         cases, statuses = cases + more_cases, statuses | more_statuses

@@ -1,4 +1,4 @@
-"""The headers that help browsers to keep a response safe: on every response, whatever it is."""
+"""Security headers: on every response, including errors and redirects."""
 
 import json
 import os
@@ -33,9 +33,9 @@ OBSERVATORY = Path(__file__).parents[1] / "observatory" / "node_modules" / "@mdn
 
 @pytest.fixture(scope="module")
 def front(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsFront]:
-    """The service as browsers reach it over https.
+    """The service as browsers reach it over HTTPS.
 
-    There is no plain http: on App Service, "HTTPS Only" redirects before a request reaches us.
+    There is no plain HTTP: on App Service, "HTTPS Only" redirects before a request reaches us.
     """
     with TlsFront(tmp_path_factory.mktemp("front")) as running:
         service = Service(settings | {"PUBLIC_URL": running.url, "TRUSTED_PROXY_HOPS": "1"})
@@ -63,7 +63,7 @@ def assert_headers(route: Route, response: requests.Response) -> None:
     assert ("no-store" in response.headers.get("Cache-Control", "")) == (not is_file), route
 
 
-@pytest.mark.parametrize("roles", [None, [], ["TrustedService.Admin"]], ids=["stranger", "member", "admin"])
+@pytest.mark.parametrize("roles", [None, [], ["TrustedService.Admin"]], ids=["anonymous", "member", "admin"])
 def test_every_response_carries_security_headers(
     application: Flask, new_person: Callable[..., Person], roles: list[str] | None
 ) -> None:
@@ -74,7 +74,7 @@ def test_every_response_carries_security_headers(
         assert_headers(route, response)
 
 
-def test_static_files_may_be_kept_but_not_their_errors(service: Service) -> None:
+def test_static_files_are_cacheable(service: Service) -> None:
     url = f"{service.url}/static/site.css"
     found = requests.get(url, timeout=10)
     assert "max-age" in found.headers["Cache-Control"]
@@ -83,7 +83,7 @@ def test_static_files_may_be_kept_but_not_their_errors(service: Service) -> None
     assert again.status_code == 304
 
 
-def test_https_asks_browsers_to_stay_with_it(service: Service, front: TlsFront) -> None:
+def test_https_responses_have_hsts(service: Service, front: TlsFront) -> None:
     assert "Strict-Transport-Security" not in requests.get(service.url, timeout=10).headers
     for path in ("/", "/nothing", "/api/me", "/static/site.css", "/healthz", "/auth/sign-in"):
         url = front.url + path
@@ -95,9 +95,9 @@ def test_https_asks_browsers_to_stay_with_it(service: Service, front: TlsFront) 
 
 
 def test_home_is_graded_a_plus(front: TlsFront) -> None:
-    # The scan would fetch the sites for which browsers know HSTS beforehand: not being there costs nothing.
+    # Without this file the scan downloads the HSTS preload list; a missing entry costs no points.
     (OBSERVATORY / "conf" / "hsts-preload.json").write_text("{}")
-    ended = subprocess.run(
+    completed = subprocess.run(
         [NODE, "src/scan.js", front.url.removeprefix("https://")],
         cwd=OBSERVATORY,
         env=os.environ | {"NODE_EXTRA_CA_CERTS": str(front.ca_path)},
@@ -106,8 +106,8 @@ def test_home_is_graded_a_plus(front: TlsFront) -> None:
         timeout=60,
         check=False,
     )
-    document = json.loads(ended.stdout)
-    assert ended.returncode == 0, document
+    document = json.loads(completed.stdout)
+    assert completed.returncode == 0, document
     verdict = {name: (test["pass"], test["result"]) for name, test in document["tests"].items()}
     scan = document["scan"]
     assert (scan["grade"], scan["testsFailed"], scan["statusCode"]) == ("A+", 0, 200), verdict

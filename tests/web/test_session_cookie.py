@@ -1,4 +1,4 @@
-"""The session's cookie: how it is set, that nothing but the very one we made is believed, and its keys."""
+"""Session cookie: its attributes, the refusal of every forged value, and key rotation."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,14 +20,14 @@ NEW_KEY = "another-key-for-tests-0123456789abc"
 
 @pytest.fixture(scope="module")
 def https_service(settings: dict[str, str]) -> Iterator[Service]:
-    """An instance that browsers reach over https, through something that ends TLS in front of it."""
+    """An instance behind a proxy that terminates TLS."""
     with Service(settings | {"PUBLIC_URL": HTTPS_URL}) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def new_key(settings: dict[str, str], service: Service) -> Iterator[Service]:
-    """An instance with a new key that still knows the old one."""
+    """An instance with a new key that still accepts the old one."""
     keys = {"SECRET_KEY": NEW_KEY, "SECRET_KEY_FALLBACKS": service.env["SECRET_KEY"]}
     with Service(settings | keys | {"PUBLIC_URL": service.url}) as running:
         yield running
@@ -64,7 +64,7 @@ def test_cookies_over_http(person: Person) -> None:
 
 
 def test_cookies_over_https(azure: LocalAzure, https_service: Service) -> None:
-    # As the proxy in front passes it on.
+    # As the proxy forwards it.
     start = send_cookies(f"{https_service.url}/auth/sign-in", "")
     ((flow, cookie),) = read_cookies(start).items()
     assert_attributes(cookie, secure=True)
@@ -73,11 +73,11 @@ def test_cookies_over_https(azure: LocalAzure, https_service: Service) -> None:
     assert callback.startswith(f"{HTTPS_URL}/auth/callback?")
     signed_in = send_cookies(callback.replace(HTTPS_URL, https_service.url), f"{flow}={cookie.value}")
     assert (signed_in.status_code, signed_in.headers["Location"]) == (302, "/")
-    end = read_cookies(signed_in)
-    assert set(end) == {"__Host-session", flow}
-    assert_attributes(end["__Host-session"], secure=True)
-    assert_attributes(end[flow], secure=True, cleared=True)
-    me, value = f"{https_service.url}/api/me", end["__Host-session"].value
+    cookies = read_cookies(signed_in)
+    assert set(cookies) == {"__Host-session", flow}
+    assert_attributes(cookies["__Host-session"], secure=True)
+    assert_attributes(cookies[flow], secure=True, cleared=True)
+    me, value = f"{https_service.url}/api/me", cookies["__Host-session"].value
     for name in ("session", "__Secure-session", "__host-session", "Session"):
         assert send_cookies(me, f"{name}={value}").status_code == 401
     session = f"__Host-session={value}"
@@ -95,7 +95,7 @@ def test_only_sign_in_sets_a_session_cookie(service: Service, shared_user: Perso
 
 
 def forge(value: str) -> list[bytes]:
-    """Everything but the session's own value."""
+    """Return invalid variants of the session's value."""
     start, end = value.split(".")
     flipped = [value[:at] + ("1" if value[at] == "0" else "0") + value[at + 1 :] for at in (0, 40)]
     texts = [
@@ -103,13 +103,13 @@ def forge(value: str) -> list[bytes]:
         *(value[:-1], value[: len(value) // 2], value[2:], *flipped, value.upper()),
         *(f"{value[:32]} {value[32:]}", value.replace(".", "%2e"), f"{value}%00", f'"\\141\\377{value}"'),
         *("é", f"\uff11{value[1:]}"),  # the second has a full-width digit
-        # The one before, behind or instead of another.
+        # Two cookies of the same name.
         *(f"planted; session={value}", f"{value}; session=planted", f"; session={value}"),
     ]
     return [*(text.encode() for text in texts), b"\xff\xfe"]
 
 
-def test_cookie_that_is_not_ours_is_signed_out(service: Service, shared_user: Person) -> None:
+def test_forged_cookie_opens_no_session(service: Service, shared_user: Person) -> None:
     value = shared_user.http.cookies["session"]
     assert send_cookies(f"{service.url}/api/me", f"session={value}").status_code == 200
     for forged in forge(value):
@@ -123,12 +123,12 @@ def test_cookie_that_is_not_ours_is_signed_out(service: Service, shared_user: Pe
         assert_error_page(send_cookies(f"{service.url}/auth/callback?code=1&state=2", header), 400)
 
 
-def test_cookie_header_beyond_all_limits_is_refused_plainly(service: Service) -> None:
+def test_oversized_cookie_header_is_refused(service: Service) -> None:
     assert send_cookies(f"{service.url}/api/me", f"session={'A' * 60_000}").status_code in (400, 431)
     assert send_cookies(f"{service.url}/api/me", "session").status_code == 401
 
 
-def test_other_values_that_we_sign_are_no_session(service: Service, signed_in: Person) -> None:
+def test_other_signed_values_are_no_session(service: Service, signed_in: Person) -> None:
     value = signed_in.http.cookies["session"]
     csrf = signed_in.me()["csrfToken"]
     signed_in.start_sign_in()
@@ -139,17 +139,17 @@ def test_other_values_that_we_sign_are_no_session(service: Service, signed_in: P
 
 
 @pytest.mark.parametrize("end", ["", "é", "x y", "\x7f", '"', "%0d"])
-def test_foreign_flow_cookies_do_no_harm(service: Service, end: str) -> None:
+def test_foreign_flow_cookies_are_harmless(service: Service, end: str) -> None:
     junk = "; ".join(f"sign-in-{end}{number}=junk" for number in range(12)).encode()
     response = send_cookies(f"{service.url}/auth/sign-in", junk)
-    assert response.status_code in (302, 400)  # 400: gunicorn takes no control characters
+    assert response.status_code in (302, 400)  # 400: gunicorn rejects control characters
     assert send_cookies(f"{service.url}/", junk).status_code in (200, 400)
 
 
 def test_session_id_is_always_new(
     service: Service, new_person: Callable[..., Person], person: Person
 ) -> None:
-    # Somebody plants a session of their own, or an id that they made up, in the victim's browser.
+    # An attacker plants their own session, or a made-up id, in the victim's browser.
     attacker = new_person().signed_in()
     seen: set[str] = set()
     for planted in (attacker.http.cookies["session"], "0" * 96, f"{'0' * 96}.{'A' * 43}"):
@@ -169,10 +169,10 @@ def test_key_rotation_keeps_sessions_and_csrf_values(new_key: Service, signed_in
     assert signed_in.at(new_key.url).token(csrf=signed_in.csrf_headers()).status_code == 200
 
 
-def test_key_rotation_keeps_sign_ins_under_way(new_key: Service, person: Person) -> None:
+def test_key_rotation_keeps_pending_sign_ins(new_key: Service, person: Person) -> None:
     assert finish_sign_in_at(person, new_key.url).status_code == 302
     assert person.at(new_key.url).is_signed_in()
-    # What is signed now is signed with the new key.
+    # The new session is signed with the new key.
     assert person.get("/api/me").status_code == 401
 
 

@@ -1,4 +1,4 @@
-"""When a session ends by itself, and what its use writes down."""
+"""Session expiry: the idle and absolute limits, and the recording of use."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ def short_lived(settings: dict[str, str], service: Service) -> Iterator[Service]
         *(("short_lived", "SeenAt", IDLE / 60), ("short_lived", "CreatedAt", ABSOLUTE / 240)),
     ],
 )
-def test_session_lives_to_its_limit_and_no_longer(
+def test_session_expires_at_its_limit(
     request: pytest.FixtureRequest,
     tables: TableServiceClient,
     signed_in: Person,
@@ -47,7 +47,7 @@ def test_session_lives_to_its_limit_and_no_longer(
     assert_problem(person.get("/api/me"), 401, "not_signed_in")
     assert person.get("/").status_code == 200
     assert signed_in.account.object_id not in person.get("/").text
-    # Nothing is written about a session that has ended, so the same one shows the other side of its limit.
+    # An expired session's row stays as it is, so it can also show the other side of the limit.
     age_session(tables, signed_in, column, limit - MOMENT)
     assert person.get("/api/me").status_code == 200
 
@@ -57,7 +57,7 @@ def test_cookie_lives_as_long_as_the_session(short_lived: Service, signed_in: Pe
     assert cookies["session"].attributes["max-age"] == "120"
 
 
-def test_use_is_not_always_written(
+def test_use_is_recorded_only_when_due(
     tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
 ) -> None:
     age_session(tables, signed_in, "SeenAt", IDLE / 10 - MOMENT)
@@ -66,17 +66,17 @@ def test_use_is_not_always_written(
     for path in ("/", "/api/me") * 3:
         assert signed_in.get(path).status_code == 200
     assert get_session(tables, signed_in).metadata["etag"] == before.metadata["etag"]
-    # Writes that are due come after all of that: had there been another before, there would be more.
+    # Due writes come last, so that the count would include any earlier write.
     for writes, age in enumerate((IDLE / 10 + MOMENT, IDLE - MOMENT), 1):
         age_session(tables, signed_in, "SeenAt", age)
         assert signed_in.get("/").status_code == 200
         wait_until(lambda: datetime.now(UTC) - get_session(tables, signed_in)["SeenAt"] < MOMENT)
         assert signed_in.get("/").status_code == 200
         assert len([call for call in storage_proxy.calls() if call.method != "GET"]) == writes
-    assert get_session(tables, signed_in)["CreatedAt"] == before["CreatedAt"]  # the absolute end stays
+    assert get_session(tables, signed_in)["CreatedAt"] == before["CreatedAt"]  # the absolute limit stays
 
 
-def test_unwritten_use_fails_nothing(
+def test_failure_to_record_use_is_harmless(
     tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
 ) -> None:
     age_session(tables, signed_in, "SeenAt", IDLE / 2)
@@ -87,13 +87,13 @@ def test_unwritten_use_fails_nothing(
     assert signed_in.get("/").status_code == 200
 
 
-def test_use_revives_no_session(
+def test_recording_use_revives_no_session(
     tables: TableServiceClient, storage_proxy: StorageProxy, signed_in: Person
 ) -> None:
     age_session(tables, signed_in, "SeenAt", IDLE / 2)
     row = get_session(tables, signed_in)
 
-    # Between the read of the session and the write of its use it ends elsewhere.
+    # The session ends elsewhere after it is read and before its use is recorded.
     end = partial(tables.get_table_client("sessions").delete_entity, row)
     storage_proxy.plant(Fault(kind="signal", method="P", table="sessions", times=1, action=end))
     assert signed_in.get("/").status_code == 200

@@ -1,4 +1,4 @@
-"""Signing out: here, at Entra ID and from there, on every instance, and only when the person meant it."""
+"""Sign-out: here, at Entra ID and from there, on every instance, and never by a forged request."""
 
 import uuid
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FRONT_CHANNEL = "/auth/front-channel-logout"
 
 
 def silent_sign_in(person: Person) -> dict[str, list[str]]:
-    """What Entra ID answers this browser when it is asked without showing a page."""
+    """Return the parameters of Entra ID's response to a sign-in with prompt=none."""
     location = person.get("/auth/sign-in").headers["Location"]
     response = person.http.get(f"{location}&prompt=none", allow_redirects=False, timeout=30)
     return parse_qs(urlsplit(response.headers["Location"]).query)
@@ -34,7 +34,7 @@ def test_sign_out_ends_session_everywhere(
 ) -> None:
     value = signed_in.http.cookies["session"]
     assert "code" in silent_sign_in(signed_in)
-    # Neither the form nor the address says where that comes back.
+    # Neither the form nor the URL chooses the page after sign-out.
     names = ("next", "post_logout_redirect_uri", "redirect_uri", "returnTo", "url")
     evil = dict.fromkeys(names, "https://evil.example/")
     response = signed_in.post(
@@ -59,13 +59,13 @@ def test_sign_out_ends_session_everywhere(
     cookie = read_cookies(response)["session"]
     assert (cookie.value, cookie.attributes["max-age"]) == ("", "0")
     assert "session" not in signed_in.http.cookies
-    # At Entra ID the browser's session ends without a question, and the browser comes back to us.
+    # Entra ID ends its session without a prompt and redirects back to us.
     back = signed_in.http.get(response.headers["Location"], allow_redirects=False, timeout=30)
     assert (back.status_code, back.headers["Location"]) == (302, f"{service.url}/")
     assert silent_sign_in(signed_in)["error"] == ["login_required"]
 
 
-def test_sign_out_form_of_the_page_works_again_and_again(signed_in: Person) -> None:
+def test_sign_out_form_works_repeatedly(signed_in: Person) -> None:
     for _ in range(3):
         form = BeautifulSoup(signed_in.get("/").text, "html.parser").find("form", action="/auth/sign-out")
         assert form is not None
@@ -95,18 +95,18 @@ def test_sign_out_with_wrong_csrf_is_refused(
 
 def test_sign_out_from_another_origin_is_refused(signed_in: Person) -> None:
     url, data = signed_in.url, {"csrf_token": signed_in.me()["csrfToken"]}
-    strangers = ["https://attacker.example", "null", "", "http://localhost:1"]
-    for origin in (*strangers, f"{url}.attacker.example", f"{url}/", url.replace("http", "https")):
+    foreign = ["https://attacker.example", "null", "", "http://localhost:1"]
+    for origin in (*foreign, f"{url}.attacker.example", f"{url}/", url.replace("http", "https")):
         assert_error_page(signed_in.post("/auth/sign-out", data=data, headers={"Origin": origin}), 403)
     assert signed_in.is_signed_in()
 
 
 @pytest.mark.parametrize("origin", [None, "https://attacker.example", "null", "own"])
-def test_sign_out_when_signed_out_continues_here_only(
+def test_sign_out_without_session_requires_own_origin(
     azure: LocalAzure, person: Person, origin: str | None
 ) -> None:
-    # The session here has ended by itself; the one at Entra ID may not have. A form of another site comes
-    # without our Lax cookie, so it looks signed out too: it signs nobody out of Entra ID.
+    # The session here may have expired while the one at Entra ID has not. A cross-site form comes without
+    # our Lax cookie, so it looks signed out too, but must not end the session at Entra ID.
     headers = {} if origin is None else {"Origin": person.url if origin == "own" else origin}
     response = person.post("/auth/sign-out", headers=headers)
     assert response.status_code == 303
@@ -126,7 +126,7 @@ def test_sign_out_ends_this_session_only(signed_in: Person) -> None:
     assert elsewhere.is_signed_in()
 
 
-def test_failed_sign_out_is_not_claimed(storage_proxy: StorageProxy, signed_in: Person) -> None:
+def test_failed_sign_out_is_reported(storage_proxy: StorageProxy, signed_in: Person) -> None:
     data = {"csrf_token": signed_in.me()["csrfToken"]}
     storage_proxy.plant(Fault(kind="status", method="DELETE", table="sessions", status=500))
     response = signed_in.post("/auth/sign-out", data=data)
@@ -139,14 +139,14 @@ def test_failed_sign_out_is_not_claimed(storage_proxy: StorageProxy, signed_in: 
 
 @pytest.fixture
 def registered(azure: LocalAzure, service: Service) -> Iterator[None]:
-    """Entra ID knows where to tell us."""
+    """Registers our front-channel logout URL at Entra ID."""
     azure.change_app(frontChannelLogoutUrl=f"{service.url}{FRONT_CHANNEL}")
     yield
     azure.change_app(frontChannelLogoutUrl=None)
 
 
 def sign_in_as(person: Person, sid: str) -> str:
-    """Sign in from the Entra ID session of this id; return the id."""
+    """Sign in from the Entra ID session with this id; return the id."""
     person.azure.tamper("claims", claims={"sid": sid})
     person.signed_in()
     return sid
@@ -154,12 +154,12 @@ def sign_in_as(person: Person, sid: str) -> str:
 
 @pytest.fixture
 def sid(person: Person) -> str:
-    """The Entra ID session that the person's only session here was started by."""
+    """The id of the Entra ID session that started the person's only session here."""
     return sign_in_as(person, str(uuid.uuid4()))
 
 
 def frame(url: str) -> requests.Response:
-    """Load the URL as a browser loads a frame of another site: no Lax cookie comes with it."""
+    """Load the URL as a cross-site frame does: without Lax cookies."""
     response = send_cookies(url, "")
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
@@ -173,7 +173,7 @@ def test_signing_out_at_entra_ends_sessions_here(
 ) -> None:
     again = person.signed_in().at(service.url)
     again.http.cookies.clear("localhost.local", "/", "session")
-    again.signed_in()  # by the same Entra ID session, in a window of its own
+    again.signed_in()  # a second session from the same Entra ID session
     location = shared_user.get("/auth/sign-in").headers["Location"].partition("?")[0]
     page = person.http.get(location.replace("/authorize", "/logout"), timeout=30)
     (address,) = [str(item["src"]) for item in BeautifulSoup(page.text, "html.parser").find_all("iframe")]
@@ -222,7 +222,7 @@ def test_sid_of_any_length_signs_out(person: Person, length: int) -> None:
         *("sid=%20{sid}", "sid={half}", "sid={upper}"),
     ],
 )
-def test_logout_of_nobody_is_harmless(person: Person, sid: str, query: str) -> None:
+def test_logout_with_unknown_sid_is_harmless(person: Person, sid: str, query: str) -> None:
     for name, value in {"{sid}": sid, "{half}": sid[:18], "{upper}": sid.upper()}.items():
         query = query.replace(name, value)
     assert "script" not in frame(f"{person.url}{FRONT_CHANNEL}?{query}").text
@@ -244,6 +244,6 @@ def test_logout_survives_storage_outage(
     assert seconds < 15
     assert read_event(service, response, "front_channel_logout_failed")["reason"].startswith("Table Storage")
     storage_proxy.clear()
-    # What could not be done then is done when it is asked for again.
+    # A repeated logout completes what failed.
     frame(f"{service.url}{FRONT_CHANNEL}?sid={sid}")
     assert person.get("/api/me").status_code == 401

@@ -1,4 +1,4 @@
-"""POST /api/token: the response, what a caller may ask for, and the refusal of every other body."""
+"""POST /api/token: the response, the options of a request, and the refusal of every other body."""
 
 import base64
 import json
@@ -21,10 +21,10 @@ from tests.support.service import Service, request_lines
 
 RFC3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
-LARGEST = 16 * 1024
+MAX_BYTES = 16 * 1024
 
 MALFORMED = [
-    # cut off, white space, other languages, more than one document
+    # truncated, whitespace, other languages, more than one document
     b'{"scopes": ["chat"', b"   ", b"{'scopes': ['chat']}", b'{"scopes": ["chat"],}', b'{} // "scopes"',
     b"{}{}", b"scopes", b"\0",
     # numbers that JSON does not have
@@ -41,7 +41,7 @@ MALFORMED = [
     b'{"scopes": ["chat"], "scopes": ["chat"]}', b'{"scopes": ["chat"], "scop\\u0065s": ["voip"]}',
     b'{"scopes": [{"a": 1, "a": 2}]}',
 ]  # fmt: skip
-WRONG_DOCUMENTS: list[Any] = [
+INVALID_DOCUMENTS: list[Any] = [
     None, True, 0, 60, "", "chat", [], ["chat"], [{}],
     {"scope": ["chat"]}, {"Scopes": ["chat"]}, {"": 1}, {"scopes": ["chat"], "user": "somebody"},
     {"communicationUserId": "8:acs:1_2"}, {"expiresInMinutes": 60, "expiresOn": "2099-01-01T00:00:00Z"},
@@ -55,19 +55,19 @@ WRONG_DOCUMENTS: list[Any] = [
     {"expiresInMinutes": {}}, {"expiresInMinutes": 1e300}, {"expiresInMinutes": 10**4000},
     {"expiresInMinutes": -(2**63)},
 ]  # fmt: skip
-GOOD: list[dict[str, Any]] = [
+VALID: list[dict[str, Any]] = [
     scopes | minutes
     for scopes in ({}, *({"scopes": names.split()} for names in ("chat", "voip", "chat voip", "voip chat")))
     for minutes in ({}, {"expiresInMinutes": 60})
 ]
-"""What the contract takes with the default settings."""
+"""Valid documents under the default settings."""
 
 Send = Callable[..., requests.Response]
 
 
 @pytest.fixture(scope="module")
 def generous_service(settings: dict[str, str]) -> Iterator[Service]:
-    """A service whose tokens may live for two hours and carry more than calls and chat."""
+    """A service that allows token lifetimes of up to two hours and one more scope."""
     generous = {"TOKEN_LIFETIME_MINUTES": "120", "TOKEN_SCOPES": "chat,voip,chat.join"}
     with Service(settings | generous) as running:
         yield running
@@ -75,19 +75,19 @@ def generous_service(settings: dict[str, str]) -> Iterator[Service]:
 
 @pytest.fixture
 def guest(new_person: Callable[..., Person], generous_service: Service) -> Person:
-    """A user who is signed in there and has no identity yet."""
+    """A user signed in there, without an identity yet."""
     person = new_person(at=generous_service)
     assert person.sign_in().status_code == 302
     return person
 
 
 def claims_of(token: str) -> dict[str, int]:
-    """The claims of a JWT, not verified."""
+    """Return the unverified claims of a JWT."""
     payload = token.split(".")[1]
     return dict(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
 
 
-def test_token_has_the_members_of_the_contract(azure: LocalAzure, shared_user: Person) -> None:
+def test_token_response_matches_the_contract(azure: LocalAzure, shared_user: Person) -> None:
     csrf = shared_user.csrf_headers()
     before = time.time()
     response = shared_user.token(csrf=csrf)
@@ -105,7 +105,7 @@ def test_token_has_the_members_of_the_contract(azure: LocalAzure, shared_user: P
     assert checked == {"valid": True, "reason": None, "identity": identity, "scopes": scopes}
     assert RFC3339.fullmatch(document["expiresOn"])
     expires_at = datetime.fromisoformat(document["expiresOn"]).timestamp()
-    # The service speaks to the tick, the JWT and we in whole seconds.
+    # Communication Services reports ticks, the JWT and our response whole seconds.
     assert abs(expires_at - claims_of(document["token"])["exp"]) < 1
     assert before + 3600 - 1 <= expires_at <= after + 3600
 
@@ -130,7 +130,7 @@ def test_token_request_is_logged_without_the_token(service: Service, shared_user
         ("Application/JSON", b'{"scopes": ["voip"]}', "voip"),
     ],
 )
-def test_every_spelling_of_a_request_is_accepted(
+def test_equivalent_requests_are_accepted(
     shared_user: Person, content_type: str | None, body: bytes, scopes: str
 ) -> None:
     headers = shared_user.csrf_headers() | ({} if content_type is None else {"Content-Type": content_type})
@@ -140,7 +140,7 @@ def test_every_spelling_of_a_request_is_accepted(
 
 
 @pytest.mark.parametrize("scopes", ["chat", "voip", "chat.join", "voip chat", "chat.join voip chat"])
-def test_token_has_the_scopes_that_were_asked_for(azure: LocalAzure, guest: Person, scopes: str) -> None:
+def test_token_has_the_requested_scopes(azure: LocalAzure, guest: Person, scopes: str) -> None:
     for _ in range(2):  # the first token, and a later one
         response = guest.token({"scopes": scopes.split(), "expiresInMinutes": 60})
         assert response.status_code == 200
@@ -152,7 +152,7 @@ def test_token_has_the_scopes_that_were_asked_for(azure: LocalAzure, guest: Pers
         assert claims_of(token)["exp"] - claims_of(token)["iat"] == pytest.approx(3600, abs=1)
 
 
-def test_token_lives_as_long_as_was_asked_for(guest: Person) -> None:
+def test_token_has_the_requested_lifetime(guest: Person) -> None:
     for minutes, lifetime in ((None, 120), (60, 60), (61, 61), (119, 119), (120, 120)):
         response = guest.token({} if minutes is None else {"expiresInMinutes": minutes})
         assert response.status_code == 200
@@ -160,7 +160,7 @@ def test_token_lives_as_long_as_was_asked_for(guest: Person) -> None:
         assert claims["exp"] - claims["iat"] == pytest.approx(lifetime * 60, abs=1)
 
 
-def test_refused_first_token_creates_nothing(azure: LocalAzure, guest: Person) -> None:
+def test_refused_first_token_creates_no_identity(azure: LocalAzure, guest: Person) -> None:
     lifetimes = [121, 1440, 1441, 59, 1, 0, -60, 2**31, 2**63, 10**400]
     scopes = [[], ["voip.join"], ["chat", "voip.join"], ["CHAT"], ["chat "], ["chat,voip"], [""]]
     azure.reset_calls()
@@ -173,7 +173,7 @@ def test_refused_first_token_creates_nothing(azure: LocalAzure, guest: Person) -
 
 @pytest.fixture(scope="module")
 def send(shared_user: Person) -> Send:
-    """POST bytes to /api/token as they are, said to be JSON."""
+    """Posts raw bytes to /api/token, by default as JSON."""
     csrf = shared_user.csrf_headers()
 
     def post(body: bytes, content_type: str = "application/json") -> requests.Response:
@@ -187,8 +187,8 @@ def test_malformed_body_is_refused(send: Send, body: bytes) -> None:
     assert_problem(send(body), 400, "invalid_request")
 
 
-@pytest.mark.parametrize("document", WRONG_DOCUMENTS, ids=lambda document: json.dumps(document)[:40])
-def test_wrong_document_is_refused(send: Send, document: object) -> None:
+@pytest.mark.parametrize("document", INVALID_DOCUMENTS, ids=lambda document: json.dumps(document)[:40])
+def test_invalid_document_is_refused(send: Send, document: object) -> None:
     assert_problem(send(json.dumps(document).encode()), 400, "invalid_request")
 
 
@@ -226,11 +226,9 @@ scopes = st.lists(st.sampled_from(["chat", "voip", "chat.join", "CHAT", ""]), ma
 
 @given(document=st.dictionaries(names, values | scopes | st.integers(58, 62), max_size=3))
 @hypothesis_settings(max_examples=60, deadline=None, derandomize=True)
-def test_any_document_is_taken_if_good_and_refused_if_not(
-    send: Send, shared_user: Person, document: dict[str, Any]
-) -> None:
+def test_only_valid_documents_are_accepted(send: Send, shared_user: Person, document: dict[str, Any]) -> None:
     response = send(json.dumps(document).encode())
-    if document in GOOD:
+    if document in VALID:
         assert response.status_code == 200
         assert response.json()["user"]["communicationUserId"] == shared_user.me()["communicationUserId"]
         assert response.json()["scopes"] == document.get("scopes", ["chat", "voip"])
@@ -248,21 +246,21 @@ def test_any_document_is_taken_if_good_and_refused_if_not(
 )  # fmt: skip
 def test_other_media_types_are_refused(send: Send, body: bytes, content_type: str) -> None:
     assert_problem(send(body, content_type), 415, "unsupported_media_type")
-    large = send(b"x" * (LARGEST + 1), content_type)
+    large = send(b"x" * (MAX_BYTES + 1), content_type)
     assert (large.status_code, large.json()["code"]) in ((413, "too_large"), (415, "unsupported_media_type"))
 
 
-@pytest.mark.parametrize("count", [LARGEST, LARGEST + 1, LARGEST + 1024, 10 * LARGEST])
+@pytest.mark.parametrize("count", [MAX_BYTES, MAX_BYTES + 1, MAX_BYTES + 1024, 10 * MAX_BYTES])
 def test_body_over_16_kib_is_too_large(send: Send, count: int) -> None:
-    # What comes after the limit must not be ignored: cut there, this body would be good.
+    # Truncated at the limit, this body would be valid; the rest must not be ignored.
     response = send(b"{}" + b" " * (count - 2))
-    if count <= LARGEST:
+    if count <= MAX_BYTES:
         assert response.status_code == 200
     else:
         assert_problem(response, 413, "too_large")
 
 
-def test_refusal_does_not_repeat_what_was_sent(send: Send) -> None:
-    marked = "canary-5d1c"
-    for document in ({marked: 1}, {"scopes": [marked]}, {"expiresInMinutes": marked}):
-        assert marked not in send(json.dumps(document).encode()).text
+def test_refusal_does_not_echo_input(send: Send) -> None:
+    canary = "canary-5d1c"
+    for document in ({canary: 1}, {"scopes": [canary]}, {"expiresInMinutes": canary}):
+        assert canary not in send(json.dumps(document).encode()).text

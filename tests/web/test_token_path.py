@@ -1,4 +1,4 @@
-"""The modules of the service that a warm `POST /api/token` passes through."""
+"""A warm `POST /api/token` runs few modules of the service."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ PACKAGE = Path(trusted_service.__file__).parent
 MAX_MODULES = 18
 
 
-def test_warm_token_passes_few_modules(application: Flask, mapped_user: Person) -> None:
+def test_warm_token_uses_few_modules(application: Flask, mapped_user: Person) -> None:
     files: set[str] = set()
 
     def record(frame: FrameType, _event: str, _argument: object) -> None:

@@ -46,8 +46,8 @@ def test_missing_or_wrong_csrf_value_is_refused(
     wrongs = ["", "x", "null", "A" * 5000, "é".encode().decode("latin-1"), other, value[:-1], value + "A"]
     for wrong in (*wrongs, ("B" if value[0] == "A" else "A") + value[1:], value.swapcase()):
         assert_problem(shared_user.token(csrf={"X-CSRFToken": wrong}), 403, "csrf_failed")
-    for elsewhere in ({}, {"params": {"csrf_token": value}}, {"cookies": {"csrf_token": value}}):
-        assert_problem(shared_user.post("/api/token", **elsewhere), 403, "csrf_failed")
+    for options in ({}, {"params": {"csrf_token": value}}, {"cookies": {"csrf_token": value}}):
+        assert_problem(shared_user.post("/api/token", **options), 403, "csrf_failed")
 
 
 def test_form_with_the_csrf_field_gets_no_token(shared_user: Person, csrf: dict[str, str]) -> None:
@@ -55,7 +55,7 @@ def test_form_with_the_csrf_field_gets_no_token(shared_user: Person, csrf: dict[
     assert_problem(response, 415, "unsupported_media_type")
 
 
-def test_foreign_origin_is_refused_whatever_the_value(
+def test_foreign_origin_is_refused_despite_valid_csrf(
     service: Service, shared_user: Person, csrf: dict[str, str]
 ) -> None:
     own = service.url
@@ -75,9 +75,9 @@ def test_foreign_origin_is_refused_whatever_the_value(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-def test_unknown_path_is_not_found_and_never_redirected(shared_user: Person, method: str, path: str) -> None:
+def test_unknown_path_is_404_and_never_redirected(shared_user: Person, method: str, path: str) -> None:
     request = requests.Request(method, shared_user.url).prepare()
-    request.url = shared_user.url + path  # as it is: prepare() would tidy it up
+    request.url = shared_user.url + path  # prepare() would normalize it
     response = shared_user.http.send(request, allow_redirects=False, timeout=10)
     assert response.status_code == 404
     assert "Location" not in response.headers
@@ -85,10 +85,10 @@ def test_unknown_path_is_not_found_and_never_redirected(shared_user: Person, met
         assert_problem(response, 404, "not_found")
 
 
-def test_nothing_in_a_request_can_name_another_user(shared_user: Person, csrf: dict[str, str]) -> None:
+def test_request_cannot_name_another_user(shared_user: Person, csrf: dict[str, str]) -> None:
     mine = shared_user.me()["communicationUserId"]
-    elsewhere = {"user": "x", "objectId": "x", "communicationUserId": "8:acs:x_y", "expiresInMinutes": "1440"}
-    response = shared_user.post("/api/token", headers=csrf | IDENTITY_HEADERS, params=elsewhere)
+    options = {"user": "x", "objectId": "x", "communicationUserId": "8:acs:x_y", "expiresInMinutes": "1440"}
+    response = shared_user.post("/api/token", headers=csrf | IDENTITY_HEADERS, params=options)
     assert response.status_code == 200
     assert response.json()["user"]["communicationUserId"] == mine
 
@@ -111,11 +111,11 @@ def test_every_refusal_is_logged_with_its_code(
         assert last | {"event": "request", "status": problem["status"], "code": problem["code"]} == last
 
 
-def test_request_ids_are_made_by_the_service(shared_user: Person, csrf: dict[str, str]) -> None:
+def test_service_generates_request_ids(shared_user: Person, csrf: dict[str, str]) -> None:
     # pragma: allowlist nextline secret (no secret: an id)
     theirs = "0123456789abcdef0123456789abcdef"
     ids = dict.fromkeys(("X-Request-ID", "x-ms-client-request-id"), theirs)
     ids["traceparent"] = f"00-{theirs}-{'1' * 16}-01"
-    given = {shared_user.token(csrf=csrf | ids).headers["X-Request-ID"] for _ in range(5)}
-    assert len(given) == 5
-    assert theirs not in given
+    received = {shared_user.token(csrf=csrf | ids).headers["X-Request-ID"] for _ in range(5)}
+    assert len(received) == 5
+    assert theirs not in received

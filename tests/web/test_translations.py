@@ -1,4 +1,4 @@
-"""The French texts, all of them and whole, for browsers that prefer them."""
+"""French translations: complete, and sent to browsers that prefer French."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from tests.support.service import ROOT, Service
 
 FOLDERS_WITH_TEXTS = ("trusted_service", "templates")
-LOOSE_MARK = re.compile(" [:;?!\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{HORIZONTAL ELLIPSIS}]")
+BREAKING_SPACE = re.compile(" [:;?!\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{HORIZONTAL ELLIPSIS}]")
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +24,16 @@ def catalog() -> Catalog:
 
 
 def list_forms(text: object) -> list[str]:
-    """Return singular and plural of a text, or the text alone where it has only one form."""
+    """Return the singular and plural of a text, or its only form."""
     return [str(form) for form in text] if isinstance(text, list | tuple) else [str(text or "")]
 
 
-def find_blanks(text: str) -> list[str]:
-    """Return the places in a text where something is filled in."""
+def find_fields(text: str) -> list[str]:
+    """Return the replacement fields of a text."""
     return sorted(re.findall(r"%\(\w+\)s|\{\w+\}", text))
 
 
-def test_catalog_has_every_text_of_source(catalog: Catalog) -> None:
+def test_catalog_has_every_source_text(catalog: Catalog) -> None:
     def has_texts(folder: str) -> bool:
         return Path(folder).relative_to(ROOT).parts[0] in FOLDERS_WITH_TEXTS
 
@@ -47,14 +47,14 @@ def test_catalog_has_every_text_of_source(catalog: Catalog) -> None:
     assert list(catalog.obsolete) == []
 
 
-def test_translations_are_whole(catalog: Catalog) -> None:
+def test_translations_are_complete(catalog: Catalog) -> None:
     for message in (message for message in catalog if message.id):
-        forms, blanks = list_forms(message.string), [find_blanks(form) for form in list_forms(message.id)]
+        forms, fields = list_forms(message.string), [find_fields(form) for form in list_forms(message.id)]
         assert not message.fuzzy, message.id
         for form in forms:
             assert form, message.id
-            assert find_blanks(form) in blanks, message.id
-            assert not LOOSE_MARK.search(form), "a space before a French mark must not break"
+            assert find_fields(form) in fields, message.id
+            assert not BREAKING_SPACE.search(form), "French punctuation needs a no-break space"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_translations_are_whole(catalog: Catalog) -> None:
         ("de, fr;q=0.5, en;q=0.4", "fr"),
     ],
 )
-def test_language_is_what_the_browser_prefers(preferred: str | None, language: str, service: Service) -> None:
+def test_language_follows_browser_preference(preferred: str | None, language: str, service: Service) -> None:
     headers = {} if preferred is None else {"Accept-Language": preferred}
     page = BeautifulSoup(requests.get(service.url, headers=headers, timeout=30).text, "html.parser")
     assert page.html is not None

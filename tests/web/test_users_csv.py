@@ -1,4 +1,4 @@
-"""GET /admin/users.csv: complete, streamed, safe to open in a spreadsheet."""
+"""GET /admin/users.csv: complete, streamed, and safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ ROWS = 5000
 
 
 def read_users(admin: Admin) -> dict[str, dict[str, Any]]:
-    """The rows of the file by user."""
+    """Return the rows of the file by user."""
     response = admin.person.get("/admin/users.csv")
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
@@ -40,17 +40,17 @@ def read_users(admin: Admin) -> dict[str, dict[str, Any]]:
     return users
 
 
-def test_file_has_the_members_of_the_api(
+def test_file_matches_the_api(
     admin: Admin, tables: TableServiceClient, new_person: Callable[..., Person]
 ) -> None:
-    active, blocked, never = new_person(name='Zoë "Z", Krüger'), new_person(), new_person()
+    active, blocked, unseen = new_person(name='Zoë "Z", Krüger'), new_person(), new_person()
     for person in (active, blocked):
         person.sign_in()
         assert person.token().status_code == 200
-    for person in (blocked, never):
+    for person in (blocked, unseen):
         admin.do("api", person, "block")
     rows, as_cell = read_users(admin), {None: "", True: "true", False: "false"}
-    for person in (active, blocked, never):
+    for person in (active, blocked, unseen):
         user = admin.get_user(person)
         assert rows[person.key] == {name: as_cell.get(value, value) for name, value in user.items()}
         assert TIME.fullmatch(rows[person.key]["createdAt"])
@@ -58,11 +58,11 @@ def test_file_has_the_members_of_the_api(
     assert rows[active.key]["communicationUserId"] == get_identity(tables, active)
     assert TIME.fullmatch(rows[active.key]["lastTokenAt"])
     assert rows[blocked.key]["blocked"] == "true"
-    assert rows[never.key]["communicationUserId"] == ""
+    assert rows[unseen.key]["communicationUserId"] == ""
 
 
-def test_formula_is_made_text(admin: Admin, new_person: Callable[..., Person]) -> None:
-    """Also behind a semicolon, where spreadsheets with a decimal comma split."""
+def test_formulas_are_escaped(admin: Admin, new_person: Callable[..., Person]) -> None:
+    """Formulas are escaped, also after a semicolon, where spreadsheets with a decimal comma split."""
     cells = {name: f"'{name}" for name in FORMULAS} | {"x;=1+1; @SUM(A1);y": "x;'=1+1; '@SUM(A1);y"}
     people = {name: new_person(name=name) for name in cells}
     for person in people.values():
@@ -72,7 +72,7 @@ def test_formula_is_made_text(admin: Admin, new_person: Callable[..., Person]) -
     assert {name: rows[person.key]["name"] for name, person in people.items()} == cells
 
 
-def test_storage_that_is_down_at_the_start_is_503(admin: Admin, storage_proxy: StorageProxy) -> None:
+def test_storage_outage_at_start_is_503(admin: Admin, storage_proxy: StorageProxy) -> None:
     storage_proxy.plant(Fault(kind="status", method="GET", table="identities", retry_after="4"))
     response = admin.person.get("/admin/users.csv")
     assert_error_page(response, 503)
@@ -87,14 +87,14 @@ def own() -> Iterator[OwnAzure]:
 
 
 @pytest.fixture(scope="module")
-def clerk(own: OwnAzure) -> Admin:
+def own_admin(own: OwnAzure) -> Admin:
     return own.new_admin()
 
 
 @pytest.mark.timeout(240)
-def test_first_line_comes_before_the_last_is_read(own: OwnAzure, clerk: Admin) -> None:
+def test_file_is_streamed_while_rows_are_read(own: OwnAzure, own_admin: Admin) -> None:
     own.storage.clear()
-    with clerk.person.get("/admin/users.csv", stream=True) as response:
+    with own_admin.person.get("/admin/users.csv", stream=True) as response:
         lines = response.iter_lines()
         assert next(lines) == ",".join(SECTION_5A).encode()
         early = [call for call in own.storage.calls() if call.table == "identities"]
@@ -102,27 +102,27 @@ def test_first_line_comes_before_the_last_is_read(own: OwnAzure, clerk: Admin) -
         assert sum(1 for line in lines if line) == ROWS
 
 
-def test_file_of_many_rows_is_whole_and_memory_stays_flat(own: OwnAzure, clerk: Admin) -> None:
-    clerk.person.get("/admin/users.csv")  # what is loaded at first use
+def test_large_file_is_complete_with_constant_memory(own: OwnAzure, own_admin: Admin) -> None:
+    own_admin.person.get("/admin/users.csv")  # warm-up
     assert own.service.process is not None
     (worker,) = psutil.Process(own.service.process.pid).children()
     before = worker.memory_info().rss
     for _ in range(3):
-        assert len(read_users(clerk)) == ROWS
+        assert len(read_users(own_admin)) == ROWS
     assert (worker.memory_info().rss - before) / 1e6 < 12
 
 
-def test_file_that_is_cut_short_does_not_look_whole(own: OwnAzure, clerk: Admin) -> None:
+def test_truncated_file_is_a_transfer_error(own: OwnAzure, own_admin: Admin) -> None:
     own.storage.plant(Fault(kind="status", method="GET", table="identities", skip=3))
-    with clerk.person.get("/admin/users.csv", stream=True) as response:
+    with own_admin.person.get("/admin/users.csv", stream=True) as response:
         assert response.status_code == 200
         with pytest.raises(requests.RequestException):
             list(response.iter_content(65536))
     own.storage.clear()
-    assert clerk.person.get("/admin/users", params={"q": "nobody"}).status_code == 200
+    assert own_admin.person.get("/admin/users", params={"q": "nobody"}).status_code == 200
 
 
-def test_reader_who_leaves_early_holds_nothing_up(clerk: Admin) -> None:
-    with clerk.person.get("/admin/users.csv", stream=True) as response:
+def test_early_disconnect_blocks_nothing(own_admin: Admin) -> None:
+    with own_admin.person.get("/admin/users.csv", stream=True) as response:
         next(response.iter_lines())
-    assert clerk.person.get("/admin/users", params={"q": "nobody"}).status_code == 200
+    assert own_admin.person.get("/admin/users", params={"q": "nobody"}).status_code == 200

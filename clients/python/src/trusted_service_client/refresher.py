@@ -56,17 +56,17 @@ class _OneInFlight:
         return own.result()
 
     def _run(self, refresh: Refresh) -> AccessToken:
-        came_back: object = None
+        result: object = None
         while True:
             try:
-                step = refresh.send(came_back)
+                step = refresh.send(result)
             except StopIteration as done:
                 token: AccessToken = done.value
                 return token
             if isinstance(step, Sleep):
                 time.sleep(step.seconds)
-                came_back = None
+                result = None
             elif isinstance(step, GetAccessToken):
-                came_back = self._get_access_token(step.force_refresh)
+                result = self._get_access_token(step.force_refresh)
             else:
-                came_back = send(step.request)
+                result = send(step.request)

@@ -1,4 +1,4 @@
-"""The test tools that the SDK's tests import; here the "live service" that they record is the local Azure."""
+"""Replaces the test tools that the SDK's tests import; their "live service" is the local Azure."""
 
 import os
 from collections.abc import Callable
@@ -17,12 +17,12 @@ class AzureRecordedTestCase:
     """Base class of the SDK's test cases."""
 
     def is_playback(self) -> bool:
-        """Tell whether answers come from a recording: never."""
+        """Return False: responses never come from a recording."""
         return False
 
 
 class LocalUsers:
-    """Stands in for MSAL's public client: signs in with a password, which the local Entra ID has none of."""
+    """Replaces MSAL's public client, whose password sign-in the local Entra ID does not support."""
 
     def __init__(self, client_id: str, authority: str) -> None:
         """Sign in for the app `client_id`."""
@@ -31,10 +31,10 @@ class LocalUsers:
     def acquire_token_by_username_password(
         self, username: str, password: str, scopes: list[str]
     ) -> dict[str, object]:
-        """Return a Teams-scoped token, minted by the local Azure's control route, and whose it is."""
+        """Return a Teams-scoped token minted by the local Azure's control route, and its user's object id."""
         control = os.environ["LOCAL_AZURE_CONTROL_URL"]
-        wish = {"username": username, "scope": " ".join(scopes), "clientId": self._client_id}
-        response = requests.post(f"{control}/entra/token", json=wish, timeout=CALL_SECONDS).json()
+        body = {"username": username, "scope": " ".join(scopes), "clientId": self._client_id}
+        response = requests.post(f"{control}/entra/token", json=body, timeout=CALL_SECONDS).json()
         accounts = requests.get(f"{control}/accounts", timeout=CALL_SECONDS).json()
         oid = next(account["objectId"] for account in accounts if account["username"] == username)
         return {"access_token": response["access_token"], "id_token_claims": {"oid": oid}}
@@ -45,17 +45,17 @@ msal.PublicClientApplication = LocalUsers
 
 
 def is_live() -> bool:
-    """Tell whether the tests speak to a service: always."""
+    """Return True: the tests always call a live service."""
     return True
 
 
 def recorded_by_proxy(test: Test) -> Test:
-    """Return the test as it is: nothing is recorded."""
+    """Return the test unchanged: nothing is recorded."""
     return test
 
 
 def _do_nothing(**options: object) -> None:
-    """Take the settings of the recorder, which is not there."""
+    """Ignore the settings of the recorder, which does not exist here."""
 
 
 set_default_session_settings = add_oauth_response_sanitizer = add_general_string_sanitizer = _do_nothing
@@ -64,4 +64,4 @@ add_general_regex_sanitizer = add_body_key_sanitizer = add_header_regex_sanitize
 
 @pytest.fixture(scope="session")
 def test_proxy() -> None:
-    """Give the SDK's conftest the fixture it asks for."""
+    """Provide the fixture that the SDK's conftest requests."""

@@ -1,2 +1,2 @@
 class FakeTokenCredential:
-    """The SDK's tests import it, but use it only with recordings."""
+    """Imported by the SDK's tests, but used only with recordings."""

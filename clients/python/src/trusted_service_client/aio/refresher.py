@@ -48,17 +48,17 @@ class _OneInFlight:
                     flight.cancel()
 
     async def _run(self, refresh: Refresh) -> AccessToken:
-        came_back: object = None
+        result: object = None
         while True:
             try:
-                step = refresh.send(came_back)
+                step = refresh.send(result)
             except StopIteration as done:
                 token: AccessToken = done.value
                 return token
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
-                came_back = None
+                result = None
             elif isinstance(step, GetAccessToken):
-                came_back = await self._get_access_token(step.force_refresh)
+                result = await self._get_access_token(step.force_refresh)
             else:
-                came_back = await asyncio.to_thread(send, step.request)
+                result = await asyncio.to_thread(send, step.request)
