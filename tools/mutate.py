@@ -1,13 +1,14 @@
 """Plants defects in the access rules, one at a time, and reports those that no test catches.
 
-`make mutate ARGS="--sample 20 --seed 1"`. Each mutant is written to a copy of the tree, where the tests that
-belong to its file run until the first failure. Log calls, annotations and strings are not mutated.
+`make mutate ARGS="--sample 20 --seed 1"`. Each mutant is written to a copy of the tree, where the tests of
+its file run until the first failure. Log calls, annotations and strings are not mutated.
 """
 
 import argparse
 import ast
 import json
 import os
+import queue
 import random
 import shutil
 import signal
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,14 +30,37 @@ ROOT = Path(__file__).parents[1]
 TIMEOUT = "timeout"
 CAUGHT = ("caught", TIMEOUT)
 
-RACES = "tests/users/test_overlapping_actions.py tests/faults/test_admin_races.py tests/faults/test_races.py"
-TESTS = {
-    "trusted_service/access/": ("tests/access", "tests/cli tests/users", RACES),
-    "trusted_service/users/administration.py": ("tests/users", "tests/web/test_audit.py tests/cli", RACES),
-    "trusted_service/entra/": ("tests/entra", "tests/faults/test_sign_in_faults.py"),
-    "trusted_service/web/security/": ("tests/web", "tests/entra"),
+NARROW = {
+    "trusted_service/access/erasure.py": "web/test_account access/test_gone_users",
+    "trusted_service/access/identity_switch.py": "access/test_missing_identity access/test_resource_pin",
+    "trusted_service/access/new_identities.py": "access/test_provisioning access/test_token_clean_up",
+    "trusted_service/access/provisioning.py": "access/test_provisioning access/test_missing_identity",
+    "trusted_service/access/replacement_brake.py": "access/test_missing_identity",
+    "trusted_service/access/resource_pin.py": "access/test_resource_pin",
+    "trusted_service/access/service.py": "access/test_first_token access/test_gone_users web/test_token",
+    "trusted_service/access/user_index.py": "users/test_user_index",
+    "trusted_service/users/administration.py": "users/test_admin_actions users/test_block_sweeps",
+    "trusted_service/entra/authority.py": "entra/test_bearer_keys entra/test_sign_in",
+    "trusted_service/entra/cache.py": "entra/test_cache entra/test_bearer_keys",
+    "trusted_service/entra/sign_in.py": "entra/test_sign_in entra/test_callback entra/test_id_token",
+    "trusted_service/entra/tokens.py": "entra/test_token_checks entra/test_bearer entra/test_id_token",
+    "trusted_service/web/security/audiences.py": "web/test_routes",
+    "trusted_service/web/security/authentication.py": "web/test_session_cookie web/test_token_refusals",
+    "trusted_service/web/security/headers.py": "web/test_security_headers web/test_cors",
+    "trusted_service/web/security/rate_limits.py": "web/test_rate_limits",
+    "trusted_service/web/security/sign_in_state.py": "entra/test_sign_in_tabs entra/test_callback",
+    "trusted_service/web/security/signing.py": "entra/test_sign_in_tabs web/test_session_cookie",
 }
-"""Groups of tests for each part of the rules. The first group catches most mutants."""
+"""Test modules that are about a file: they run first, and catch most of its mutants."""
+
+RACES = "tests/users/test_overlapping_actions.py tests/faults/test_admin_races.py tests/faults/test_races.py"
+WIDE = {
+    "trusted_service/access/": f"tests/access tests/users tests/cli {RACES}",
+    "trusted_service/users/administration.py": f"tests/users tests/web/test_audit.py tests/cli {RACES}",
+    "trusted_service/entra/": "tests/entra tests/faults/test_sign_in_faults.py",
+    "trusted_service/web/security/": "tests/web tests/entra",
+}
+"""Tests of each part of the rules: they run where the first ones catch nothing."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
@@ -92,7 +117,7 @@ def list_changes(tree: ast.Module) -> Iterator[Change]:
 
 
 def _is_call(statement: ast.AST) -> bool:
-    """Whether the statement is a call made for its effect, other than logging."""
+    """Whether it is a call that is made for its effect, other than one that logs."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return False
     return not ast.unparse(statement.value.func).startswith(("log.", "_log.", "logger."))
@@ -102,11 +127,10 @@ def list_mutants() -> list[Mutant]:
     """Return every mutant of the rules."""
     files = [
         path
-        for part in TESTS
+        for part in WIDE
         for path in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
+        if path.stat().st_size
     ]
-    if missing := [str(path) for path in files if not path.exists()]:
-        raise SystemExit(f"tools/mutate.py names files that do not exist: {missing}")
     mutants = []
     for path in sorted(files):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -125,7 +149,7 @@ def mutate(source: str, number: int) -> str:
 
 
 def copy_tree(folder: Path) -> None:
-    """Copy the files that git tracks or would add; link installed packages."""
+    """Copy what git knows or would add; installed packages are linked."""
     listed = subprocess.run(  # nosec B603 B607 # our own arguments
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 (the user's git)
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -140,15 +164,14 @@ def copy_tree(folder: Path) -> None:
             link.symlink_to((ROOT / link.relative_to(folder)).resolve())
 
 
-def run_tests(folder: Path, file: str, processes: int, seconds: float) -> str:
-    """Run the tests of a file, group by group, until one fails: "caught", "survived" or "timeout"."""
-    (groups,) = (groups for part, groups in TESTS.items() if file.startswith(part))
+def run_tests(folder: Path, file: str, seconds: float) -> str:
+    """Run the tests of a file until one fails: "caught", "survived" or "timeout"."""
+    (wide,) = (tests for part, tests in WIDE.items() if file.startswith(part))
+    narrow = [f"tests/{name}.py" for name in NARROW.get(file, "").split()]
     ends = time.monotonic() + seconds
-    for tests in groups:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        command += ["-n", str(processes), "--dist", "loadfile", *tests.split()]
+    for tests in filter(None, (narrow, wide.split())):
         process = subprocess.Popen(  # nosec B603 # our own arguments
-            command,
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -160,9 +183,7 @@ def run_tests(folder: Path, file: str, processes: int, seconds: float) -> str:
         except subprocess.TimeoutExpired:
             return TIMEOUT
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            stop(process)
         if process.returncode in (4, 5):
             raise SystemExit(output[-2000:])  # no tests, or wrong arguments: no mutant could cause that
         if process.returncode != os.EX_OK:
@@ -170,26 +191,52 @@ def run_tests(folder: Path, file: str, processes: int, seconds: float) -> str:
     return "survived"
 
 
-def run(mutants: Sequence[Mutant], processes: int, seconds: float, console: Console) -> list[Result]:
-    """Test each mutant in a copy of the tree; exits if the tests fail without one."""
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="mutate-") as name:
-        folder = Path(name)
-        copy_tree(folder)
-        for part in TESTS:
-            if any(mutant.file.startswith(part) for mutant in mutants):
-                outcome = run_tests(folder, part, processes, seconds)
-                if outcome != "survived":
-                    raise SystemExit(f"The tests of {part} fail without a mutant: {outcome}.")
-        for mutant in mutants:
-            path, begin = folder / mutant.file, time.monotonic()
-            source = path.read_text(encoding="utf-8")
-            path.write_text(mutate(source, mutant.number), encoding="utf-8")
-            outcome = run_tests(folder, mutant.file, processes, seconds)
-            path.write_text(source, encoding="utf-8")
-            results.append(Result(mutant=mutant, outcome=outcome, seconds=round(time.monotonic() - begin, 1)))
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop pytest, which then stops the processes that its tests started."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def run_mutant(copies: "queue.SimpleQueue[Path]", mutant: Mutant, seconds: float) -> Result:
+    """Plant a mutant in a copy of the tree that no other mutant uses, and run its tests there."""
+    folder = copies.get()
+    path, begin = folder / mutant.file, time.monotonic()
+    source = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(mutate(source, mutant.number), encoding="utf-8")
+        outcome = run_tests(folder, mutant.file, seconds)
+    finally:
+        path.write_text(source, encoding="utf-8")
+        copies.put(folder)
+    return Result(mutant=mutant, outcome=outcome, seconds=round(time.monotonic() - begin, 1))
+
+
+def run(mutants: Sequence[Mutant], processes: int, console: Console) -> list[Result]:
+    """Test each mutant; exits where the tests fail without one. A mutant may take thrice as long as none."""
+    with tempfile.TemporaryDirectory(prefix="mutate-") as name, ThreadPoolExecutor(processes) as pool:
+        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(processes):
+            copy_tree(folder := Path(name, str(number)))
+            copies.put(folder)
+        parts = [part for part in WIDE if any(mutant.file.startswith(part) for mutant in mutants)]
+        begin = time.monotonic()
+        for part, outcome in zip(
+            parts, pool.map(lambda part: run_tests(folder, part, 3600), parts), strict=True
+        ):
+            if outcome != "survived":
+                raise SystemExit(f"The tests of {part} fail without a mutant.")
+        seconds = 3 * (time.monotonic() - begin)
+        results = []
+        for result in pool.map(partial(run_mutant, copies, seconds=seconds), mutants):
+            results.append(result)
+            mutant = result.mutant
             console.print(
-                f"{outcome:9} {results[-1].seconds:6.1f} s  {mutant.file}:{mutant.line} {mutant.change}"
+                f"{result.outcome:9} {result.seconds:6.1f} s  {mutant.file}:{mutant.line} {mutant.change}"
             )
     return results
 
@@ -200,8 +247,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=20, help="number of mutants (default 20; 0 for all)")
     parser.add_argument("--seed", default="1", help="chooses the sample (default 1)")
     parser.add_argument("--only", default="", help="only files whose path contains this")
-    parser.add_argument("--seconds", type=float, default=400.0, help="limit for one mutant (default 400)")
-    parser.add_argument("--processes", type=int, default=2, help="of pytest (default 2)")
+    parser.add_argument("--processes", type=int, default=2, help="mutants side by side (default 2)")
     parser.add_argument(
         "--json", type=Path, default=Path("mutants.json"), help="results (default mutants.json)"
     )
@@ -211,7 +257,7 @@ def main() -> None:
     console.print(f"{len(mutants)} possible mutants")
     if 0 < arguments.sample < len(mutants):
         mutants = random.Random(arguments.seed).sample(mutants, arguments.sample)  # noqa: S311 # nosec B311
-    results = run(mutants, arguments.processes, arguments.seconds, console)
+    results = run(mutants, arguments.processes, console)
     arguments.json.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
     survivors = Table("survived", "line", "change", box=None)
     for mutant in (result.mutant for result in results if result.outcome not in CAUGHT):
