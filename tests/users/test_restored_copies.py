@@ -7,31 +7,22 @@ import pytest
 import requests
 from azure.data.tables import TableEntity
 
-from tests.support.admin_client import finish_sign_in_at
 from tests.support.commands import repair
 from tests.support.own_azure import World, own_azure
 from tests.support.problems import assert_problem
 from tests.support.rows import delete_identity_row
-from tests.support.service import Service
 
 TABLES = ("identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage")
 LISTS = {"userindex": "/api/admin/users", "audit": "/admin/audit", "jobs": "/admin/jobs"}
-NO_NEW_TABLES = {"TABLE_STORAGE_CREATE_TABLES": "false"}
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with own_azure() as running:
+    """No instance may create tables: no background task brings back one that a test has deleted."""
+    with own_azure({"TABLE_STORAGE_CREATE_TABLES": "false"}) as running:
         for name in TABLES:
             running.tables.create_table_if_not_exists(name)
         yield running
-
-
-@pytest.fixture(scope="module")
-def service(world: World) -> Iterator[Service]:
-    """An instance that may not create tables, as the infrastructure has created them."""
-    with world.new_instance(NO_NEW_TABLES) as service:
-        yield service
 
 
 @contextmanager
@@ -52,30 +43,29 @@ def restore_rows(world: World, name: str, rows: list[TableEntity]) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_missing_table_is_not_treated_as_empty(world: World, service: Service, name: str) -> None:
+def test_missing_table_is_not_treated_as_empty(world: World, name: str) -> None:
     person, newcomer = world.new_user(), world.new_person()
     before, identity = world.azure.list_identities(), world.identity_of(person)
-    admin = world.admin.person.at(service.url)
     with without_table(world, name):
         if name == "sessions":
-            response = person.at(service.url).token(csrf={"X-CSRFToken": "any"})
+            response = person.token(csrf={"X-CSRFToken": "any"})
             assert_problem(response, 503, "upstream_unavailable")
         if name == "identities":
             for user in (person, newcomer):
-                response = world.token_by_bearer(user, service)
+                response = world.token_by_bearer(user)
                 assert_problem(response, 503, "upstream_unavailable")
-            assert finish_sign_in_at(newcomer, service.url).status_code == 503
+            assert newcomer.finish_sign_in(newcomer.start_sign_in()).status_code == 503
         if name in LISTS:
-            assert admin.get(LISTS[name]).status_code == 503
+            assert world.admin.person.get(LISTS[name]).status_code == 503
         assert name not in {table.name for table in world.tables.list_tables()}
     assert set(before) <= set(world.azure.list_identities())
-    response = world.token_by_bearer(person, service)
+    response = world.token_by_bearer(person)
     assert response.json()["user"]["communicationUserId"] == identity
 
 
 @pytest.mark.parametrize("name", ["identities", "ledger"])
 def test_readiness_fails_without_a_table(world: World, name: str) -> None:
-    with without_table(world, name), world.new_instance(NO_NEW_TABLES) as service:
+    with without_table(world, name), world.new_instance({}) as service:
         response = requests.get(f"{service.url}/readyz", timeout=30)
     assert response.status_code == 503
     assert response.json()["tableStorage"] == "failing"
