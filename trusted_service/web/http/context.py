@@ -1,7 +1,6 @@
 """The context of a request: its id, deadline, log line and caller, and the services of this process."""
 
 import functools
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -19,11 +18,6 @@ from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
 
 log = structlog.get_logger(__name__)
-
-SAFE_PATH = re.compile(
-    r"(?:/(?:[A-Za-z0-9._-]{0,15}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/])){1,8}"
-)
-"""The beginning of a path in which each part is a GUID, or too short for any secret."""
 
 
 def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
@@ -127,15 +121,13 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
     if response.status_code in (401, 403, 429) and (is_api(request.path) or request.blueprint == "auth"):
         services().usage.count(REFUSAL)
-    caller = optional_caller()
     log.info(
         "request",
         method=request.method,
         route=None if request.url_rule is None else request.url_rule.rule,
-        path=_loggable_path(),
+        # Not the path, which may hold a secret.
         status=response.status_code,
         milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
-        user=None if caller is None else str(caller.user.id),
         code=g.get("error_code"),
     )
     if "task" in g:
@@ -144,11 +136,3 @@ def _end(response: Response) -> Response:
         task = deadlines.request_budget(request_id())(names(g.task))
         response.call_on_close(functools.partial(services().background.run, task))
     return response
-
-
-def _loggable_path() -> str:
-    """The path without its query, which may carry codes. With URL arguments, only its safe beginning."""
-    safe = SAFE_PATH.match(request.path)
-    beginning = safe[0] if safe else ""
-    is_fixed = request.url_rule is not None and not request.url_rule.arguments
-    return request.path if is_fixed or beginning == request.path else f"{beginning}…"
