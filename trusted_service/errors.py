@@ -76,8 +76,9 @@ class TenantNotAllowed(TrustedServiceError):
     """The user belongs to a tenant that is not allowed here."""
 
 
-Done = Literal["", "block", "delete", "delete-row"]
+Done = Literal["", "action", "block", "delete", "delete-row"]
 """The part of an action that is in force although an upstream failed."""
+    "action": "done, but the user cannot be read: ",
 PARTLY_DONE: dict[Done, str] = {
     "block": "blocked, but tokens are not revoked: ",
     "delete": "deleted, but tokens are not revoked: ",

@@ -48,6 +48,7 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
         "The list of users is not available until an operator has run this command: "
         "flask --app wsgi users reindex"
     ),
+    "action": _("The action is done, but the user cannot be shown right now."),
     "block": _(
         "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
         "Please block them again in a moment."
