@@ -143,8 +143,8 @@ def front_channel_logout() -> Response:
     entra_session_id = request.args.get("sid", "")
     if 0 < len(entra_session_id) <= MAX_TEXT_LENGTH:
         try:
-            ended = services().sessions.end_entra_session(entra_session_id)
-            log.info("session_expired", reason="front-channel", sessions=ended)
+            if ended := services().sessions.end_entra_session(entra_session_id):
+                log.info("session_expired", reason="front-channel", sessions=ended)
         except UpstreamError as error:
             log.error("front_channel_logout_failed", reason=str(error))
     return Response(status=200)
