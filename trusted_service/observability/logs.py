@@ -13,8 +13,10 @@ from structlog.typing import EventDict, Processor
 LogFormat = Literal["json", "text"]
 
 SILENCED = ("msal", "azure", "urllib3")  # their messages can hold codes, tokens and whole responses
-TOKENS = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")  # JWTs, and what we sign: base64 of `{"`…
-KEYS = re.compile(r"((?:account|access)key=)[A-Za-z0-9+/=]+", re.IGNORECASE)  # in connection strings
+# JWTs, and what we sign: base64 of `{"`…, or compressed by itsdangerous.
+TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
+# In connection strings and shared access signatures.
+KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
 
 
 def configure(log_format: LogFormat) -> None:
