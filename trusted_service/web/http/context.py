@@ -83,10 +83,10 @@ def client_address() -> str:
     A household or a cloud machine has a /64 of IPv6 addresses to itself, so those count as one.
     """
     host = request.remote_addr or ""
-    if host.count(":") == 1 or "]" in host:  # App Service adds the port, which is new for each connection
-        host = host.rsplit(":", 1)[0].strip("[]")
+    if host.count(":") == 1 or "]:" in host:  # App Service adds the port, which is new for each connection
+        host = host.rsplit(":", 1)[0]
     try:
-        address = ip_address(host)
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return "unknown"
     if isinstance(address, IPv6Address):
