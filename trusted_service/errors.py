@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
@@ -131,13 +130,13 @@ class IdentityNotFound(TrustedServiceError):
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """The seconds to wait by a `Retry-After` (RFC 9110 section 10.2.3); None for a malformed one."""
+    """The seconds to wait by a `Retry-After` (RFC 9110 section 10.2.3); None unless it is well-formed."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():
         return float(value) if len(value) < 10 else None
     try:
-        moment = parsedate_to_datetime(value).astimezone(UTC)
-    except (ValueError, OverflowError, TypeError, IndexError):
+        moment = datetime.strptime(value, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+    except ValueError:
         return None
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

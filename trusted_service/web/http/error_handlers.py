@@ -85,7 +85,7 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
-    # The upstream's own Retry-After where it is an HTTP date or no more than a day.
+    # The upstream's own Retry-After if it is an HTTP date, or no more than a day.
     value, seconds = error.retry_after or "", errors.retry_after_seconds(error.retry_after)
     is_usable = seconds is not None and (not value.isdigit() or seconds <= 86_400)
     sentence = SENTENCES.get(type(error)) or SENTENCES.get(error.done)
