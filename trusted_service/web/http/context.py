@@ -16,6 +16,7 @@ from trusted_service.azure import deadlines
 from trusted_service.models import Actor, Caller, IssuedToken, User
 from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
+from trusted_service.web.security.audiences import Audience, audience_of
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ def actor() -> Actor:
     user = caller().user
     if caller().application:
         return Actor(kind="application", key=str(user.id), name=user.name)
-    if request.blueprint in ("admin", "admin_api", "audit", "jobs"):
+    if audience_of(current_app.view_functions[request.endpoint or ""]) is Audience.ADMINISTRATOR:
         return Actor(kind="administrator", key=str(user.id), name=user.username or user.name)
     # Without a name: the trail outlives an erasure, and holds no more of the user than their ids.
     return Actor(kind="user", key=str(user.id), name="")
