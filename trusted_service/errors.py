@@ -77,8 +77,8 @@ class TenantNotAllowed(TrustedServiceError):
 
 Done = Literal["", "action", "block", "delete", "delete-row"]
 """The part of an action that is in force although an upstream failed."""
-    "action": "done, but the user cannot be read: ",
 PARTLY_DONE: dict[Done, str] = {
+    "action": "done, but the user cannot be read: ",
     "block": "blocked, but tokens are not revoked: ",
     "delete": "deleted, but tokens are not revoked: ",
     "delete-row": "not deleted, though signed out: ",
@@ -117,7 +117,7 @@ class WrongResource(UpstreamUnavailable):
     """The settings lead to another Communication Services resource than the identities belong to."""
 
     def __init__(self, expected: str, found: str = "another one") -> None:
-        reason = f"the identities here belong to the resource {expected}, and it answers for {found}"
+        reason = f"the identities here belong to the resource {expected}, and it responds as {found}"
         super().__init__("Communication Services", reason)
 
 

@@ -170,9 +170,9 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
 
 
 @command("repair")
-@click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be repaired; change nothing.")
 def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
-    """Find and mend what a crash or a restored older copy left behind.
+    """Find and repair what a crash or a restored older copy left behind.
 
     Interrupted blocks and deletions, outdated lists, and users whom the audit trail says to be blocked or
     erased.
@@ -189,8 +189,8 @@ def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
         print_array(findings())
     else:
         for finding in findings():
-            failure = f"not mended: {finding.pop('failure')}" if "failure" in finding else ""
+            failure = f"not repaired: {finding.pop('failure')}" if "failure" in finding else ""
             click.echo("  ".join(filter(None, (*finding.values(), failure))))
-        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} mended'}.")
+        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} repaired'}.")
     if counts[True]:
         raise click.exceptions.Exit(1)

@@ -142,5 +142,7 @@ class Authority:
         except ValueError:
             expected = False
         if not expected:
-            raise UpstreamUnavailable("Entra ID", f"HTTP {response.status_code}, not as agreed", retry_after)
+            raise UpstreamUnavailable(
+                "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
+            )
         return response

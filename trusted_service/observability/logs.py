@@ -61,7 +61,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _cut_gunicorn,
+            _strip_request_target,
             structlog.processors.format_exc_info,
             renderer,
             lambda _logger, _method, line: without_secrets(str(line)),
@@ -69,7 +69,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
     )
 
 
-def _cut_gunicorn(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _strip_request_target(_logger: object, _method: str, event: EventDict) -> EventDict:
     """gunicorn quotes what it cannot read, and the whole address of what fails. Both can hold codes."""
     message = str(event["event"])
     if message.startswith(("Invalid request from", "Error handling request")):

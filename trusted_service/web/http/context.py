@@ -49,7 +49,7 @@ def services() -> Services:
 
 
 def caller() -> Caller:
-    """The caller of this request; only for views whose audience is not the public."""
+    """The caller of this request; only for views that require one."""
     return cast(Caller, g.caller)
 
 
@@ -125,8 +125,8 @@ def _end(response: Response) -> Response:
     log.info(
         "request",
         method=request.method,
-        route=None if request.url_rule is None else request.url_rule.rule,
         # Not the path, which may hold a secret.
+        route=None if request.url_rule is None else request.url_rule.rule,
         status=response.status_code,
         milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
         code=g.get("error_code"),

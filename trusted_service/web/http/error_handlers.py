@@ -37,11 +37,11 @@ ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
 SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
     errors.InvalidTeamsToken: _("The token for Microsoft Teams was not accepted."),
     errors.ClientNotAllowed: _("This client may not call this service."),
-    errors.OtherUser: _("That is another account than the one that is signed in here."),
+    errors.OtherUser: _("That is a different account from the one signed in here."),
     errors.TenantNotAllowed: _("Your organisation does not have access to this service."),
     errors.TeamsNotGranted: _(
         "Entra ID did not let this service act in Microsoft Teams for you. You or your organisation "
-        "have to agree to it first."
+        "must consent first."
     ),
     errors.NotFound: _("There is no such user."),
     errors.IndexMissing: _(

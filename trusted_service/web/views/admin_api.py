@@ -27,9 +27,9 @@ QUERY: dict[str, dict[str, object]] = {
 @administrator
 @Operation("listUsers", UserPage, query=QUERY)
 def users() -> Response:
-    """Find users. All, the newest first.
+    """Find users. Without a query all of them, the newest first.
 
-    This and the other operations here take the admin role; an app-only token may have it too.
+    This and the other operations here require the admin role; an app-only token can have it.
     """
     query, place = lists.read_user_query("q", "status")
     page = services().directory.page(query, place)

@@ -60,7 +60,7 @@ def _send_to_entra(
 @visitor
 @limit_sign_ins
 def callback() -> Response | str:
-    """Take the browser back from Entra ID. The flow is used up even where this fails."""
+    """Take the browser back from Entra ID. Unless a parameter is repeated, the flow is used up."""
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
