@@ -59,7 +59,7 @@ def _without_server(response: Response) -> list[str]:
     return [header for header in _default_headers(response) if not header.startswith("Server:")]
 
 
-# There is no setting that keeps the server's name out of answers.
+# There is no setting that keeps the server's name out of responses.
 _default_headers = Response.default_headers
 Response.default_headers = _without_server
 
@@ -72,13 +72,13 @@ def when_ready(server: Arbiter) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Go on with jobs that another worker left behind, and tidy up: nobody may ask this one for long."""
+    """Resume jobs that another worker left, and clean up: this worker may get no request for a long time."""
     if isinstance(worker.wsgi, Flask):
         worker.wsgi.extensions["trusted_service"].start()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
-    """Give back jobs, and write down what was counted. Later, by atexit, no thread could be started."""
+    """Release jobs and write the last usage counts. Later, by atexit, no thread could be started."""
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
         application.extensions["trusted_service"].close()

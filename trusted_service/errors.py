@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
@@ -76,9 +75,10 @@ class TenantNotAllowed(TrustedServiceError):
     """The user belongs to a tenant that is not allowed here."""
 
 
-Done = Literal["", "block", "delete", "delete-row"]
+Done = Literal["", "action", "block", "delete", "delete-row"]
 """The part of an action that is in force although an upstream failed."""
 PARTLY_DONE: dict[Done, str] = {
+    "action": "done, but the user cannot be read: ",
     "block": "blocked, but tokens are not revoked: ",
     "delete": "deleted, but tokens are not revoked: ",
     "delete-row": "not deleted, though signed out: ",
@@ -117,7 +117,7 @@ class WrongResource(UpstreamUnavailable):
     """The settings lead to another Communication Services resource than the identities belong to."""
 
     def __init__(self, expected: str, found: str = "another one") -> None:
-        reason = f"the identities here belong to the resource {expected}, and it answers for {found}"
+        reason = f"the identities here belong to the resource {expected}, and it responds as {found}"
         super().__init__("Communication Services", reason)
 
 
@@ -130,13 +130,13 @@ class IdentityNotFound(TrustedServiceError):
 
 
 def retry_after_seconds(value: str | None) -> float | None:
-    """The seconds to wait by a `Retry-After` (RFC 9110 section 10.2.3); None for a malformed one."""
+    """The seconds to wait by a `Retry-After` (RFC 9110 section 10.2.3); None unless it is well-formed."""
     if value is None:
         return None
     if value.isascii() and value.isdigit():
         return float(value) if len(value) < 10 else None
     try:
-        moment = parsedate_to_datetime(value).astimezone(UTC)
-    except (ValueError, OverflowError, TypeError, IndexError):
+        moment = datetime.strptime(value, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+    except ValueError:
         return None
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

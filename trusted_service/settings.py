@@ -67,7 +67,7 @@ Key = Annotated[str, Field(min_length=32, description="at least 32 characters lo
 Origin = Annotated[str, AfterValidator(addresses.origin)]
 Origins = Annotated[tuple[Origin, ...], Words, Field(description="exact https origins, separated by commas")]
 Certificate = Annotated[str, AfterValidator(_certificate)]
-Authority = Annotated[str, AfterValidator(addresses.authority)]
+AuthorityUrl = Annotated[str, AfterValidator(addresses.authority)]
 AcsConnection = Annotated[str, AfterValidator(addresses.communication_connection)]
 TableConnection = Annotated[str, AfterValidator(addresses.storage_connection)]
 TableEndpoint = Annotated[str, AfterValidator(addresses.table_endpoint)]
@@ -85,7 +85,7 @@ class Settings(BaseModel):
     secret_key_fallbacks: Annotated[tuple[Key, ...], Words] = Field(
         (), repr=False, description="keys of at least 32 characters, separated by commas"
     )
-    entra_authority: Authority = Field(
+    entra_authority: AuthorityUrl = Field(
         description="https://login.microsoftonline.com/<tenant id> or …/organizations, no personal accounts"
     )
     entra_client_id: Guid

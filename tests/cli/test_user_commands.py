@@ -200,7 +200,7 @@ def test_repair_completes_an_interrupted_block(
     done = start("repair")
     assert done.returncode == 0, done.stderr
     assert f"half-blocked  {mapped_user.key}" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith(" mended.")
+    assert done.stdout.splitlines()[-1].endswith(" repaired.")
     assert find_kinds() == []
     assert list_kinds(tables, mapped_user.account.object_id) == {"n", "t", "bn", "bt"}
 

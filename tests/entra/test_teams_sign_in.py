@@ -128,7 +128,7 @@ def test_other_account_is_refused(world: World, signed_in: Person) -> None:
     assert_error_page(signed_in.finish_sign_in(go_to_entra(signed_in, "guest@fabrikam.example")), 403)
     other = world.new_person().account.username
     page = assert_error_page(signed_in.finish_sign_in(go_to_entra(signed_in, other)), 403)
-    assert "another account" in page.text
+    assert "a different account" in page.text
     assert world.azure.count_calls("acs").get("exchange", 0) == before
     assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
 

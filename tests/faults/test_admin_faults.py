@@ -183,6 +183,16 @@ def test_upstream_throttling_is_passed_on(world: World, user: Person, action: st
     world.admin.do("api", user, action)
 
 
+@pytest.mark.parametrize(("action", "reads"), [("sign-out", 0), ("delete", 2)])
+def test_read_after_an_action_hides_no_success(world: World, user: Person, action: str, reads: int) -> None:
+    fail_call(world, replace(calls.IDENTITY_READ, skip=reads), "status", about=user.account.object_id)
+    response = world.admin.act("page", user, action)
+    assert (response.status_code, f"done={action}" in response.headers["Location"]) == (303, True)
+    if action == "sign-out":
+        problem = assert_problem(world.admin.act("api", user, action), 503, "upstream_unavailable")
+        assert "is done" in problem["detail"]
+
+
 def test_action_past_deadline_is_audited_as_failed(world: World, user: Person) -> None:
     object_id = user.account.object_id
     session = get_session(world.tables, world.admin.person)["PartitionKey"]

@@ -47,22 +47,11 @@ def test_libraries_that_see_secrets_log_nothing(service: Service, new_person: Ca
     assert loggers & {"azure", "msal", "urllib3"} == set()
 
 
-def test_request_log_names_route_and_path(service: Service, admin: Admin, shared_user: Person) -> None:
+def test_request_log_names_route_not_path(service: Service, admin: Admin, shared_user: Person) -> None:
     event = read_event(service, admin.fetch_user(shared_user), "request")
     assert event["route"] == "/api/admin/users/<uuid:tenant_id>/<uuid:object_id>"
-    assert event["path"] == f"/api/admin/users/{shared_user.key}"
-    # Long and suspicious paths are truncated.
-    for path in ("/nothing", "/static/site.css", "/x//evil.example"):
-        assert read_event(service, get(service, path), "request")["path"] == path
-    truncated = {
-        "/wp-admin/x.php?token=x": "/wp-admin/x.php",
-        "/x" * 500: f"{'/x' * 8}…",
-        **{f"{path}/{JWT}": f"{path}…" for path in ("", "/api/me", "/admin/jobs", "/static")},
-        "/a/%0d%0aevent": "/a…",
-        "/%1b[31m": "…",
-    }
-    for path, logged in truncated.items():
-        assert read_event(service, get(service, path), "request")["path"] == logged
+    event = read_event(service, get(service, "/wp-admin/x.php?token=x"), "request")
+    assert (event["route"], "path" in event) == (None, False)
 
 
 def plant_everywhere(service: Service, secret: str) -> None:
@@ -148,7 +137,8 @@ def test_refusal_names_a_known_user(
         (mapped_user.sign_in(), mapped_user),
         (admin.person.post("/api/me/revoke"), admin.person),
     ):
-        assert read_event(service, response, "authz_fail")["user"] == person.key
+        for name in ("authz_fail", "request"):
+            assert read_event(service, response, name)["user"] == person.key
 
 
 @pytest.mark.parametrize(
@@ -157,6 +147,8 @@ def test_refusal_names_a_known_user(
         *((f"a {JWT} b", JWT), (f"/{JWT}/x", JWT), ("eyJ is no token", "-"), ('{"event": "request"}', "-")),
         ("AccountName=a;AccountKey=c2VjcmV0+/==;x", "c2VjcmV0+/=="),
         ("endpoint=https://a/;accesskey=c2Vj", "c2Vj"),
+        ("https://a.table.core.windows.net/x?sv=1&sig=c2Vj%2B%3D&se=2", "c2Vj%2B%3D"),
+        (f"sign-in=.eJw{JWT[3:]}; x", f".eJw{JWT[3:]}"),  # itsdangerous compresses what it signs
     ],
 )
 def test_secret_like_text_is_removed(text: str, secret: str) -> None:

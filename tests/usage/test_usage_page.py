@@ -134,7 +134,7 @@ def test_storage_outage_and_invalid_day_are_errors(world: World, reader: Person)
     days = ["yesterday", "2026-02-30", "<b>", f"{today - timedelta(days=32)}", f"{today + timedelta(days=2)}"]
     for day in days:
         page = assert_error_page(reader.get(PATH, params={"day": day}), 400)
-        assert "day must be from" in page.text
+        assert "day must be one of the last 30 days." in page.text
 
 
 @pytest.mark.parametrize(

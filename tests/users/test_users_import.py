@@ -204,7 +204,7 @@ def test_concurrent_token_withdraws_import_claim(importer: Importer, world: Worl
         (b"objectId,name\na,b\n", "must name objectId and communicationUserId"),
         (b"\xff\xfe,communicationUserId\n", "line 1 is not UTF-8"),
         (b"objectId,communicationUserId\n\0", "line 2 is not UTF-8"),
-        (b'objectId,communicationUserId\na,"b\n', "line 2 is no CSV"),
+        (b'objectId,communicationUserId\na,"b\n', "line 2 is not valid CSV"),
         (None, "No such file"),
     ],
 )

@@ -20,6 +20,7 @@ PAST_DATE = "Thu, 01 Jan 1970 00:00:00 GMT"
         ("7", "7"), ("86400", "86400"), (DATE, DATE), (None, "5"), ("soon", "5"), ("-1", "5"),
         ("1.5", "5"), ("86401", "5"), ("9999999", "5"), ("Wed, 99 Foo 2099 07:28:00 GMT", "5"),
         ("0", "0"), (PAST_DATE, PAST_DATE), ("", "5"), ("inf", "5"), ("²", "5"), ("9" * 400, "5"),
+        ("1 Jan 2099 00:00:00 GMT junk <b>", "5"), ("21 Oct 2099 07:28:00 GMT", "5"),
     ],
 )  # fmt: skip
 def test_valid_upstream_retry_after_is_passed_on(

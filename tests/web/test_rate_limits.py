@@ -150,6 +150,7 @@ def test_sign_in_limit_ignores_forwarded_for(strict_service: Service, users: lis
         # A dual-stack server sees IPv4 clients in this form; an IPv6 /64 network is one client.
         (1, "::ffff:198.51.100.77", "198.51.100.77", "::ffff:198.51.100.78"),
         (1, "[2001:db8:1:2::{0}]:{0}", "2001:db8:1:2:ffff::1", "2001:db8:1:3::1"),
+        (1, "[2001:db8:4:2::{}]", "[2001:db8:4:2::1]:1", "[2001:db8:4:3::1]"),
         # The client's own claim, the first proxy's entry, the second proxy's entry.
         (2, "192.0.2.{0}, 203.0.113.30:{0}, 10.0.0.{0}", "x, 203.0.113.30, x", "x, 203.0.113.31, x"),
         # One entry, although two proxies add two: the peer's address counts.

@@ -112,7 +112,7 @@ class AccessService:
 
     def exchange_teams_token(self, caller: Caller, entra_token: str) -> AccessToken:
         """Exchange the caller's token for Teams. Raises InvalidTeamsToken, OtherUser, ClientNotAllowed."""
-        client_id = self.entra_tokens.find_teams_client(entra_token, caller.user.id)
+        client_id = self.entra_tokens.get_teams_client(entra_token, caller.user.id)
         token = self.communication.exchange_teams_token(entra_token, client_id, caller.user.id.object_id)
         self.usage.count(TOKEN)
         return token

@@ -20,7 +20,7 @@ from trusted_service.users.importing import Result, read_mappings
 MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner")
 UNREADABLE = {
     "encoding": "line {line} is not UTF-8.",
-    "syntax": "line {line} is no CSV.",
+    "syntax": "line {line} is not valid CSV.",
     "column": "the header must name objectId and communicationUserId.",
     "empty": "there is no row in it.",
 }
@@ -28,10 +28,10 @@ UNREADABLE = {
 
 @command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--dry-run", is_flag=True, help="Say what would become of each row, and change nobody.")
+@click.option("--dry-run", is_flag=True, help="Report what would happen to each row; change nothing.")
 @click.option("--allow-other-resource", is_flag=True, help="Take identities of other resources too.")
 def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **options: bool) -> None:
-    """Take in users with the identities that they have from another system, or from `users.csv`.
+    """Import users with the identities that they have from another system, or from `users.csv`.
 
     CSV with a header: objectId and communicationUserId, tenantId where several tenants are allowed, and if
     known name, username, createdAt, lastTokenAt, blocked. Nothing is overwritten; doing it again continues.
@@ -80,7 +80,7 @@ def restore(services: Services, user: UserId, acs_user_id: str, *, as_json: bool
 
 @command("move-resource")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would change; change nothing.")
 def move_resource(services: Services, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Accept the Communication Services resource that the settings now name.
 
@@ -120,7 +120,7 @@ def identity_map(services: Services, decision_owner: str, *, as_json: bool) -> N
 
 @command("reindex")
 def reindex(services: Services, *, as_json: bool) -> None:
-    """Build the index of users anew. Safe while the service runs; can be interrupted and repeated."""
+    """Rebuild the index of users. Safe while the service runs; can be interrupted and repeated."""
     users = 0
     for more in services.reindex.run():
         users += more

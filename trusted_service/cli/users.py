@@ -24,15 +24,8 @@ from trusted_service.users.directory import Position, Status, UserQuery
 
 SWEEP_SECONDS = 3
 USER_LINE = "{:<30}  {:<36}  {:<73}  {:<86}  {:<20}  {}"
-DONE = {
-    "block": "Blocked.",
-    "unblock": "Unblocked.",
-    "revoke": "Tokens are revoked.",
-    "sign-out": "All sessions are ended.",
-    "delete": "Deleted.",
-}
 
-users = AppGroup("users", help="See, cut off and erase users.")
+users = AppGroup("users", help="Manage users.")
 
 
 def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
@@ -135,13 +128,14 @@ def _add_action(action: Action) -> None:
             click.confirm(f"Erase {user} for good?", abort=True, err=True)
         try:
             result = action.run(services.administration, operator(), user, reason)
-            text = "There was no such user." if result is False else DONE[action.name]
+            text = "There was no such user." if result is False else action.done_text
             identity = services.directory.find(user) if as_json else None
             document = user_json(identity or user)
             print_result(document, text, as_json=as_json)
         finally:
             if action.name == "block":
-                time.sleep(SWEEP_SECONDS)  # the process ends before the sweep in the background
+                # The process ends before later sweeps and retries: one more here reports a failure.
+                time.sleep(SWEEP_SECONDS)
                 services.administration.sweep(user)
 
     run.__doc__ = f"{action.summary}. {action.description}"
@@ -176,9 +170,9 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
 
 
 @command("repair")
-@click.option("--dry-run", is_flag=True, help="Say what would be mended, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what would be repaired; change nothing.")
 def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
-    """Find and mend what a crash or a restored older copy left behind.
+    """Find and repair what a crash or a restored older copy left behind.
 
     Interrupted blocks and deletions, outdated lists, and users whom the audit trail says to be blocked or
     erased.
@@ -195,8 +189,8 @@ def repair(services: Services, *, dry_run: bool, as_json: bool) -> None:
         print_array(findings())
     else:
         for finding in findings():
-            failure = f"not mended: {finding.pop('failure')}" if "failure" in finding else ""
+            failure = f"not repaired: {finding.pop('failure')}" if "failure" in finding else ""
             click.echo("  ".join(filter(None, (*finding.values(), failure))))
-        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} mended'}.")
+        click.echo(f"{counts.total()} found{'' if dry_run else f', {counts[False]} repaired'}.")
     if counts[True]:
         raise click.exceptions.Exit(1)

@@ -46,6 +46,7 @@ class Authority:
         self.url = url
         self._session = session
         self._discovery_url = f"{url}/v2.0/.well-known/openid-configuration"
+        self._usual_sign_out = f"{url}/oauth2/v2.0/logout"
         self._discovery = Cache(self._fetch_discovery)
         self._keys = Cache(self._fetch_keys)
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -71,12 +72,11 @@ class Authority:
         parameters = {"post_logout_redirect_uri": return_to}
         if login_hint:
             parameters["logout_hint"] = login_hint
-        return f"{self._discovery.get()[0]['end_session_endpoint']}?{urlencode(parameters)}"
+        return f"{self._sign_out_endpoint()}?{urlencode(parameters)}"
 
     def sign_out_origin(self) -> str:
-        """Where `sign_out_url` leads, for a Content-Security-Policy; the authority's until that is known."""
-        cached = self._discovery.value
-        url = urlsplit(self.url if cached is None else cached[0]["end_session_endpoint"])
+        """The origin of `sign_out_url`, for a Content-Security-Policy."""
+        url = urlsplit(self._sign_out_endpoint())
         return f"{url.scheme}://{url.netloc}"
 
     def is_current(self, key: SigningKey) -> bool:
@@ -98,12 +98,16 @@ class Authority:
                 return None  # the cached keys are good, and this is not one of them
             raise
 
+    def _sign_out_endpoint(self) -> str:
+        # Without a fetch, which could fail after the session here has ended.
+        cached = self._discovery.value
+        return self._usual_sign_out if cached is None else cached[0]["end_session_endpoint"]
+
     def _fetch_discovery(self) -> tuple[dict[str, str], requests.Response]:
         """The endpoints by their names, and the response that held them, for MSAL."""
         response = self._send("GET", self._discovery_url)
         document = response.json()
-        # It is optional to publish where to sign out; this is Entra ID's place.
-        document.setdefault("end_session_endpoint", f"{self.url}/oauth2/v2.0/logout")
+        document.setdefault("end_session_endpoint", self._usual_sign_out)  # to publish one is optional
         endpoints = {name: document.get(name) for name in ENDPOINTS}
         if not all(isinstance(value, str) and value for value in endpoints.values()):
             raise UpstreamUnavailable("Entra ID", "discovery document without its endpoints")
@@ -138,5 +142,7 @@ class Authority:
         except ValueError:
             expected = False
         if not expected:
-            raise UpstreamUnavailable("Entra ID", f"HTTP {response.status_code}, not as agreed", retry_after)
+            raise UpstreamUnavailable(
+                "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
+            )
         return response

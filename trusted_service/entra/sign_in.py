@@ -32,7 +32,7 @@ MAX_TEXT_LENGTH = 1024
 FEDERATION = "api://AzureADTokenExchange/.default"
 """https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity"""
 REFUSALS = ("invalid_grant", "access_denied", "consent_required", "interaction_required", "login_required")
-"""Errors of the token endpoint that this one sign-in has brought on; any other is Entra ID's or ours.
+"""Errors of the token endpoint that are caused by this sign-in; any other is Entra ID's or ours.
 https://openid.net/specs/openid-connect-core-1_0.html#AuthError
 """
 

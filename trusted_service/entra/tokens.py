@@ -1,4 +1,4 @@
-"""Whether a token is one that Entra ID made, for this app or for Teams, about a user, and still good.
+"""Validates tokens that Entra ID issued for this app or for Teams.
 
 MSAL checks nothing in an ID token but its nonce, so all of it is checked here.
 https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-tokens
@@ -48,7 +48,7 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class EntraTokens:
-    """Methods raise UpstreamError if the keys cannot be had. No `allowed_clients` means any client."""
+    """Methods raise UpstreamError if the keys cannot be fetched. No `allowed_clients` means any client."""
 
     authority: Authority
     client_id: str
@@ -86,7 +86,7 @@ class EntraTokens:
             raise errors.ClientNotAllowed
         return Bearer(user=user, scopes=_scopes_of(claims), application=application and "scp" not in claims)
 
-    def find_teams_client(self, token: str, user_id: UserId) -> str:
+    def get_teams_client(self, token: str, user_id: UserId) -> str:
         """The client that this token for Teams was issued to. Raises InvalidTeamsToken or OtherUser."""
         try:
             claims, key = self._decode(token, TEAMS_AUDIENCES, rate_limited=True)

@@ -13,8 +13,10 @@ from structlog.typing import EventDict, Processor
 LogFormat = Literal["json", "text"]
 
 SILENCED = ("msal", "azure", "urllib3")  # their messages can hold codes, tokens and whole responses
-TOKENS = re.compile(r"eyJ[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")  # JWTs, and what we sign: base64 of `{"`…
-KEYS = re.compile(r"((?:account|access)key=)[A-Za-z0-9+/=]+", re.IGNORECASE)  # in connection strings
+# JWTs, and what we sign: base64 of `{"`…, or compressed by itsdangerous.
+TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
+# In connection strings and shared access signatures.
+KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
 
 
 def configure(log_format: LogFormat) -> None:
@@ -59,7 +61,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.ExtraAdder(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _cut_gunicorn,
+            _strip_request_target,
             structlog.processors.format_exc_info,
             renderer,
             lambda _logger, _method, line: without_secrets(str(line)),
@@ -67,7 +69,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
     )
 
 
-def _cut_gunicorn(_logger: object, _method: str, event: EventDict) -> EventDict:
+def _strip_request_target(_logger: object, _method: str, event: EventDict) -> EventDict:
     """gunicorn quotes what it cannot read, and the whole address of what fails. Both can hold codes."""
     message = str(event["event"])
     if message.startswith(("Invalid request from", "Error handling request")):

@@ -17,6 +17,7 @@ class Action:
     name: str
     method: Callable[..., object]
     summary: str
+    done_text: str  # for operators
     description: str = ""
     takes_reason: bool = False
     status: int = 200
@@ -32,11 +33,11 @@ _DELETE = "Succeeds whether or not there is anything to erase. A block stays."
 ACTIONS = {
     action.name: action
     for action in (
-        Action("block", Administration.block, "Block a user", _BLOCK, takes_reason=True),
-        Action("unblock", Administration.unblock, "Unblock a user"),
-        Action("revoke", Administration.revoke, "Revoke a user's tokens"),
-        Action("sign-out", Administration.sign_out, "End a user's sessions"),
-        Action("delete", Administration.delete, "Erase a user", _DELETE, status=204),
+        Action("block", Administration.block, "Block a user", "Blocked.", _BLOCK, takes_reason=True),
+        Action("unblock", Administration.unblock, "Unblock a user", "Unblocked."),
+        Action("revoke", Administration.revoke, "Revoke a user's tokens", "Tokens are revoked."),
+        Action("sign-out", Administration.sign_out, "End a user's sessions", "All sessions are ended."),
+        Action("delete", Administration.delete, "Erase a user", "Deleted.", _DELETE, status=204),
     )
 }
 """In the order in which pages and the API's description show them."""

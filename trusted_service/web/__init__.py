@@ -1,4 +1,4 @@
-"""The only place that knows Flask: reads requests, calls one service method, renders."""
+"""Pages and API: hooks, and views that read a request, call services and render the response."""
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5

@@ -16,7 +16,7 @@ from babel.numbers import format_decimal
 from flask import Flask, request
 
 LOCALES = {"en": "en_GB", "fr": "fr_FR"}
-"""The languages, the default one first, each with the locale of its times."""
+"""The languages, each with the locale of its times."""
 
 
 def _read_translations(name: str) -> NullTranslations:
@@ -59,7 +59,7 @@ def mark_for_translation(message: str) -> str:
 
 
 def moment(value: datetime) -> str:
-    """A time to the minute, in UTC."""
+    """A time to the second, in UTC."""
     return f"{format_datetime(value, 'medium', locale=LOCALES[language()])} UTC"
 
 

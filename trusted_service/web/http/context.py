@@ -1,7 +1,6 @@
 """The context of a request: its id, deadline, log line and caller, and the services of this process."""
 
 import functools
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -17,13 +16,9 @@ from trusted_service.azure import deadlines
 from trusted_service.models import Actor, Caller, IssuedToken, User
 from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
+from trusted_service.web.security.audiences import Audience, audience_of
 
 log = structlog.get_logger(__name__)
-
-SAFE_PATH = re.compile(
-    r"(?:/(?:[A-Za-z0-9._-]{0,15}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![^/])){1,8}"
-)
-"""The beginning of a path in which each part is a GUID, or too short for any secret."""
 
 
 def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
@@ -54,7 +49,7 @@ def services() -> Services:
 
 
 def caller() -> Caller:
-    """The caller of this request; only for views whose audience is not the public."""
+    """The caller of this request; only for views that require one."""
     return cast(Caller, g.caller)
 
 
@@ -68,7 +63,7 @@ def actor() -> Actor:
     user = caller().user
     if caller().application:
         return Actor(kind="application", key=str(user.id), name=user.name)
-    if request.blueprint in ("admin", "admin_api", "audit", "jobs"):
+    if audience_of(current_app.view_functions[request.endpoint or ""]) is Audience.ADMINISTRATOR:
         return Actor(kind="administrator", key=str(user.id), name=user.username or user.name)
     # Without a name: the trail outlives an erasure, and holds no more of the user than their ids.
     return Actor(kind="user", key=str(user.id), name="")
@@ -89,10 +84,10 @@ def client_address() -> str:
     A household or a cloud machine has a /64 of IPv6 addresses to itself, so those count as one.
     """
     host = request.remote_addr or ""
-    if host.count(":") == 1 or "]" in host:  # App Service adds the port, which is new for each connection
-        host = host.rsplit(":", 1)[0].strip("[]")
+    if host.count(":") == 1 or "]:" in host:  # App Service adds the port, which is new for each connection
+        host = host.rsplit(":", 1)[0]
     try:
-        address = ip_address(host)
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return "unknown"
     if isinstance(address, IPv6Address):
@@ -127,15 +122,13 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
     if response.status_code in (401, 403, 429) and (is_api(request.path) or request.blueprint == "auth"):
         services().usage.count(REFUSAL)
-    caller = optional_caller()
     log.info(
         "request",
         method=request.method,
+        # Not the path, which may hold a secret.
         route=None if request.url_rule is None else request.url_rule.rule,
-        path=_loggable_path(),
         status=response.status_code,
         milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
-        user=None if caller is None else str(caller.user.id),
         code=g.get("error_code"),
     )
     if "task" in g:
@@ -144,11 +137,3 @@ def _end(response: Response) -> Response:
         task = deadlines.request_budget(request_id())(names(g.task))
         response.call_on_close(functools.partial(services().background.run, task))
     return response
-
-
-def _loggable_path() -> str:
-    """The path without its query, which may carry codes. With URL arguments, only its safe beginning."""
-    safe = SAFE_PATH.match(request.path)
-    beginning = safe[0] if safe else ""
-    is_fixed = request.url_rule is not None and not request.url_rule.arguments
-    return request.path if is_fixed or beginning == request.path else f"{beginning}…"

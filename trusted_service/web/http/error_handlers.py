@@ -37,17 +37,18 @@ ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
 SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
     errors.InvalidTeamsToken: _("The token for Microsoft Teams was not accepted."),
     errors.ClientNotAllowed: _("This client may not call this service."),
-    errors.OtherUser: _("That is another account than the one that is signed in here."),
+    errors.OtherUser: _("That is a different account from the one signed in here."),
     errors.TenantNotAllowed: _("Your organisation does not have access to this service."),
     errors.TeamsNotGranted: _(
         "Entra ID did not let this service act in Microsoft Teams for you. You or your organisation "
-        "have to agree to it first."
+        "must consent first."
     ),
     errors.NotFound: _("There is no such user."),
     errors.IndexMissing: _(
         "The list of users is not available until an operator has run this command: "
         "flask --app wsgi users reindex"
     ),
+    "action": _("The action is done, but the user cannot be shown right now."),
     "block": _(
         "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
         "Please block them again in a moment."
@@ -84,7 +85,7 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
-    # The upstream's own Retry-After where it is an HTTP date or no more than a day.
+    # The upstream's own Retry-After if it is an HTTP date, or no more than a day.
     value, seconds = error.retry_after or "", errors.retry_after_seconds(error.retry_after)
     is_usable = seconds is not None and (not value.isdigit() or seconds <= 86_400)
     sentence = SENTENCES.get(type(error)) or SENTENCES.get(error.done)

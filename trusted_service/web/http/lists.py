@@ -62,7 +62,7 @@ def next_user_cursor(query: UserQuery, page: UserPage) -> str | None:
 def export_csv(
     name: str, header: Iterable[str], rows: Iterable[Iterable[object]], *, detail: str = ""
 ) -> Response:
-    """Stream the rows as an audited file. If they cannot be read, the response is an error."""
+    """Stream the rows as an audited file. If the first lines cannot be read, the response is an error."""
     with services().audit.action(actor(), "export", None, detail):
         lines = csv_lines(header, rows)
         chunks = iter(lambda: "".join(itertools.islice(lines, 200)), "")

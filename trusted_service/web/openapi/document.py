@@ -28,7 +28,7 @@ Signs people in with Entra ID and hands each one tokens for their own Communicat
 Call it from a page of this origin with the browser's session (unsafe methods carry `X-CSRFToken`, its value
 from `GET /api/me`), or from anywhere with an Entra ID access token for this service as bearer; where that
 header is present cookies do not count. Bodies have at most 16 KiB. A response comes within 15 seconds.
-Errors are problem details (RFC 9457): programs look at `code`."""
+Errors are problem details (RFC 9457): programs should branch on `code`."""
 CSRF_TEXT = "`csrfToken` of GET /api/me; only with the cookie."
 CSRF = {"type": "apiKey", "in": "header", "name": "X-CSRFToken", "description": CSRF_TEXT}
 TAGS = {"api": "Own identity", "admin_api": "Administration", "health": "Service", "openapi": "Service"}
@@ -37,7 +37,7 @@ HEADER_TEXTS = {
     "X-Request-ID": "The `requestId`.",
     "WWW-Authenticate": "`Bearer`, with `error` where a token was sent (RFC 6750).",
     "Retry-After": "Seconds, or an HTTP date where an upstream sent one.",
-    "Allow": "The methods that the address takes.",
+    "Allow": "The methods that the address allows.",
 }
 ERRORS = (401, 403, 405, 413, 500, 503)
 """Of every operation that is not public."""

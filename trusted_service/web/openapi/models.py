@@ -120,7 +120,9 @@ class Token(TeamsToken):
 class User(Person):
     communication_user_id: AcsUserId | None = Field(description="Null for a blocked user without identity.")
     created_at: Time | None = Field(description="Null where nothing is stored about the user.")
-    last_token_at: Time | None = Field(description="To within five minutes. Null before the first token.")
+    last_token_at: Time | None = Field(
+        description="Up to five minutes behind; in lists, up to 24 hours. Null before the first token."
+    )
     blocked: bool
 
 

@@ -1,12 +1,13 @@
 """The administrators' pages: find users, see one, act on one."""
 
+import contextlib
 from uuid import UUID
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from trusted_service.audit import AuditQuery
-from trusted_service.errors import NotFound
+from trusted_service.errors import NotFound, UpstreamError
 from trusted_service.models import UserId
 from trusted_service.representation import user_json
 from trusted_service.users.actions import ACTIONS, MAX_REASON
@@ -85,6 +86,9 @@ def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
     else:
         reason = request.form.get("reason", "")[:MAX_REASON].strip()
         ACTIONS[action].run(services().administration, actor(), user_id, reason)
-    if services().directory.find(user_id) is None:
+    is_gone = action == "delete"
+    with contextlib.suppress(UpstreamError):  # the action is done, even if this read fails
+        is_gone = services().directory.find(user_id) is None
+    if is_gone:
         return redirect(url_for("admin.users", done=action), 303)
     return redirect(url_for("admin.user", **user_id._asdict(), done=action), 303)

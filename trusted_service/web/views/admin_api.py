@@ -4,7 +4,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from trusted_service.errors import NotFound
+from trusted_service.errors import NotFound, UpstreamError
 from trusted_service.models import UserId
 from trusted_service.representation import user_json
 from trusted_service.users.actions import ACTIONS, Action
@@ -27,9 +27,9 @@ QUERY: dict[str, dict[str, object]] = {
 @administrator
 @Operation("listUsers", UserPage, query=QUERY)
 def users() -> Response:
-    """Find users. All, the newest first.
+    """Find users. Without a query all of them, the newest first.
 
-    This and the other operations here take the admin role; an app-only token may have it too.
+    This and the other operations here require the admin role; an app-only token can have it.
     """
     query, place = lists.read_user_query("q", "status")
     page = services().directory.page(query, place)
@@ -53,7 +53,12 @@ def _add_action(action: Action) -> None:
         action.run(services().administration, actor(), user_id)
         if action.status == 204:
             return Response(status=204)
-        return jsonify(user_json(services().directory.find(user_id) or user_id))
+        try:
+            user = services().directory.find(user_id)
+        except UpstreamError as error:
+            error.done = "action"
+            raise
+        return jsonify(user_json(user or user_id))
 
     view.__doc__ = f"{action.summary}. {action.description}"
     response = None if action.status == 204 else User

@@ -68,4 +68,4 @@ def _day(name: str) -> datetime | None:
     try:
         return min(max(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC), FIRST_DAY), LAST_DAY)
     except ValueError as error:
-        raise InvalidRequest(f"{name} must be a day such as 2026-01-31.") from error
+        raise InvalidRequest("A day must have the form 2026-01-31.") from error

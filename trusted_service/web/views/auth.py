@@ -60,7 +60,7 @@ def _send_to_entra(
 @visitor
 @limit_sign_ins
 def callback() -> Response | str:
-    """Take the browser back from Entra ID. The flow is used up even where this fails."""
+    """Take the browser back from Entra ID. Unless a parameter is repeated, the flow is used up."""
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
@@ -143,8 +143,8 @@ def front_channel_logout() -> Response:
     entra_session_id = request.args.get("sid", "")
     if 0 < len(entra_session_id) <= MAX_TEXT_LENGTH:
         try:
-            ended = services().sessions.end_entra_session(entra_session_id)
-            log.info("session_expired", reason="front-channel", sessions=ended)
+            if ended := services().sessions.end_entra_session(entra_session_id):
+                log.info("session_expired", reason="front-channel", sessions=ended)
         except UpstreamError as error:
             log.error("front_channel_logout_failed", reason=str(error))
     return Response(status=200)

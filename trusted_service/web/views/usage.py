@@ -21,7 +21,7 @@ def usage() -> str:
     days = {day.isoformat(): day for day in picture.days}
     name = request.args.get("day", "")
     if name and name not in days:
-        raise InvalidRequest(f"day must be from {min(days)} to {max(days)}.")
+        raise InvalidRequest("day must be one of the last 30 days.")
     day = days.get(name)
     periods = picture.by_hour(day) if day else picture.by_day()
     return render_template(
