@@ -123,6 +123,10 @@ def _is_call(statement: ast.AST) -> bool:
     return not ast.unparse(statement.value.func).startswith(("log.", "_log.", "logger."))
 
 
+def narrow_tests(file: str) -> list[str]:
+    return [f"tests/{name}.py" for name in NARROW.get(file, "").split()]
+
+
 def list_mutants() -> list[Mutant]:
     """Return every mutant of the rules."""
     files = [
@@ -131,6 +135,9 @@ def list_mutants() -> list[Mutant]:
         for path in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
         if path.stat().st_size
     ]
+    named = [ROOT / test for file in files for test in narrow_tests(file.relative_to(ROOT).as_posix())]
+    if missing := [str(path) for path in named if not path.exists()]:
+        raise SystemExit(f"tools/mutate.py names tests that do not exist: {missing}")
     mutants = []
     for path in sorted(files):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -167,31 +174,27 @@ def copy_tree(folder: Path) -> None:
 def run_tests(folder: Path, file: str, seconds: float) -> str:
     """Run the tests of a file until one fails: "caught", "survived" or "timeout"."""
     (wide,) = (tests for part, tests in WIDE.items() if file.startswith(part))
-    narrow = [f"tests/{name}.py" for name in NARROW.get(file, "").split()]
     ends = time.monotonic() + seconds
-    for tests in filter(None, (narrow, wide.split())):
+    for tests in filter(None, (narrow_tests(file), wide.split())):
         process = subprocess.Popen(  # nosec B603 # our own arguments
             [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
             cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            output, _ = process.communicate(timeout=max(1.0, ends - time.monotonic()))
+            process.wait(timeout=max(1.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
             return TIMEOUT
         finally:
             stop(process)
-        if process.returncode in (4, 5):
-            raise SystemExit(output[-2000:])  # no tests, or wrong arguments: no mutant could cause that
         if process.returncode != os.EX_OK:
             return "caught"
     return "survived"
 
 
-def stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Stop pytest, which then stops the processes that its tests started."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
