@@ -1,1 +1,1 @@
-"""What administrators, operators and users can do to users. What raises UpstreamError may be repeated."""
+"""What administrators, operators and users can do to users. An UpstreamError leaves it repeatable."""
