@@ -1,4 +1,4 @@
-"""The audit trail: recorded before an action and after it. An action that cannot be recorded does not begin.
+"""The audit trail. An action whose start cannot be recorded does not run.
 
 Table `audit`: rows are added and never changed. Each event has two rows, newest first: one among all events
 (partition `all`) and one among those about its user (`user-…`), so that a user's events are a range of keys.
@@ -62,7 +62,7 @@ class AuditTrail:
 
     @contextmanager
     def action(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> Iterator[None]:
-        """Record the intent, then how the action inside ended. What cannot be recorded does not begin."""
+        """Record the start, then the outcome. An action whose start cannot be recorded does not run."""
         started = _new_event(actor, action, target, detail)
         self._add(started)
         try:
@@ -160,13 +160,12 @@ def _columns(event: AuditEvent) -> Columns:
 
 
 def _event(row: Row) -> AuditEvent:
-    has_target = bool(row["TargetObjectId"])
     return AuditEvent(
         action_id=row["ActionId"],
         at=utc(row["At"]),
         actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
         action=row["Action"],
-        target=UserId(row["TargetTenantId"], row["TargetObjectId"]) if has_target else None,
+        target=UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None,
         outcome=row["Outcome"],
         detail=row["Detail"],
         request_id=row["RequestId"],

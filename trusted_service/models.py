@@ -127,7 +127,7 @@ class LedgerEntry:
 
     acs_user_id: str
     owner: UserId | None
-    since: datetime | None
+    since: datetime | None = None
     until: datetime | None = None
     reason: Reason | None = None
     version: str = ""

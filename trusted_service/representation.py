@@ -31,7 +31,11 @@ def user_json(user: Identity | UserId) -> dict[str, Any]:
 
 
 def session_json(session: Session) -> dict[str, Any]:
+    """A session as its user exports it; pages show less."""
     return {
+        "name": session.user.name,
+        "username": session.user.username,
+        "loginHint": session.login_hint,
         "createdAt": rfc3339(session.created_at),
         "seenAt": rfc3339(session.seen_at),
         "address": session.address,

@@ -43,7 +43,7 @@ class UsagePicture:
                 counts[hour.date()] += counted
         return counts
 
-    def by_hour(self, day: date) -> Mapping[date, Counts | None]:
+    def by_hour(self, day: date) -> Mapping[datetime, Counts | None]:
         """The 24 hours of the day, by their beginning; None for those that had not begun."""
         hours = [datetime(day.year, day.month, day.day, hour, tzinfo=UTC) for hour in range(24)]
         return {hour: self.hours.get(hour, Counts() if hour <= self.at else None) for hour in hours}
@@ -61,7 +61,7 @@ class UsageTable:
         values = {"Tokens": counts.tokens, "SignIns": counts.sign_ins, "Refusals": counts.refusals}
         self.table.put(key | values)
 
-    def by_hour(self, first: date, last: date) -> dict[datetime, Counts]:
+    def read_hours(self, first: date, last: date) -> dict[datetime, Counts]:
         """What all processes counted in these days, by the beginning of the hour, without empty hours."""
         hours: dict[datetime, Counts] = {}
         days = {"first": first.isoformat(), "last": last.isoformat()}
@@ -95,7 +95,7 @@ class UsageCounter:
             self._counts[hour] = self._counts.get(hour, Counts()) + what
 
     def flush(self) -> None:
-        """Write the hours that have changed. A failure is logged, and the next flush writes what it left."""
+        """Write the hours that have changed. A failure is logged; the next flush writes the rest."""
         with self._writing, deadlines.request_budget(uuid.uuid4().hex, FLUSH_BUDGET_SECONDS):
             # Not in __init__: after a fork, two processes must not share a name.
             self._process = self._process or uuid.uuid4().hex[:16]
@@ -107,7 +107,7 @@ class UsageCounter:
                 log.warning("usage_not_written", reason=str(error))
 
     def close(self) -> None:
-        """Write the rest, as the process ends. What cannot be written any more is in the log alone."""
+        """Write the rest, as the process ends. Counts that cannot be written are only logged."""
         self.flush()
         if lost := {f"{hour:%Y-%m-%dT%H}": str(counts) for hour, counts in self._unwritten().items()}:
             log.error("usage_lost", counts=lost)
@@ -119,7 +119,7 @@ class UsageCounter:
             return self._latest[1]
         at = self._now(UTC)
         days = [at.date() - timedelta(days=back) for back in reversed(range(DAYS))]
-        picture = UsagePicture(at, days, self._table.by_hour(days[0], days[-1]))
+        picture = UsagePicture(at, days, self._table.read_hours(days[0], days[-1]))
         self._latest = begin, picture
         return picture
 

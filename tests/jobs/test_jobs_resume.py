@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.concurrency import wait_until
+from tests.support.concurrency import timed, wait_until
 from tests.support.jobs import JobAdmin, job_path
 from tests.support.local_azure import LocalAzure
+from tests.support.own_azure import World
 from tests.support.rows import wait_until_forgotten
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
@@ -91,6 +92,17 @@ def test_stopped_worker_records_rows_and_hands_over(job_admin: JobAdmin, doomed:
     there.wait_for(path, "done")
     assert there.results(path) == ["done"] * users
     assert job_admin.azure.count_calls("acs")["delete"] == users
+
+
+def test_stop_waits_for_all_jobs_at_once(job_admin: JobAdmin, doomed: Service, world: World) -> None:
+    """gunicorn allows 20 s, while each run retries its last write for up to 30 s."""
+    there = job_admin.at(doomed.url)
+    world.storage.plant(Fault(kind="status", method="PATCH", table="identities"))
+    for _ in range(2):
+        there.start(there.draft(there.select("block", [uuid.uuid4()])))
+    wait_until(lambda: len({call.text for call in world.storage.calls() if call.method == "PATCH"}) == 2)
+    world.storage.plant(Fault(kind="status", table="$batch"))
+    assert timed(doomed.stop)[1] < 15
 
 
 def test_write_with_lost_response_counts_once(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:

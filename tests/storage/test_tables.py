@@ -10,6 +10,7 @@ from tests.support import storage_proxy as storage_proxy_module
 from tests.support.new_table import new_table
 from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.errors import UpstreamUnavailable
+from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import RowChanged, Table
 
 Call = Callable[[Table, dict[str, Any], str], object]
@@ -43,6 +44,14 @@ def test_changed_or_deleted_row_is_reported(table: Table, row: dict[str, Any], c
     table.delete(row["PartitionKey"], row["RowKey"])
     with pytest.raises(RowChanged):
         change(table, row, second)
+
+
+def test_unreadable_row_hides_no_mapped_one(table: Table) -> None:
+    for key in ("0", str(uuid.uuid4())):
+        table.insert({"PartitionKey": key, "RowKey": key, "AcsUserId": f"8:acs:{key}"})
+    first = IdentityTable(table).find_first_mapped()
+    assert first is not None
+    assert first.acs_user_id == f"8:acs:{key}"
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

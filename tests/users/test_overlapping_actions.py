@@ -51,10 +51,10 @@ def test_repair_keeps_a_returned_user(world: World) -> None:
     identity = world.identity_of(person)
     world.azure.plant_fault("acs", "delete", "status", status=500, times=1, about=identity)
     assert world.admin.act("api", person, "delete").status_code == 503
-    done, come_back = list[requests.Response](), partial(world.token_by_bearer, person)
-    world.run_before("P", "audit", f"user-{person.account.object_id}", lambda: done.append(come_back()))
+    trail = f"user-{person.account.object_id}"
+    world.run_before("P", "audit", trail, lambda: person.signed_in().get_token())
     assert world.repair(person) == []
-    assert world.azure.check_token(done[0].json()["token"])["valid"] is True
+    assert world.azure.check_token(person.get_token())["valid"] is True
     assert world.find_row(person) is not None
 
 
@@ -135,6 +135,19 @@ def test_issued_identity_is_not_discarded_after_restore(world: World) -> None:
     entry = find_entry(world.tables, second)
     assert entry is not None
     assert entry["Reason"] == "replaced"
+
+
+def test_late_index_update_keeps_end_of_identity(world: World) -> None:
+    """The former identity is restored right before an index update copies the ledger entry of the new one."""
+    person = world.new_user()
+    first, (tenant_id, object_id) = world.identity_of(person), person.key.split("/")
+    restore = partial(run_users, world.service.env, "restore", person.key, first)
+    world.run_before("P", "ledger", f"user-{object_id}", restore, also='"Reason": ""')
+    world.lose_identity(first)
+    second = world.token_by_bearer(person).json()["user"]["communicationUserId"]
+    wait_until(lambda: world.identity_of(person) == first)
+    world.storage.wait_until_quiet()
+    assert list_former(world.tables, object_id, tenant_id) == [second]
 
 
 @pytest.mark.parametrize("channel", ["replacement", "restore"])

@@ -26,15 +26,11 @@ from trusted_service.models import Identity
 
 COUNT = 120
 ODD: list[dict[str, object]] = [{}, {"Blocked": "true"}, {"Blocked": "false", "LastTokenAt": ""}]
-ODD += [{"Name": 7, "Username": None, "AcsUserId": 8.5}, {"Name": "", "Username": "", "AcsUserId": ""}]
-ODD += [{"CreatedAt": "2020-02-03T04:05:06Z", "LastTokenAt": "yesterday"}]
-ODD += [{"CreatedAt": "2020-02-03T06:05:06+02:00"}, {"CreatedAt": "never", "LastTokenAt": 3}]
-ODD += [{"CreatedAt": datetime(1601, 1, 1, tzinfo=UTC)}, {"AcsUserId": "8:acs:/\\#?"}]
-ODD += [{"AcsUserId": "8:acs:" + "x" * 400, "Name": "y" * 30000}]
-ODD += [{"Name": "a\tb\nc>d|e", "Username": " \u0000 "}]
+ODD += [{"CreatedAt": "2020-02-03T04:05:06Z", "LastTokenAt": "yesterday"}, {"Name": 7, "AcsUserId": None}]
+ODD += [{"CreatedAt": "2020-02-03T06:05:06+02:00"}, {"CreatedAt": datetime(1601, 1, 1, tzinfo=UTC)}]
+ODD += [{"AcsUserId": "8:acs:" + "x" * 400, "Name": "y" * 30000}, {"Name": "a\tb\nc>d|e", "Extra": 1.5}]
 ODD += [{"Name": "\U00010348\U0001f600 \ufffd\uffff ~~", "Username": "\ufffc~"}]
-ODD += [{"IndexKeys": "of an older version", "Blocking": "no", "Extra": 1.5}]
-"""Columns as other programs may write them."""
+"""Columns that a copy may have when other tools wrote it."""
 
 
 @pytest.fixture(scope="module")

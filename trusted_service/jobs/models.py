@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Actor, UserId
 
-Action = Literal["block", "delete"]
-ACTIONS: tuple[Action, ...] = ("block", "delete")
+JobAction = Literal["block", "delete"]
+JOB_ACTIONS: tuple[JobAction, ...] = get_args(JobAction)
 
 JobState = Literal["checking", "draft", "running", "done", "cancelled"]
 """`checking` is the dry run, which changes nothing; a `draft` waits for an administrator to start it."""
@@ -51,7 +51,7 @@ class Item:
 
 Page = tuple[int, Sequence[Item]]
 """Up to PAGE_SIZE rows, with the number of their page, counted from 0."""
-Change = tuple[Item, Item]
+ItemChange = tuple[Item, Item]
 """A row as it was, and as it is."""
 
 
@@ -60,12 +60,12 @@ class Job:
     """The header row of a job. `actor` is the administrator who created it, then the one who started it.
 
     `retries` is true while it repeats the rows that failed. `lease_owner` may work on it until
-    `lease_until`; `write_id` names the owner's last write, which recognises it by that where the
-    response was lost. `version` is the ETag.
+    `lease_until`; `write_id` names the owner's last write: by it, the owner recognises a write
+    whose response was lost. `version` is the ETag.
     """
 
     id: str
-    action: Action
+    action: JobAction
     state: JobState = "checking"
     actor: Actor
     created_at: datetime
@@ -114,7 +114,7 @@ class Job:
             return item.check == "unchecked"
         return item.state == "pending" or (self.retries and item.state == "failed")
 
-    def counted(self, changes: Sequence[Change]) -> "Job":
+    def counted(self, changes: Sequence[ItemChange]) -> "Job":
         """The job after these rows changed."""
         checks = self.checks + Counter(after.check for _, after in changes)
         states = self.states + Counter(after.state for _, after in changes)

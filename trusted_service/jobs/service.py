@@ -21,14 +21,14 @@ from typing import Any
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import UpstreamUnavailable
-from trusted_service.jobs.models import PAGE_SIZE, Action, Item, Job, Page
+from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
 from trusted_service.models import Actor, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc
+from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
 
 HEADER = "job"
 COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}
-LEASE = {"LeaseOwner": "lease_owner", "WriteId": "write_id"}
+COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id"}
 TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
 """Columns of the header, with the attributes of a job that they hold."""
 MAX_ATTEMPTS, MAX_PAGES = 6, 50
@@ -40,9 +40,9 @@ class Jobs:
     """Methods raise UpstreamError if the storage fails. `trusted_service.jobs.worker` does the work."""
 
     table: Table
-    trail: AuditTrail
+    audit: AuditTrail
 
-    def create(self, actor: Actor, action: Action, items: Sequence[Item]) -> Job:
+    def create(self, actor: Actor, action: JobAction, items: Sequence[Item]) -> Job:
         """Create a job whose rows are to be checked, which changes nothing."""
         now = datetime.now(UTC)
         own = [item for item in items if item.check == "unchecked" and str(item.user_id) == actor.key]
@@ -67,14 +67,14 @@ class Jobs:
         row = self.table.find(job_id, HEADER)
         if row is None:
             return None
-        values: dict[str, Any] = {name: row[column] for column, name in (COLUMNS | LEASE).items()}
+        values: dict[str, Any] = {name: row[column] for column, name in COLUMNS.items()}
         values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
         return Job(
             id=job_id,
             actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
             checks=Counter(json.loads(row["Findings"])),
             states=Counter(json.loads(row["States"])),
-            version=str(row.metadata["etag"]),
+            version=version_of(row),
             **values,
         )
 
@@ -104,7 +104,7 @@ class Jobs:
 
     def save(self, job: Job, page: Page | None = None) -> Job | None:
         """Write the header and, if given, a page; neither, and return None, if the header has changed."""
-        values = {column: getattr(job, name) for column, name in (COLUMNS | LEASE | TIMES).items()}
+        values = {column: getattr(job, name) for column, name in (COLUMNS | TIMES).items()}
         values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key, "ActorName": job.actor.name}
         values |= {"Findings": json.dumps(job.checks), "States": json.dumps(job.states)}
         row = {column: value for column, value in values.items() if value is not None}
@@ -124,12 +124,12 @@ class Jobs:
                     jobs.append(job)
             elif utc(mark["At"]) < now - timedelta(minutes=10):  # a job is marked before it is started
                 with contextlib.suppress(RowChanged):  # marked again
-                    self.table.delete("open", mark["RowKey"], version=str(mark.metadata["etag"]))
+                    self.table.delete("open", mark["RowKey"], version=version_of(mark))
         return jobs
 
     def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job]) -> None:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
-        with self.trail.action(actor, name, None, f"{job.action} {job.total} {job.id}"):
+        with self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}"):
             for _ in range(MAX_ATTEMPTS):
                 if self.save(change(job)):
                     return

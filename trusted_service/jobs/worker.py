@@ -19,7 +19,7 @@ from structlog.contextvars import bound_contextvars
 
 from trusted_service import errors
 from trusted_service.azure import deadlines
-from trusted_service.jobs.models import Change, Check, Item, Job, Page
+from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
 from trusted_service.users.administration import Administration
@@ -75,8 +75,9 @@ class JobWorker:
             self._closed = True
         for run in self._runs:
             run.stop.set()
+        ends = time.monotonic() + CLOSE_SECONDS
         for run in self._runs:
-            run.join(CLOSE_SECONDS)
+            run.join(max(0.0, ends - time.monotonic()))
 
     def take_turn(self, kind: str, pause: float) -> float:
         """Return the seconds until one more check, deletion or block may begin: at least `pause`."""
@@ -154,7 +155,8 @@ class JobRun(threading.Thread):
                 seconds = errors.retry_after_seconds(error.retry_after)
                 pause = DEFAULT_PAUSE if seconds is None else min(max(seconds, MIN_PAUSE), MAX_PAUSE)
             except errors.UpstreamUnavailable as error:
-                if failures == len(RETRY_SECONDS) and not checking:
+                # A retry would find no row, and report a deletion as done whose tokens are not revoked.
+                if error.done == "delete" or (failures == len(RETRY_SECONDS) and not checking):
                     return item.acted_on("failed", str(error))
                 self.stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
@@ -188,7 +190,9 @@ class JobRun(threading.Thread):
             worker.administration.block(job.actor, user_id, job.reason)
         return item.acted_on("done")
 
-    def _save(self, page: Page | None = None, changes: Sequence[Change] = (), release: bool = False) -> None:
+    def _save(
+        self, page: Page | None = None, changes: Sequence[ItemChange] = (), release: bool = False
+    ) -> None:
         """Write the header, with a page, and renew the lease or give it back. Raises LeaseLost."""
         began, write_id = time.monotonic(), secrets.token_hex(8)
         owner = "" if release else self._owner

@@ -1,7 +1,6 @@
 """The table `identities`: which ACS identity belongs to which user. The row is the truth."""
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -82,7 +81,7 @@ class IdentityTable:
     def find_first_mapped(self) -> Identity | None:
         """The first row, in the order of its keys, that names an ACS identity."""
         rows = self._table.query("AcsUserId gt @empty", {"empty": ""}, page=1)
-        return next(_readable(itertools.islice(rows, 1)), None)
+        return next(_readable(rows), None)
 
     def is_empty(self) -> bool:
         return next(self._table.query(page=1), None) is None
@@ -120,34 +119,29 @@ def _readable(rows: Iterable[Row]) -> Iterator[Identity]:
 
 
 def _identity(row: Row) -> Identity:
-    """Raises ValueError for keys that are not ids in lower case. Others may have written any column."""
+    """Raises ValueError for keys that are not ids in lower case. A copy may have text for times and flags."""
     user_id = UserId.parse(row["RowKey"], row["PartitionKey"])
     if (user_id.tenant_id, user_id.object_id) != (row["RowKey"], row["PartitionKey"]):
         raise ValueError("not in lower case")
     missing_since = _find_time(row, "MissingSince")
     return Identity(
         user_id=user_id,
-        name=_text(row, "Name"),
-        username=_text(row, "Username"),
-        acs_user_id=_text(row, "AcsUserId") or None,
+        name=str(row.get("Name") or ""),
+        username=str(row.get("Username") or ""),
+        acs_user_id=str(row.get("AcsUserId") or "") or None,
         created_at=_find_time(row, "CreatedAt") or utc(row.metadata["timestamp"]),  # type: ignore[arg-type]
         last_token_at=_find_time(row, "LastTokenAt"),
         blocked=_flag(row, "Blocked"),
-        block_reason=_text(row, "BlockReason"),
+        block_reason=str(row.get("BlockReason") or ""),
         blocking=_flag(row, "Blocking"),
         deleting=_flag(row, "Deleting"),
         missing_since=missing_since if missing_since and missing_since > NO_TIME else None,
         switched_at=_find_time(row, "SwitchedAt"),
         switching=_flag(row, "Switching"),
-        index_keys=_keys(row),
+        index_keys=tuple(json.loads(row.get("IndexKeys") or "[]")),
         indexed=_flag(row, "Indexed"),
         version=version_of(row),
     )
-
-
-def _text(row: Row, column: str) -> str:
-    value = row.get(column)
-    return "" if value is None else str(value)
 
 
 def _flag(row: Row, column: str) -> bool:
@@ -155,19 +149,8 @@ def _flag(row: Row, column: str) -> bool:
     return value.strip().lower() in ("true", "1") if isinstance(value, str) else bool(value)
 
 
-def _keys(row: Row) -> tuple[str, ...]:
-    try:
-        keys = json.loads(_text(row, "IndexKeys") or "[]")
-    except ValueError:
-        return ()
-    return tuple(str(key) for key in keys) if isinstance(keys, list) else ()
-
-
 def _find_time(row: Row, column: str) -> datetime | None:
     value = row.get(column)
-    if not isinstance(value, str | datetime):
-        return None
-    try:
-        return find_utc(value)
-    except (ValueError, OverflowError, OSError):
-        return None
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return find_utc(value) if isinstance(value, str | datetime) else None
+    return None

@@ -69,16 +69,15 @@ class Ledger:
 
     def record(self, identity: Identity) -> None:
         """Record whose the row's identity is. One that belongs to another user is logged."""
-        acs_user_id, since = identity.acs_user_id or "", identity.acs_user_since
+        acs_user_id = identity.acs_user_id or ""
         if find_resource(acs_user_id) is None:
             return
         try:
-            self.claim(identity.user_id, acs_user_id, since)
+            self.claim(identity.user_id, acs_user_id, identity.acs_user_since)
         except IdentityTaken:
             log.error("identity_taken", user=str(identity.user_id), acs_user_id=acs_user_id)
             return
-        if identity.switched_at is not None:
-            entry = LedgerEntry(acs_user_id=acs_user_id, owner=identity.user_id, since=since)
+        if identity.switched_at is not None and (entry := self.find(acs_user_id)) is not None:
             with contextlib.suppress(RowChanged):
                 self._put_copy(entry)
 
@@ -125,9 +124,7 @@ class Ledger:
                 continue
             entry = self.find(acs_user_id)
             if entry is None or entry.owner == owner:
-                erased = LedgerEntry(
-                    acs_user_id=acs_user_id, owner=None, since=None, until=now, reason="deleted"
-                )
+                erased = LedgerEntry(acs_user_id=acs_user_id, owner=None, until=now, reason="deleted")
                 self._table.put(_row(erased))
             self._table.delete(_partition(owner), acs_user_id.lower())
 
@@ -137,14 +134,16 @@ class Ledger:
 
     def _put_copy(self, entry: LedgerEntry) -> None:
         """Write the copy by which the owner's identities are found. Raises RowChanged after an erasure."""
-        if entry.owner is None:
-            return
-        key = {"PartitionKey": _partition(entry.owner), "RowKey": entry.acs_user_id.lower()}
-        self._table.put(_row(entry) | key)
-        current = self.find(entry.acs_user_id)
-        if current is None or current.owner != entry.owner:
-            self._table.delete(key["PartitionKey"], key["RowKey"])
-            raise RowChanged
+        while entry.owner is not None:
+            key = {"PartitionKey": _partition(entry.owner), "RowKey": entry.acs_user_id.lower()}
+            self._table.put(_row(entry) | key)
+            current = self.find(entry.acs_user_id)
+            if current is None or current.owner != entry.owner:
+                self._table.delete(key["PartitionKey"], key["RowKey"])
+                raise RowChanged
+            if current.until == entry.until:
+                return
+            entry = current  # it has ended or been reopened meanwhile
 
 
 def _partition(owner: UserId) -> str:

@@ -105,7 +105,7 @@ class SessionTable:
             self.table.merge(row)
 
     def forget_identity(self, user_id: UserId) -> None:
-        """Drop the cached identity of every session of the user, and what is about to be cached."""
+        """Clear the cached identity in every session; a `record_use` in progress then no longer caches it."""
         partition = _partition(user_id)
         keys = [f"{partition}/{row['RowKey']}" for row in self.table.partition(partition)]
         for rows in batches({**_key(key), "AcsUserId": ""} for key in keys):
@@ -125,9 +125,10 @@ class SessionTable:
             raise InvalidRequest("There can be no such session.")
         self.table.delete(_partition(user_id), row_key)
 
-    def end_all(self, user_id: UserId) -> None:
-        partition = _partition(user_id)
-        self.table.delete_all(partition, [str(row["RowKey"]) for row in self.table.partition(partition)])
+    def end_all(self, user_id: UserId, *, but: Session | None = None) -> None:
+        partition, kept = _partition(user_id), but and but.key.split("/")[1]
+        rows = [str(row["RowKey"]) for row in self.table.partition(partition)]
+        self.table.delete_all(partition, [row for row in rows if row != kept])
 
     def end_entra_session(self, entra_session_id: str) -> int:
         """End what was started by this Entra ID session (its `sid`); return how many sessions."""

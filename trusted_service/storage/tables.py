@@ -20,7 +20,7 @@ from azure.data.tables import TableClient, TableEntity, TableTransactionError, U
 
 from trusted_service.azure.errors import azure_call, error_code
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
-from trusted_service.storage.transactions import Columns, Operation, batches, delete_operation, only_if
+from trusted_service.storage.transactions import Columns, Operation, batches, delete_operation, if_version
 
 TABLE_NOT_FOUND: Final = "TableNotFound"
 ROW_NOT_FOUND: Final = ("ResourceNotFound", "EntityNotFound")
@@ -81,7 +81,7 @@ class Table:
         try:
             with azure_call("Table Storage", expected=(ResourceModifiedError,) if version else ()):
                 # The SDK takes every 404 for a row that is gone.
-                self._client.delete_entity(entity, raw_response_hook=self._check_response, **only_if(version))
+                self._client.delete_entity(entity, raw_response_hook=self._check_404, **if_version(version))
         except ResourceModifiedError as error:
             raise RowChanged from error
 
@@ -165,7 +165,7 @@ class Table:
     def _update(self, row: Columns, mode: UpdateMode, version: str | None) -> str:
         try:
             with self._call(ResourceNotFoundError, ResourceModifiedError):
-                return str(self._client.update_entity(dict(row), mode=mode, **only_if(version))["etag"])
+                return str(self._client.update_entity(dict(row), mode=mode, **if_version(version))["etag"])
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise RowChanged from error
 
@@ -208,7 +208,7 @@ class Table:
             self._check_not_found(error_code(error), error)
             raise
 
-    def _check_response(self, response: PipelineResponse[Any, Any]) -> None:
+    def _check_404(self, response: PipelineResponse[Any, Any]) -> None:
         if response.http_response.status_code == 404:
             self._check_not_found(response.http_response.headers.get("x-ms-error-code"))
 

@@ -23,7 +23,7 @@ Operation = tuple[str, dict[str, Any], dict[str, Any]]
 
 def put_operation(row: Columns, *, version: str | None = None) -> Operation:
     """Write the whole row: over the one with this version or, without one, whether or not there is one."""
-    return ("update" if version else "upsert", dict(row), {"mode": UpdateMode.REPLACE} | only_if(version))
+    return ("update" if version else "upsert", dict(row), {"mode": UpdateMode.REPLACE} | if_version(version))
 
 
 def merge_operation(row: Columns) -> Operation:
@@ -43,6 +43,6 @@ def batches(values: Iterable[T]) -> Iterator[list[T]]:
         yield some
 
 
-def only_if(version: str | None) -> dict[str, Any]:
+def if_version(version: str | None) -> dict[str, Any]:
     """The options that let a write fail unless the row has this version."""
     return {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}

@@ -1,1 +1,1 @@
-"""What administrators, operators and users can do to users. What raises UpstreamError may be repeated."""
+"""Actions of administrators, operators and users on users. After an UpstreamError, they may be repeated."""

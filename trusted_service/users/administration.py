@@ -1,7 +1,7 @@
 """Actions on a user: block, unblock, revoke, sign out, delete, export.
 
-An action is audited before it begins, and takes effect on the next request on every instance. What shuts the
-user out comes first, what tidies up comes last, so repeating an interrupted action finishes it.
+An action is audited before it begins, and takes effect on the next request on every instance. First it shuts
+the user out, last it cleans up, so repeating an interrupted action finishes it.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.azure import deadlines
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.models import Actor, Identity, UserId
+from trusted_service.models import Actor, Identity, Session, UserId
 from trusted_service.representation import event_json, ledger_json, session_json, user_json
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -96,9 +96,14 @@ class Administration:
         with self.audit.action(actor, "end-session", user_id):
             self.sessions.end_one(user_id, session_row_key)
 
+    def end_other_sessions(self, actor: Actor, user_id: UserId, own: Session) -> None:
+        with self.audit.action(actor, "end-session", user_id, "all others"):
+            self.sessions.end_all(user_id, but=own)
+
     def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition | None = None) -> bool:
         """Erase all but a block; return whether there was a row. Raises Conflict like `block`."""
         with self.audit.action(actor, "delete", user_id):
+            _require(only_if)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
             # one of the two sees the other.
             self.sessions.end_all(user_id)
@@ -107,8 +112,7 @@ class Administration:
             except errors.NotFound:
                 return False
             if unreachable:
-                left = ", ".join(unreachable)
-                reason = f"tokens of {left} may still be valid, but belong to another resource"
+                reason = f"tokens of {', '.join(unreachable)} may still be valid, but are of another resource"
                 with _partly_done("delete"):
                     raise errors.UpstreamUnavailable("Communication Services", reason)
             return True

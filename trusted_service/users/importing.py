@@ -1,7 +1,7 @@
 """Imports mappings of users from another system, or from the export `users.csv`.
 
 Nothing is overwritten: a user keeps their identity, and no identity gets a second user. An identity is
-claimed in the ledger before a row names it, also by another import. A repeated import goes on where it ended.
+claimed in the ledger before a row names it, by other imports too. A repeated import resumes where it stopped.
 """
 
 import re
@@ -106,7 +106,7 @@ def _read_time(name: str, cells: Mapping[str, str]) -> datetime | None:
     except (ValueError, OverflowError):
         raise ValueError(f"{name} must be a time such as 2026-01-31T23:59:59Z") from None
     if time and not 1970 <= time.year <= 2999:
-        raise ValueError(f"{name} is no time at which there were such users")
+        raise ValueError(f"{name} must be between 1970 and 2999")
     return time
 
 

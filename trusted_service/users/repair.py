@@ -153,5 +153,5 @@ def _took_effect(event: AuditEvent, outcome: AuditEvent | None) -> bool:
         return True
     if outcome is None:
         return False
-    partly = PARTLY_DONE.get("block" if event.action == "block" else "delete", "")
+    partly = PARTLY_DONE["block" if event.action == "block" else "delete"]
     return outcome.outcome == "done" or outcome.detail.startswith(partly)

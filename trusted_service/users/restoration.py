@@ -104,5 +104,8 @@ class Restoration:
                 yield identity.acs_user_id, identity.user_id.object_id, identity.user_id.tenant_id, "mapped"
         for entry in self.ledger.all():
             if entry.acs_user_id.lower() not in current:
+                # Without an end, it may be that of a user who came after the rows were read.
+                row = self.identities.find(entry.owner) if entry.owner and entry.until is None else None
+                is_current = row is not None and row.acs_user_id == entry.acs_user_id
                 tenant_id, object_id = entry.owner or ("", "")
-                yield entry.acs_user_id, object_id, tenant_id, "archive-only"
+                yield entry.acs_user_id, object_id, tenant_id, "mapped" if is_current else "archive-only"

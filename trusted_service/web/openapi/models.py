@@ -138,6 +138,9 @@ class Identity(TokenUser):
 
 
 class Session(Model):
+    name: str
+    username: str
+    login_hint: str | None
     created_at: Time
     seen_at: Time
     address: str = Field(examples=["192.0.2.7"])

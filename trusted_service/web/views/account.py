@@ -28,11 +28,10 @@ def account() -> str:
 def end_session() -> Response:
     """End the session that the form names, or all but this one."""
     user_id, own = caller().user.id, caller().session
-    chosen = request.form.get("session", "")
-    for session in services().sessions.list_by_user(user_id):
-        row_key = session.key.split("/")[1]
-        if row_key == chosen or (not chosen and own is not None and session.key != own.key):
-            services().administration.end_session(actor(), user_id, row_key)
+    if chosen := request.form.get("session"):
+        services().administration.end_session(actor(), user_id, chosen)
+    elif own is not None:
+        services().administration.end_other_sessions(actor(), user_id, own)
     return redirect("/account?done=end-session", 303)
 
 

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, abort, jsonify, redirect, render_template
 from werkzeug.wrappers import Response as BaseResponse
 
 from trusted_service.errors import InvalidRequest
-from trusted_service.jobs.models import ACTIONS, Job
+from trusted_service.jobs.models import JOB_ACTIONS, Job
 from trusted_service.jobs.upload import read_items
 from trusted_service.users.actions import MAX_REASON
 from trusted_service.users.csv_file import UnreadableFile
@@ -43,7 +43,7 @@ def new(problem: UnreadableFile | None = None, action: str = "") -> str:
 @request_body.up_to(MAX_FILE + request_body.LARGEST_BODY)
 def create() -> BaseResponse | tuple[str, int]:
     """Create a job of the selected users, or of a file. It is a dry run until it is started."""
-    action = next((action for action in ACTIONS if action == request.form.get("action")), None)
+    action = next((action for action in JOB_ACTIONS if action == request.form.get("action")), None)
     if action is None:
         raise InvalidRequest("action must be block or delete.")
     file, tenants = request.files.get("file"), services().settings.entra_allowed_tenants
