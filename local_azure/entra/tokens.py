@@ -173,14 +173,16 @@ def make_client_info(account: Account) -> str:
 
 def make_login_hint(account: Account) -> str:
     """Return the opaque `login_hint` claim, which `logout_hint` and `login_hint` accept."""
-    return "O." + _encode_json({"username": account.username, "tid": account.tenant_id})
+    # Bytes rather than JSON, as Entra ID's own: it must not look like a token.
+    return "O." + encode_base64url(f"\n{account.username}".encode())
 
 
 def read_login_hint(hint: str) -> str:
     """Return the user name in a `login_hint` claim, or any other text unchanged."""
+    prefix, _, encoded = hint.partition(".")
     try:
-        return str(json.loads(decode_base64url(hint.removeprefix("O.")))["username"])
-    except (ValueError, KeyError, TypeError):
+        return decode_base64url(encoded).decode("utf-8").strip() if prefix == "O" else hint
+    except ValueError:
         return hint
 
 

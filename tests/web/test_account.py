@@ -112,7 +112,7 @@ def test_export_is_complete_without_secrets(
         assert all(session[column] in text for column in ("LoginHint", "Address", "UserAgent"))
         assert session["RowKey"] not in text
         assert session["PartitionKey"] not in text
-    for secret in (cookie, cookie.split(".")[0], "eyJ0", shared_user.account.object_id):
+    for secret in (cookie, cookie.split(".")[0], "eyJ", shared_user.account.object_id):
         assert secret not in text
 
 
