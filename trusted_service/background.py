@@ -1,4 +1,8 @@
-"""Best-effort background tasks: a later request or run makes up for what is lost with the process."""
+"""Tasks in the background: after a response, delayed, and periodic.
+
+Tasks after responses are best effort: a later request makes up for what is dropped, or lost with the process.
+Delayed tasks revoke and clean up. They and periodic tasks have threads of their own, and none is dropped.
+"""
 
 import contextlib
 import heapq
@@ -6,8 +10,8 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
 
@@ -18,6 +22,8 @@ log = structlog.get_logger(__name__)
 Task = Callable[[], object]
 
 THREADS, MAX_PENDING = 6, 1000
+TIMED_THREADS = 8  # more than there are periodic tasks, each of which may run for long
+CLOSE_SECONDS = 4.0
 JITTER = 0.2
 """The share by which the period of a periodic task varies, so that instances do not run it in step."""
 
@@ -27,9 +33,11 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self.closed = False
+        self._end = float("inf")
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="background")
         self._pending = threading.BoundedSemaphore(MAX_PENDING)
-        self._delayed: list[tuple[float, int, Task]] = []
+        self._timed_pool = ThreadPoolExecutor(TIMED_THREADS, thread_name_prefix="timed")
+        self._timed: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._timer: threading.Thread | None = None
@@ -40,16 +48,35 @@ class BackgroundTasks:
             log.error("background_task_dropped")
             return
         with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-            self._pool.submit(self._run, task)
+            self._pool.submit(_run, task).add_done_callback(lambda _: self._pending.release())
 
-    def run_after(self, seconds: float, task: Task) -> None:
-        """Run the task once, in `seconds` from now."""
-        with self._changed:
-            heapq.heappush(self._delayed, (time.monotonic() + seconds, next(self._numbers), task))
-            if self._timer is None:
-                self._timer = threading.Thread(target=self._run_delayed, name="timer", daemon=True)
-                self._timer.start()
-            self._changed.notify()
+    def run_after(
+        self,
+        seconds: float,
+        task: Task,
+        *,
+        retries: Sequence[float],
+        failed: Callable[[str, int], None],
+        early: bool = True,
+    ) -> None:
+        """Run the task in `seconds` from now and, while an upstream fails, again after each of `retries`.
+
+        `failed` logs a reason and how many retries are left. `close` runs the task if it may run `early`.
+        """
+
+        def attempt() -> None:
+            if self.closed and not (early and time.monotonic() < self._end):
+                failed("the process has ended", 0)
+                return
+            try:
+                task()
+            except UpstreamError as error:
+                left = () if self.closed else retries
+                failed(error.reason, len(left))
+                if left:
+                    self.run_after(left[0], task, retries=left[1:], failed=failed, early=early)
+
+        self._schedule(seconds, attempt)
 
     def run_every(self, seconds: float, task: Task, *, first_after: float = 0.0) -> None:
         """Run the task about every `seconds`, counted from the end of a run, until `close`."""
@@ -61,28 +88,44 @@ class BackgroundTasks:
             finally:
                 if not self.closed:
                     jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311 # no secret
-                    self.run_after(seconds * jitter, repeat)
+                    self._schedule(seconds * jitter, repeat)
 
-        self.run_after(first_after, repeat)
+        self._schedule(first_after, repeat)
 
     def close(self) -> None:
-        """Start no further run of periodic tasks. A long task should stop at its next step once `closed`."""
-        self.closed = True
+        """Run the delayed tasks that remain, as many as start within CLOSE_SECONDS, and no periodic ones.
 
-    def _run(self, task: Task) -> None:
-        try:
-            task()
-        except UpstreamError as error:
-            log.warning("background_task_failed", reason=str(error))
-        except Exception as error:
-            log.error("background_task_failed", exc_info=error)
-        finally:
-            self._pending.release()
+        A long task should stop at its next step once `closed`.
+        """
+        with self._changed:
+            self.closed, self._end = True, time.monotonic() + CLOSE_SECONDS
+            runs = [self._timed_pool.submit(_run, task) for _, _, task in self._timed]
+            self._timed.clear()
+        wait(runs, CLOSE_SECONDS)
 
-    def _run_delayed(self) -> None:
+    def _schedule(self, seconds: float, task: Task) -> None:
+        with self._changed:
+            due = time.monotonic() + (0.0 if self.closed else seconds)
+            heapq.heappush(self._timed, (due, next(self._numbers), task))
+            if self._timer is None:
+                self._timer = threading.Thread(target=self._run_timer, name="timer", daemon=True)
+                self._timer.start()
+            self._changed.notify()
+
+    def _run_timer(self) -> None:
         while True:
             with self._changed:
-                while not self._delayed or self._delayed[0][0] > time.monotonic():
-                    self._changed.wait(self._delayed[0][0] - time.monotonic() if self._delayed else None)
-                _, _, task = heapq.heappop(self._delayed)
-            self.run(task)
+                while not self._timed or self._timed[0][0] > time.monotonic():
+                    self._changed.wait(self._timed[0][0] - time.monotonic() if self._timed else None)
+                _, _, task = heapq.heappop(self._timed)
+            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+                self._timed_pool.submit(_run, task)
+
+
+def _run(task: Task) -> None:
+    try:
+        task()
+    except UpstreamError as error:
+        log.warning("background_task_failed", reason=str(error))
+    except Exception as error:
+        log.error("background_task_failed", exc_info=error)

@@ -30,7 +30,7 @@ ENDED_SESSION = f"{'0' * 32}/{'0' * 64}"
 class ImmediateTasks(BackgroundTasks):
     """Runs delayed tasks immediately."""
 
-    def run_after(self, seconds: float, task: Task) -> None:
+    def _schedule(self, seconds: float, task: Task) -> None:
         task()
 
 
