@@ -198,23 +198,22 @@ class Provisioning:
             created_at=now,
             last_token_at=now,
         )
-        conflict = False
+        failure: errors.UpstreamError
         try:
             return self.identities.insert(row)
         except RowExists:
-            conflict = True
             reason = "a conflicting row is gone"
             failure = errors.UpstreamUnavailable("Table Storage", reason, outcome_unknown=True)
-        except errors.UpstreamUnavailable as error:
+            existing = read_after(failure, self.identities, user.id)
+            if existing is None and not self._is_signed_in(request):
+                raise errors.NotSignedIn from None
+        except errors.UpstreamError as error:
             if not error.outcome_unknown:
                 raise
-            failure = error
-        existing = read_after(failure, self.identities, user.id)
-        if existing is not None:
-            return existing
-        if conflict and not self._is_signed_in(request):
-            raise errors.NotSignedIn
-        raise failure
+            failure, existing = error, read_after(error, self.identities, user.id)
+        if existing is None:
+            raise failure
+        return existing
 
     def _is_signed_in(self, request: TokenRequest) -> bool:
         """Whether the session of the request, if it has one, has not been ended meanwhile."""

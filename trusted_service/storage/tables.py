@@ -18,7 +18,7 @@ from azure.core.exceptions import (
 from azure.core.pipeline import PipelineResponse
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
-from trusted_service.azure.errors import azure_call, error_code
+from trusted_service.azure.errors import azure_call, error_code, refusal
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 from trusted_service.storage.transactions import Columns, Operation, batches, delete_operation, only_if
 
@@ -191,8 +191,7 @@ class Table:
                 raise ResourceNotFoundError from error
             if code in ROW_CHANGED:
                 raise RowChanged from error
-            with azure_call("Table Storage"):
-                raise  # as an UpstreamError
+            raise refusal("Table Storage", error) from error
 
     def _create(self) -> None:
         with suppress(ResourceExistsError), azure_call("Table Storage", expected=(ResourceExistsError,)):
