@@ -50,6 +50,7 @@ class Call:
 
     deadline: float
     sockets: list[socket] = field(default_factory=list)
+    sent: bool = False  # some of a request, at least
     over: bool = False
 
     def seconds_left(self) -> float:
@@ -108,7 +109,7 @@ def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
 
 
 @contextmanager
-def call(upstream: Upstream) -> Iterator[None]:
+def call(upstream: Upstream) -> Iterator[Call]:
     """One call, whose connections are shut down at its deadline.
 
     Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
@@ -121,7 +122,7 @@ def call(upstream: Upstream) -> Iterator[None]:
         token = _current.set(current)
         _watchdog.add(current)
         try:
-            yield
+            yield current
         finally:
             _watchdog.remove(current)
             _current.reset(token)

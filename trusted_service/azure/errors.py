@@ -16,7 +16,7 @@ THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raises UpstreamThrottled or UpstreamUnavailable for every failure but those in `expected`."""
     try:
-        with deadlines.call(service):
+        with deadlines.call(service) as call:
             yield
     except expected:
         raise
@@ -24,11 +24,11 @@ def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ())
         raise UpstreamUnavailable(service, str(error)) from error
     except HttpResponseError as error:
         raise refusal(service, error) from error
-    except ServiceRequestError as error:
-        raise UpstreamUnavailable(service, "not reachable") from error
     except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
         # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and if
         # the response to a transaction breaks off, with an exception of its transport.
+        if isinstance(error, ServiceRequestError) and not call.sent:
+            raise UpstreamUnavailable(service, "not reachable") from error
         name = type(error).__name__
         raise UpstreamUnavailable(service, name, outcome_unknown=True, responded=False) from error
 
