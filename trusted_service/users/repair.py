@@ -1,20 +1,23 @@
 """Finds and repairs what a crash or a restored older copy leaves behind. Repeating it finds nothing more.
 
 Interrupted blocks and deletions are finished, outdated index rows written, and users blocked or erased whom
-the audit trail says to be so: restoring an older copy of a table lets them back in.
+the audit trail says to be so: restoring an older copy of a table lets them back in. Rows that an older copy
+of `identities` does not have are taken from the ledger, or their users would get other identities.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.errors import PARTLY_DONE, Conflict, UpstreamError
-from trusted_service.models import Actor, AuditEvent, Identity, UserId
+from trusted_service.models import Actor, AuditEvent, Identity, LedgerEntry, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.tables import RowExists
 from trusted_service.users.administration import Administration
 
 OUTCOME_ONLY = ("identity-created",)
@@ -28,7 +31,9 @@ CLOCK_TOLERANCE = timedelta(hours=2)
 class Damage:
     """Something wrong with one user; `failure` says why it could not be repaired."""
 
-    kind: Literal["half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed"]
+    kind: Literal[
+        "half-deleted", "half-blocked", "block-lifted", "erased-user-back", "row-lost", "not-indexed"
+    ]
     user_id: UserId
     detail: str = ""
     failure: str = ""
@@ -66,9 +71,13 @@ class Repair:
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
-        actions = self._read_trail(AuditQuery())
+        actions, with_row = self._read_trail(AuditQuery()), set[UserId]()
         for identity in self.identities.all():
+            with_row.add(identity.user_id)
             yield from self._repaired(actor, self._find(identity.user_id, identity, actions), dry_run=dry_run)
+        for entry in self.ledger.all():
+            if entry.owner not in with_row:
+                yield from self._repaired(actor, self._find_lost(entry, actions), dry_run=dry_run)
         for user_id in actions.block:
             if self.identities.find(user_id) is None:
                 yield from self._repaired(actor, self._find(user_id, None, actions), dry_run=dry_run)
@@ -90,6 +99,15 @@ class Repair:
         if lifted is None and not identity.indexed:
             return Damage(kind="not-indexed", user_id=user_id)
         return lifted
+
+    def _find_lost(self, entry: LedgerEntry, actions: _LatestActions) -> Damage | None:
+        user_id = entry.owner
+        if user_id is None or entry.until is not None or self.identities.find(user_id) is not None:
+            return None
+        latest = actions.life.get(user_id)
+        if latest and latest.action == "delete":
+            return None
+        return Damage(kind="row-lost", user_id=user_id, detail=entry.acs_user_id)
 
     def _is_older(self, identity: Identity, erasure: AuditEvent) -> bool:
         """Whether the row is from before the erasure, which leaves the identity without an owner.
@@ -128,8 +146,26 @@ class Repair:
                 self.administration.delete(actor, user_id, only_if=is_current)
             case "half-blocked" | "block-lifted":
                 self.administration.block(actor, user_id, damage.detail, only_if=is_current)
+            case "row-lost":
+                self._restore_row(actor, damage)
             case "not-indexed":
                 self.index.update(user_id)
+
+    def _restore_row(self, actor: Actor, damage: Damage) -> None:
+        """Write the row that the ledger's entry is about; blocked, if the audit trail says so."""
+        user_id, entry = damage.user_id, self.ledger.find(damage.detail)
+        actions = self._read_trail(AuditQuery(target=user_id))
+        if entry is None or self._find_lost(entry, actions) != damage:
+            return
+        block = actions.block.get(user_id)
+        reason = block.detail if block and block.action == "block" else None
+        since, blocked = entry.since or datetime.now(UTC), reason is not None
+        row = Identity(user_id=user_id, acs_user_id=entry.acs_user_id, created_at=since, blocked=blocked)
+        with suppress(RowExists), self.audit.action(actor, "restore", user_id, entry.acs_user_id):
+            self.identities.insert(row)
+        self.index.update(user_id)
+        if reason is not None:
+            self.administration.block(actor, user_id, reason)  # ends sessions, and revokes tokens
 
     def _read_trail(self, query: AuditQuery) -> _LatestActions:
         actions = _LatestActions()
