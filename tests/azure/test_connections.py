@@ -1,8 +1,10 @@
 """Connection attempts to an upstream time out, with each cause of delay tested in isolation."""
 
+import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -75,6 +77,25 @@ def test_hanging_name_lookup_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given_up.set()
     assert isinstance(error, requests.ConnectTimeout)
     assert seconds < LIMIT_SECONDS
+
+
+def test_call_waits_for_others_while_its_request_has_time() -> None:
+    with contextlib.ExitStack() as others:
+        for _ in range(deadlines.MAX_CALLS_OF_ONE):
+            others.enter_context(deadlines.call("Entra ID"))
+        started_at = time.monotonic()
+        with pytest.raises(deadlines.NotSent), deadlines.request_budget("request", 0.1):
+            others.enter_context(deadlines.call("Entra ID"))
+    assert time.monotonic() - started_at < deadlines.MAX_WAIT_SECONDS / 2
+
+
+def test_extra_time_only_extends_a_request() -> None:
+    for budget, expected in (
+        (contextlib.nullcontext(), deadlines.CALL_SECONDS),
+        (deadlines.request_budget("request", 0.0), 2.0),
+    ):
+        with budget, deadlines.extra_time(2.0), deadlines.call("Entra ID") as call:
+            assert call.seconds_left() == pytest.approx(expected, abs=0.5)
 
 
 @pytest.mark.parametrize("connected", [True, False])

@@ -1,8 +1,10 @@
 """The rules for callers, whether by cookie or token: who gets in, who gets a token, and for what."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -70,13 +72,13 @@ class AccessService:
         try:
             identity = self.identities.find(user.id)
             if identity is not None and (identity.name, identity.username) != (user.name, user.username):
+                names = {"name": user.name, "username": user.username}
                 with contextlib.suppress(RowChanged):  # a later sign-in records them
-                    self.identities.update(identity, name=user.name, username=user.username, indexed=False)
-                identity = self.identities.find(user.id)
+                    identity = self.identities.update(identity, **names, indexed=False)
             if identity is not None:
                 self.index.update(user.id, identity)
         except UpstreamError as error:
-            log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
+            log.warning("sign_in_not_recorded", user=str(user.id), reason=str(error))
 
     def admit_bearer(self, user: User) -> Caller:
         """The caller for whom a bearer token was issued. Raises Blocked: a token outlives a block."""
@@ -117,27 +119,32 @@ class AccessService:
         self.usage.count(TOKEN)
         return token
 
-    def is_use_due(self, caller: Caller, issued: IssuedToken | None) -> bool:
-        """Whether `record_use` has something to record."""
+    def recording(self, caller: Caller, issued: IssuedToken | None) -> Callable[[], None] | None:
+        """Return the task that records what a request did, if that is due."""
+        record: Callable[[], object]
         if issued is not None and self._is_token_due(caller, issued):
-            return True
-        return caller.session is not None and self.sessions.is_use_due(caller.session)
+            record = partial(self._record_issued, caller, issued)
+        elif caller.session is not None and self.sessions.is_use_due(caller.session):
+            record = partial(self.sessions.record_use, caller.session)
+        else:
+            return None
 
-    def record_use(self, caller: Caller, issued: IssuedToken | None) -> None:
-        """Record what a request did. Runs after the response and never fails it."""
+        def task() -> None:
+            try:
+                record()
+            except UpstreamError as error:
+                log.warning("use_not_recorded", user=str(caller.user.id), reason=str(error))
+
+        return task
+
+    def _record_issued(self, caller: Caller, issued: IssuedToken) -> None:
         try:
-            if issued is not None and self._is_token_due(caller, issued):
-                try:
-                    self._record_token(caller, issued)
-                finally:
-                    if issued.change is not None:
-                        former = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
-                        detail = f"{former}{issued.acs_user_id}"
-                        self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
-            elif caller.session is not None and self.sessions.is_use_due(caller.session):
-                self.sessions.record_use(caller.session)
-        except UpstreamError as error:
-            log.warning("use_not_noted", user=str(caller.user.id), reason=str(error))
+            self._record_token(caller, issued)
+        finally:
+            if issued.change is not None:
+                former = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
+                detail = f"{former}{issued.acs_user_id}"
+                self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
 
     def _is_token_due(self, caller: Caller, issued: IssuedToken) -> bool:
         row = issued.row

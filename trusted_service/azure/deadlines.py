@@ -5,6 +5,7 @@ over has its connection shut down. The bulkhead caps how many calls wait for ups
 of a worker's 64 threads (gunicorn.conf.py) stay free for `/healthz`.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ WATCH_SECONDS = 0.25
 MAX_CALLS_OF_ONE, MAX_CALLS = 40, 56
 """Concurrent calls to one upstream, and to all.
 
-A busy process, which runs out of CPU first, makes 10 to 20.
+A busy process has 10 to 20 calls in flight when its CPU is exhausted.
 """
 MAX_WAIT_SECONDS = 1.0
 """How long a call waits for others to end."""
@@ -98,10 +99,11 @@ def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterato
 
 @contextmanager
 def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
-    """For cleaning up: calls inside may take `seconds` more, but CLEAN_UP_SECONDS in all of a request."""
-    now = time.monotonic()
-    latest = _clean_up_deadline.get() or now + seconds
-    token = _request_deadline.set(max(_request_deadline.get() or now, min(now + seconds, latest)))
+    """Allow clean-up calls `seconds` more, at most CLEAN_UP_SECONDS per request."""
+    deadline, latest = _request_deadline.get(), _clean_up_deadline.get()
+    if deadline is not None and latest is not None:
+        deadline = max(deadline, min(time.monotonic() + seconds, latest))
+    token = _request_deadline.set(deadline)
     try:
         yield
     finally:
@@ -114,9 +116,11 @@ def call(upstream: Upstream) -> Iterator[Call]:
 
     Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
     """
-    deadline = time.monotonic() + CALL_SECONDS
-    with _slot(_calls_of[upstream]), _slot(_all_calls):
-        current = Call(min(deadline, _request_deadline.get() or deadline))
+    now = time.monotonic()
+    deadline = min(now + CALL_SECONDS, _request_deadline.get() or math.inf)
+    wait_until = min(now + MAX_WAIT_SECONDS, deadline)
+    with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until):
+        current = Call(deadline)
         if not current.seconds_left():
             raise NotSent("no time left in this request")
         token = _current.set(current)
@@ -129,8 +133,8 @@ def call(upstream: Upstream) -> Iterator[Call]:
 
 
 @contextmanager
-def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
-    if not slots.acquire(timeout=MAX_WAIT_SECONDS):
+def _slot(slots: threading.BoundedSemaphore, wait_until: float) -> Iterator[None]:
+    if not slots.acquire(timeout=max(0.0, wait_until - time.monotonic())):
         raise NotSent("too many calls wait for it already")
     try:
         yield

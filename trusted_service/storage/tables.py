@@ -68,11 +68,11 @@ class Table:
         self._write(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
 
     def merge(self, row: Columns, *, version: str | None = None) -> str:
-        """Change columns of an existing row, return its new version. Raises RowChanged if it has another."""
+        """Change columns of a row and return its new version. Raises RowChanged, for a missing row too."""
         return self._update(row, UpdateMode.MERGE, version)
 
     def replace(self, row: Columns, *, version: str) -> None:
-        """Write the whole row over the one with this version. Raises RowChanged."""
+        """Write the whole row over the one with this version. Raises RowChanged, for a missing row too."""
         self._update(row, UpdateMode.REPLACE, version)
 
     def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
@@ -100,13 +100,7 @@ class Table:
 
         Raises RowChanged if a row to update or delete is gone or does not have the given version.
         """
-        if not operations:
-            return []
-        try:
-            return self._submit(operations)
-        except ResourceNotFoundError:
-            self._create()
-            return self._submit(operations)
+        return self._submit(operations) if operations else []
 
     def partition(self, partition: str) -> Iterator[Row]:
         """All rows of one partition, in the order of their keys."""
@@ -122,7 +116,10 @@ class Table:
         limit: int,
         equal: Columns | None = None,
     ) -> list[Row]:
-        """Return up to `limit` rows of a partition, in the order of their keys, between the given ones."""
+        """Return up to `limit` rows of a partition in the order of their keys.
+
+        `start` is included, `after` and `below` are not.
+        """
         conditions = ["PartitionKey eq @partition", f"RowKey {'gt' if after >= start else 'ge'} @begin"]
         values: dict[str, Any] = {"partition": partition, "begin": max(start, after)}
         if below:
@@ -178,20 +175,20 @@ class Table:
         with azure_call("Table Storage", expected=expected):
             return str(write()["etag"])
 
-    def _submit(self, operations: Sequence[Operation]) -> list[str]:
-        """Raises RowChanged, or ResourceNotFoundError if the table must be created."""
+    def _submit(self, operations: Sequence[Operation], *, create: bool = True) -> list[str]:
         try:
             with azure_call("Table Storage", expected=(TableTransactionError,)):
                 written = self._client.submit_transaction(operations)
                 return [str(row.get("etag")) for row in written]  # a deleted row has none
         except TableTransactionError as error:
             code = error_code(error)
-            if code == TABLE_NOT_FOUND:
-                self._check_not_found(code, error)
-                raise ResourceNotFoundError from error
             if code in ROW_CHANGED:
                 raise RowChanged from error
-            raise refusal("Table Storage", error) from error
+            if code != TABLE_NOT_FOUND or not create:
+                raise refusal("Table Storage", error) from error
+            self._check_not_found(code, error)
+        self._create()
+        return self._submit(operations, create=False)
 
     def _create(self) -> None:
         with suppress(ResourceExistsError), azure_call("Table Storage", expected=(ResourceExistsError,)):
@@ -231,7 +228,7 @@ def utc(value: datetime) -> datetime:
 
 
 def find_utc(value: datetime | str | None) -> datetime | None:
-    """The same, or None for no time; other programs may have written it as text. Raises ValueError."""
+    """Convert a time or ISO 8601 text to UTC; None if there is none. Raises ValueError."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value) if value else None
         value = value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
