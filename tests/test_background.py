@@ -42,11 +42,12 @@ def test_full_queue_drops_no_timed_tasks(monkeypatch: pytest.MonkeyPatch) -> Non
         tasks.close()
 
 
-ENDED = ("the process has ended", 0)
+ENDED = {"reason": "the process has ended", "retries_left": 0}
 
 
 @pytest.mark.parametrize(
-    ("failure", "early", "expected"), [("", True, ""), ("busy", True, ("busy", 0)), ("", False, ENDED)]
+    ("failure", "early", "expected"),
+    [("", True, ""), ("busy", True, ENDED | {"reason": "busy"}), ("", False, ENDED)],
 )
 def test_close_runs_delayed_tasks(failure: str, early: bool, expected: object) -> None:
     tasks, events = BackgroundTasks(), list[object]()
@@ -57,7 +58,7 @@ def test_close_runs_delayed_tasks(failure: str, early: bool, expected: object) -
         events.append("")
 
     def schedule() -> None:
-        tasks.run_after(600, run, retries=(1, 2), failed=lambda *reason: events.append(reason), early=early)
+        tasks.run_after(600, run, retries=(1, 2), failed=lambda **line: events.append(line), early=early)
 
     schedule()
     tasks.close()

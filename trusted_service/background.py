@@ -19,7 +19,7 @@ from trusted_service.errors import UpstreamError
 
 log = structlog.get_logger(__name__)
 
-Task = Callable[[], object]
+Task = Callable[..., object]
 
 THREADS, MAX_PENDING = 6, 1000
 TIMED_THREADS = 8  # more than there are periodic tasks, each of which may run for long
@@ -51,28 +51,22 @@ class BackgroundTasks:
             self._pool.submit(_run, task).add_done_callback(lambda _: self._pending.release())
 
     def run_after(
-        self,
-        seconds: float,
-        task: Task,
-        *,
-        retries: Sequence[float],
-        failed: Callable[[str, int], None],
-        early: bool = True,
+        self, seconds: float, task: Task, *, retries: Sequence[float], failed: Task, early: bool = True
     ) -> None:
         """Run the task in `seconds` from now and, while an upstream fails, again after each of `retries`.
 
-        `failed` logs a reason and how many retries are left. `close` runs the task if it may run `early`.
+        `failed` logs `reason` and `retries_left`. `close` runs the task if it may run `early`.
         """
 
         def attempt() -> None:
             if self.closed and not (early and time.monotonic() < self._end):
-                failed("the process has ended", 0)
+                failed(reason="the process has ended", retries_left=0)
                 return
             try:
                 task()
             except UpstreamError as error:
                 left = () if self.closed else retries
-                failed(error.reason, len(left))
+                failed(reason=error.reason, retries_left=len(left))
                 if left:
                     self.run_after(left[0], task, retries=left[1:], failed=failed, early=early)
 

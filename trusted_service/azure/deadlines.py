@@ -32,8 +32,8 @@ A busy process has 10 to 20 calls in flight when its CPU is exhausted.
 MAX_WAIT_SECONDS = 1.0
 """How long a call waits for others to end."""
 
-_request_deadline: ContextVar[float | None] = ContextVar("request_deadline", default=None)
-_clean_up_deadline: ContextVar[float | None] = ContextVar("clean_up_deadline", default=None)
+_request_deadline: ContextVar[float] = ContextVar("request_deadline", default=math.inf)
+_clean_up_deadline: ContextVar[float] = ContextVar("clean_up_deadline", default=math.inf)
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar["Call | None"] = ContextVar("call", default=None)
 
@@ -47,11 +47,10 @@ class NotSent(Exception):
 
 @dataclass(eq=False)
 class Call:
-    """A call in progress and the sockets that it uses."""
+    """A call in progress, and the sockets from which it reads responses."""
 
     deadline: float
     sockets: list[socket] = field(default_factory=list)
-    sent: bool = False  # some of a request, at least
     over: bool = False
 
     def seconds_left(self) -> float:
@@ -100,10 +99,8 @@ def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterato
 @contextmanager
 def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
     """Allow clean-up calls `seconds` more, at most CLEAN_UP_SECONDS per request."""
-    deadline, latest = _request_deadline.get(), _clean_up_deadline.get()
-    if deadline is not None and latest is not None:
-        deadline = max(deadline, min(time.monotonic() + seconds, latest))
-    token = _request_deadline.set(deadline)
+    latest = min(time.monotonic() + seconds, _clean_up_deadline.get())
+    token = _request_deadline.set(max(_request_deadline.get(), latest))
     try:
         yield
     finally:
@@ -117,7 +114,7 @@ def call(upstream: Upstream) -> Iterator[Call]:
     Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
     """
     now = time.monotonic()
-    deadline = min(now + CALL_SECONDS, _request_deadline.get() or math.inf)
+    deadline = min(now + CALL_SECONDS, _request_deadline.get())
     wait_until = min(now + MAX_WAIT_SECONDS, deadline)
     with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until):
         current = Call(deadline)

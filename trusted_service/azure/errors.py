@@ -25,10 +25,10 @@ def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ())
     except HttpResponseError as error:
         raise refusal(service, error) from error
     except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
+        if isinstance(error, ServiceRequestError) and not call.sockets:
+            raise UpstreamUnavailable(service, "not reachable") from error  # no request was sent in full
         # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and if
         # the response to a transaction breaks off, with an exception of its transport.
-        if isinstance(error, ServiceRequestError) and not call.sent:
-            raise UpstreamUnavailable(service, "not reachable") from error
         name = type(error).__name__
         raise UpstreamUnavailable(service, name, outcome_unknown=True, responded=False) from error
 
@@ -50,6 +50,5 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
     status, code = error.status_code or 0, error_code(error)
     retry_after = getattr(error.response, "headers", {}).get("Retry-After")
     reason = f"HTTP {status} {code}".strip()
-    throttled = status == 429 or code in THROTTLING_CODES
-    kind = UpstreamThrottled if throttled else UpstreamUnavailable
+    kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
     return kind(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)

@@ -47,13 +47,6 @@ class _Bounded(HTTPConnection):
             reason = f"no connection to {self.host} in {seconds:.1f} s"
             raise ConnectTimeoutError(self, reason) from None
 
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        if (call := deadlines.current_call()) is not None:
-            call.sent = True
-        super().send(data)
-
     def getresponse(self) -> Any:
         call = deadlines.current_call()
         if call is not None and isinstance(self.sock, socket):

@@ -5,9 +5,9 @@ user out comes first, what tidies up comes last, so repeating an interrupted act
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -66,7 +66,7 @@ class Administration:
                 self._index(user_id, identity)
                 if identity.acs_user_id is not None:
                     for seconds in SWEEP_DELAYS:
-                        self._run_after(seconds, "sweep_failed", self.sweep, user_id)
+                        self._run_after(seconds, self.sweep, user_id, "sweep_failed")
                 self._revoke(identity)
                 self.identities.update_if_present(user_id, blocking=False)
 
@@ -138,18 +138,12 @@ class Administration:
             self.index.update(user_id, identity)
         except errors.UpstreamError as error:
             log.error("index_not_updated", user=str(user_id), reason=error.reason)
-            self._run_after(RETRY_DELAYS[0], "index_not_updated", self.index.update, user_id)
+            self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
 
-    def _run_after(
-        self, seconds: float, failure: str, task: Callable[[UserId], None], user_id: UserId
-    ) -> None:
-        """Run the task later, with retries; log the event `failure` whenever it fails."""
-
-        def log_failure(reason: str, retries_left: int) -> None:
-            log.error(failure, user=str(user_id), reason=reason, retries_left=retries_left)
-
-        task_of_user = functools.partial(task, user_id)
-        self.background.run_after(seconds, task_of_user, retries=RETRY_DELAYS, failed=log_failure)
+    def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
+        """Run the task later, with retries; log the event whenever it fails."""
+        failed = partial(log.error, event, user=str(user_id))
+        self.background.run_after(seconds, partial(task, user_id), retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
