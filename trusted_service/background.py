@@ -5,9 +5,8 @@ Delayed tasks revoke and clean up. They and periodic tasks have threads of their
 """
 
 import contextlib
-import heapq
-import itertools
 import random
+import sched
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,8 +36,7 @@ class BackgroundTasks:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="background")
         self._pending = threading.BoundedSemaphore(MAX_PENDING)
         self._timed_pool = ThreadPoolExecutor(TIMED_THREADS, thread_name_prefix="timed")
-        self._timed: list[tuple[float, int, Task]] = []
-        self._numbers = itertools.count()
+        self._delayed = sched.scheduler()
         self._changed = threading.Condition()
         self._timer: threading.Thread | None = None
 
@@ -93,27 +91,27 @@ class BackgroundTasks:
         """
         with self._changed:
             self.closed, self._end = True, time.monotonic() + CLOSE_SECONDS
-            runs = [self._timed_pool.submit(_run, task) for _, _, task in self._timed]
-            self._timed.clear()
-        wait(runs, CLOSE_SECONDS)
+            events = self._delayed.queue
+            for event in events:
+                self._delayed.cancel(event)
+        wait([self._timed_pool.submit(_run, *event.argument) for event in events], CLOSE_SECONDS)
 
     def _schedule(self, seconds: float, task: Task) -> None:
         with self._changed:
-            due = time.monotonic() + (0.0 if self.closed else seconds)
-            heapq.heappush(self._timed, (due, next(self._numbers), task))
+            self._delayed.enter(0.0 if self.closed else seconds, 0, self._run_timed, (task,))
             if self._timer is None:
                 self._timer = threading.Thread(target=self._run_timer, name="timer", daemon=True)
                 self._timer.start()
             self._changed.notify()
 
     def _run_timer(self) -> None:
-        while True:
-            with self._changed:
-                while not self._timed or self._timed[0][0] > time.monotonic():
-                    self._changed.wait(self._timed[0][0] - time.monotonic() if self._timed else None)
-                _, _, task = heapq.heappop(self._timed)
-            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-                self._timed_pool.submit(_run, task)
+        with self._changed:
+            while True:
+                self._changed.wait(self._delayed.run(blocking=False))
+
+    def _run_timed(self, task: Task) -> None:
+        with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+            self._timed_pool.submit(_run, task)
 
 
 def _run(task: Task) -> None:

@@ -1,7 +1,7 @@
 """The rules for callers, whether by cookie or token: who gets in, who gets a token, and for what."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,7 +30,7 @@ JUST_NOW = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class AccessService:
-    """What users do for themselves."""
+    """The actions of users for themselves."""
 
     identities: IdentityTable
     sessions: SessionTable
@@ -69,16 +69,15 @@ class AccessService:
 
     def record_sign_in(self, user: User) -> None:
         """Record the user's current names, for searches too. Runs after the response and never fails it."""
-        try:
+        names = {"name": user.name, "username": user.username}
+        with _logged("sign_in_not_recorded", user):
             identity = self.identities.find(user.id)
-            if identity is not None and (identity.name, identity.username) != (user.name, user.username):
-                names = {"name": user.name, "username": user.username}
+            if identity is None:
+                return
+            if (identity.name, identity.username) != (user.name, user.username):
                 with contextlib.suppress(RowChanged):  # a later sign-in records them
                     identity = self.identities.update(identity, **names, indexed=False)
-            if identity is not None:
-                self.index.update(user.id, identity)
-        except UpstreamError as error:
-            log.warning("sign_in_not_recorded", user=str(user.id), reason=str(error))
+            self.index.update(user.id, identity)
 
     def admit_bearer(self, user: User) -> Caller:
         """The caller for whom a bearer token was issued. Raises Blocked: a token outlives a block."""
@@ -128,22 +127,14 @@ class AccessService:
             record = partial(self.sessions.record_use, caller.session)
         else:
             return None
-
-        def task() -> None:
-            try:
-                record()
-            except UpstreamError as error:
-                log.warning("use_not_recorded", user=str(caller.user.id), reason=str(error))
-
-        return task
+        return _logged("use_not_recorded", caller.user)(record)
 
     def _record_issued(self, caller: Caller, issued: IssuedToken) -> None:
         try:
             self._record_token(caller, issued)
         finally:
             if issued.change is not None:
-                former = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
-                detail = f"{former}{issued.acs_user_id}"
+                detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
                 self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
 
     def _is_token_due(self, caller: Caller, issued: IssuedToken) -> bool:
@@ -168,6 +159,15 @@ class AccessService:
         except UpstreamError:
             self.sessions.forget_identity(user_id)  # so that the next token reads the row and retries this
             raise
+
+
+@contextlib.contextmanager
+def _logged(event: str, user: User) -> Iterator[None]:
+    """Log an UpstreamError as this event."""
+    try:
+        yield
+    except UpstreamError as error:
+        log.warning(event, user=str(user.id), reason=str(error))
 
 
 def _idle_time(caller: Caller, issued: IssuedToken) -> timedelta:

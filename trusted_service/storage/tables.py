@@ -116,10 +116,7 @@ class Table:
         limit: int,
         equal: Columns | None = None,
     ) -> list[Row]:
-        """Return up to `limit` rows of a partition in the order of their keys.
-
-        `start` is included, `after` and `below` are not.
-        """
+        """Return up to `limit` rows in the order of their keys; `after` and `below` are not included."""
         conditions = ["PartitionKey eq @partition", f"RowKey {'gt' if after >= start else 'ge'} @begin"]
         values: dict[str, Any] = {"partition": partition, "begin": max(start, after)}
         if below:

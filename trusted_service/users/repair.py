@@ -101,13 +101,11 @@ class Repair:
         return lifted
 
     def _find_lost(self, entry: LedgerEntry, actions: _LatestActions) -> Damage | None:
-        user_id = entry.owner
-        if user_id is None or entry.until is not None or self.identities.find(user_id) is not None:
+        if entry.owner is None or entry.until or self.identities.find(entry.owner):
             return None
-        latest = actions.life.get(user_id)
-        if latest and latest.action == "delete":
-            return None
-        return Damage(kind="row-lost", user_id=user_id, detail=entry.acs_user_id)
+        latest = actions.life.get(entry.owner)
+        is_deleted = latest is not None and latest.action == "delete"
+        return None if is_deleted else Damage(kind="row-lost", user_id=entry.owner, detail=entry.acs_user_id)
 
     def _is_older(self, identity: Identity, erasure: AuditEvent) -> bool:
         """Whether the row is from before the erasure, which leaves the identity without an owner.
@@ -152,20 +150,23 @@ class Repair:
                 self.index.update(user_id)
 
     def _restore_row(self, actor: Actor, damage: Damage) -> None:
-        """Write the row that the ledger's entry is about; blocked, if the audit trail says so."""
-        user_id, entry = damage.user_id, self.ledger.find(damage.detail)
-        actions = self._read_trail(AuditQuery(target=user_id))
+        """Take the row from the ledger; blocked, if the audit trail says so."""
+        user_id, acs_user_id = damage.user_id, damage.detail
+        actions, entry = self._read_trail(AuditQuery(target=user_id)), self.ledger.find(acs_user_id)
         if entry is None or self._find_lost(entry, actions) != damage:
             return
         block = actions.block.get(user_id)
-        reason = block.detail if block and block.action == "block" else None
-        since, blocked = entry.since or datetime.now(UTC), reason is not None
-        row = Identity(user_id=user_id, acs_user_id=entry.acs_user_id, created_at=since, blocked=blocked)
-        with suppress(RowExists), self.audit.action(actor, "restore", user_id, entry.acs_user_id):
+        row = Identity(
+            user_id=user_id,
+            acs_user_id=acs_user_id,
+            created_at=entry.since or datetime.now(UTC),
+            blocked=block is not None and block.action == "block",
+        )
+        with suppress(RowExists), self.audit.action(actor, "restore", user_id, acs_user_id):
             self.identities.insert(row)
         self.index.update(user_id)
-        if reason is not None:
-            self.administration.block(actor, user_id, reason)  # ends sessions, and revokes tokens
+        if block and row.blocked:
+            self.administration.block(actor, user_id, block.detail)  # ends sessions, and revokes tokens
 
     def _read_trail(self, query: AuditQuery) -> _LatestActions:
         actions = _LatestActions()
