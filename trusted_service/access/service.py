@@ -120,22 +120,12 @@ class AccessService:
 
     def recording(self, caller: Caller, issued: IssuedToken | None) -> Callable[[], None] | None:
         """Return the task that records what a request did, if that is due."""
-        record: Callable[[], object]
+        logged = _logged("use_not_recorded", caller.user)
         if issued is not None and self._is_token_due(caller, issued):
-            record = partial(self._record_issued, caller, issued)
-        elif caller.session is not None and self.sessions.is_use_due(caller.session):
-            record = partial(self.sessions.record_use, caller.session)
-        else:
-            return None
-        return _logged("use_not_recorded", caller.user)(record)
-
-    def _record_issued(self, caller: Caller, issued: IssuedToken) -> None:
-        try:
-            self._record_token(caller, issued)
-        finally:
-            if issued.change is not None:
-                detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
-                self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
+            return logged(partial(self._record_token, caller, issued))
+        if caller.session is not None and self.sessions.is_use_due(caller.session):
+            return logged(partial(self.sessions.record_use, caller.session))
+        return None
 
     def _is_token_due(self, caller: Caller, issued: IssuedToken) -> bool:
         row = issued.row
@@ -146,6 +136,9 @@ class AccessService:
 
     def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
         now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
+        if issued.change is not None:
+            detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
+            self.audit.record(SYSTEM, f"identity-{issued.change}", user_id, detail)
         if caller.session is not None:
             cacheable = row is not None and not row.held
             acs_user_id = issued.acs_user_id if cacheable else None

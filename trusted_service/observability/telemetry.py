@@ -26,10 +26,9 @@ def clean(span: Span | None, *_: object) -> None:
         return
     attributes, is_request = span.attributes or {}, span.kind is SpanKind.SERVER
     route = str(attributes.get("http.route", ""))
-    for name in ADDRESSES:
-        if isinstance(value := attributes.get(name), str):
-            called = "" if name == "url.query" else without_secrets(value.partition("?")[0])
-            span.set_attribute(name, route if is_request else called)
+    for name in attributes.keys() & ADDRESSES:
+        path = without_secrets(str(attributes[name]).partition("?")[0])
+        span.set_attribute(name, "" if name == "url.query" else route if is_request else path)
     if is_request:
         span.update_name(f"{span.name.split()[0]} {route}".strip())
 

@@ -33,7 +33,6 @@ ATTEMPTS = 4
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
 RETRY_DELAYS = (30.0, 30.0, 30.0)
-"""Seconds before each retry of what the action could not finish."""
 
 Condition = Callable[[], bool]
 

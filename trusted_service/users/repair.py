@@ -1,8 +1,8 @@
 """Finds and repairs what a crash or a restored older copy leaves behind. Repeating it finds nothing more.
 
 Interrupted blocks and deletions are finished, outdated index rows written, and users blocked or erased whom
-the audit trail says to be so: restoring an older copy of a table lets them back in. Rows that an older copy
-of `identities` does not have are taken from the ledger, or their users would get other identities.
+the audit trail says to be so: restoring an older copy of a table lets them back in. Rows that the copy lacks
+are taken from the ledger, or their users would get other identities.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from typing import Literal
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.errors import PARTLY_DONE, Conflict, UpstreamError
-from trusted_service.models import Actor, AuditEvent, Identity, LedgerEntry, UserId
+from trusted_service.models import Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import RowExists
@@ -32,7 +32,7 @@ class Damage:
     """Something wrong with one user; `failure` says why it could not be repaired."""
 
     kind: Literal[
-        "half-deleted", "half-blocked", "block-lifted", "erased-user-back", "row-lost", "not-indexed"
+        "half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed", "row-lost"
     ]
     user_id: UserId
     detail: str = ""
@@ -71,13 +71,16 @@ class Repair:
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
-        actions, with_row = self._read_trail(AuditQuery()), set[UserId]()
+        actions = self._read_trail(AuditQuery())
+        lost = {entry.owner: entry for entry in self.ledger.all() if entry.owner and entry.until is None}
         for identity in self.identities.all():
-            with_row.add(identity.user_id)
+            lost.pop(identity.user_id, None)
+        for user_id, entry in lost.items():
+            if (latest := actions.life.get(user_id)) is None or latest.action != "delete":
+                damage = Damage(kind="row-lost", user_id=user_id, detail=entry.acs_user_id)
+                yield from self._repaired(actor, damage, dry_run=dry_run)
+        for identity in self.identities.all():
             yield from self._repaired(actor, self._find(identity.user_id, identity, actions), dry_run=dry_run)
-        for entry in self.ledger.all():
-            if entry.owner not in with_row:
-                yield from self._repaired(actor, self._find_lost(entry, actions), dry_run=dry_run)
         for user_id in actions.block:
             if self.identities.find(user_id) is None:
                 yield from self._repaired(actor, self._find(user_id, None, actions), dry_run=dry_run)
@@ -99,13 +102,6 @@ class Repair:
         if lifted is None and not identity.indexed:
             return Damage(kind="not-indexed", user_id=user_id)
         return lifted
-
-    def _find_lost(self, entry: LedgerEntry, actions: _LatestActions) -> Damage | None:
-        if entry.owner is None or entry.until or self.identities.find(entry.owner):
-            return None
-        latest = actions.life.get(entry.owner)
-        is_deleted = latest is not None and latest.action == "delete"
-        return None if is_deleted else Damage(kind="row-lost", user_id=entry.owner, detail=entry.acs_user_id)
 
     def _is_older(self, identity: Identity, erasure: AuditEvent) -> bool:
         """Whether the row is from before the erasure, which leaves the identity without an owner.
@@ -144,29 +140,17 @@ class Repair:
                 self.administration.delete(actor, user_id, only_if=is_current)
             case "half-blocked" | "block-lifted":
                 self.administration.block(actor, user_id, damage.detail, only_if=is_current)
-            case "row-lost":
-                self._restore_row(actor, damage)
             case "not-indexed":
                 self.index.update(user_id)
-
-    def _restore_row(self, actor: Actor, damage: Damage) -> None:
-        """Take the row from the ledger; blocked, if the audit trail says so."""
-        user_id, acs_user_id = damage.user_id, damage.detail
-        actions, entry = self._read_trail(AuditQuery(target=user_id)), self.ledger.find(acs_user_id)
-        if entry is None or self._find_lost(entry, actions) != damage:
-            return
-        block = actions.block.get(user_id)
-        row = Identity(
-            user_id=user_id,
-            acs_user_id=acs_user_id,
-            created_at=entry.since or datetime.now(UTC),
-            blocked=block is not None and block.action == "block",
-        )
-        with suppress(RowExists), self.audit.action(actor, "restore", user_id, acs_user_id):
-            self.identities.insert(row)
-        self.index.update(user_id)
-        if block and row.blocked:
-            self.administration.block(actor, user_id, block.detail)  # ends sessions, and revokes tokens
+            case "row-lost":
+                entry = self.ledger.find(damage.detail)
+                if entry is None or entry.owner != user_id:
+                    raise Conflict("The user has been deleted in the meantime.")
+                since = entry.since or datetime.now(UTC)
+                row = Identity(user_id=user_id, acs_user_id=damage.detail, created_at=since)
+                with suppress(RowExists), self.audit.action(actor, "restore", user_id, damage.detail):
+                    self.identities.insert(row)
+                self.index.update(user_id)
 
     def _read_trail(self, query: AuditQuery) -> _LatestActions:
         actions = _LatestActions()
