@@ -1,7 +1,6 @@
-"""Tasks in the background: after a response, delayed, and periodic.
+"""Best-effort tasks after a response: a later request makes up for what is dropped, or lost with the process.
 
-Tasks after responses are best effort: a later request makes up for what is dropped, or lost with the process.
-Delayed tasks revoke and clean up. They and periodic tasks have threads of their own, and none is dropped.
+Delayed tasks, which revoke and clean up, and periodic ones have threads of their own and are never dropped.
 """
 
 import contextlib
@@ -74,13 +73,13 @@ class BackgroundTasks:
         """Run the task about every `seconds`, counted from the end of a run, until `close`."""
 
         def repeat() -> None:
+            if self.closed:
+                return
             try:
-                if not self.closed:
-                    task()
+                task()
             finally:
-                if not self.closed:
-                    jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311 # no secret
-                    self._schedule(seconds * jitter, repeat)
+                jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311 # no secret
+                self._schedule(seconds * jitter, repeat)
 
         self._schedule(first_after, repeat)
 

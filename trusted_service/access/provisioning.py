@@ -7,6 +7,7 @@ not exist, or if an operator has moved the users to another resource.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -179,11 +180,8 @@ class Provisioning:
         # A deletion between the first read and the insert found only sessions to delete.
         if self._is_signed_in(request):
             return
-        try:
+        with suppress(RowChanged):  # it has been used or blocked since, so it stays
             self.identities.remove(row)
-        except RowChanged:
-            pass  # it has been used or blocked since, so it stays
-        else:
             self.new_identities.discard(request.user.id, created)
         raise errors.NotSignedIn
 

@@ -5,11 +5,13 @@ over has its connection shut down. The bulkhead caps how many calls wait for ups
 of a worker's 64 threads (gunicorn.conf.py) stay free for `/healthz`.
 """
 
+import functools
 import math
+import sched
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from socket import SHUT_RDWR, socket
@@ -37,6 +39,7 @@ _clean_up_deadline: ContextVar[float] = ContextVar("clean_up_deadline", default=
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar["Call | None"] = ContextVar("call", default=None)
 
+_deadlines = sched.scheduler()
 _all_calls = threading.BoundedSemaphore(MAX_CALLS)
 _calls_of = {name: threading.BoundedSemaphore(MAX_CALLS_OF_ONE) for name in get_args(Upstream)}
 
@@ -121,11 +124,13 @@ def call(upstream: Upstream) -> Iterator[Call]:
         if not current.seconds_left():
             raise NotSent("no time left in this request")
         token = _current.set(current)
-        _watchdog.add(current)
+        _start_watchdog()
+        deadline_event = _deadlines.enterabs(deadline, 0, current.shut_down)
         try:
             yield current
         finally:
-            _watchdog.remove(current)
+            with suppress(ValueError):  # it is over
+                _deadlines.cancel(deadline_event)
             _current.reset(token)
 
 
@@ -139,35 +144,13 @@ def _slot(slots: threading.BoundedSemaphore, wait_until: float) -> Iterator[None
         slots.release()
 
 
-class _Watchdog:
-    """A thread that ends calls at their deadlines. It starts with the first call, so never before a fork."""
-
-    def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def add(self, current: Call) -> None:
-        with self._lock:
-            self._calls.add(current)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="call-watchdog", daemon=True)
-                thread.start()
-                self._thread = thread
-
-    def remove(self, current: Call) -> None:
-        with self._lock:
-            self._calls.discard(current)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            now = time.monotonic()
-            with self._lock:
-                overdue = [current for current in self._calls if current.deadline <= now]
-                self._calls.difference_update(overdue)
-            for current in overdue:
-                current.shut_down()
+@functools.cache
+def _start_watchdog() -> None:
+    """Start the thread that ends calls at their deadlines. The first call does, so never before a fork."""
+    threading.Thread(target=_watch, name="call-watchdog", daemon=True).start()
 
 
-_watchdog = _Watchdog()
+def _watch() -> None:
+    while True:
+        time.sleep(WATCH_SECONDS)
+        _deadlines.run(blocking=False)

@@ -9,12 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from azure.core.exceptions import (
-    AzureError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.core.pipeline import PipelineResponse
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
@@ -163,7 +158,7 @@ class Table:
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise RowChanged from error
 
-    def _write(self, write: Callable[[], Mapping[str, Any]], *expected: type[AzureError]) -> str:
+    def _write(self, write: Callable[[], Mapping[str, Any]], *expected: type[Exception]) -> str:
         try:
             with self._call(ResourceNotFoundError, *expected):
                 return str(write()["etag"])
@@ -192,7 +187,7 @@ class Table:
             self._client.create_table()  # unless another thread or instance was first
 
     @contextmanager
-    def _call(self, *expected: type[AzureError]) -> Iterator[None]:
+    def _call(self, *expected: type[Exception]) -> Iterator[None]:
         """One call; ResourceNotFoundError is let through only where the storage itself says it."""
         try:
             with azure_call("Table Storage", expected=expected):
@@ -205,7 +200,7 @@ class Table:
         if response.http_response.status_code == 404:
             self._check_not_found(response.http_response.headers.get("x-ms-error-code"))
 
-    def _check_not_found(self, code: str | None, cause: AzureError | None = None) -> None:
+    def _check_not_found(self, code: str | None, cause: Exception | None = None) -> None:
         """Raises UpstreamUnavailable unless a row, or a table that may be created, is what is missing."""
         if code == TABLE_NOT_FOUND and not self._may_create:
             name = self._client.table_name
