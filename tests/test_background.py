@@ -1,9 +1,17 @@
-"""Background tasks at process exit."""
+"""Background tasks: none that matters is lost to others, or at the end of the process."""
 
 import subprocess
 import sys
+import threading
+from functools import partial
 
+import pytest
+
+from tests.support.concurrency import wait_until
 from tests.support.service import ROOT
+from trusted_service import background
+from trusted_service.background import BackgroundTasks
+from trusted_service.errors import UpstreamUnavailable
 
 SCRIPT = """
 import atexit
@@ -18,3 +26,41 @@ def test_task_after_exit_is_dropped_silently() -> None:
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("ran\n", "")
+
+
+def test_full_queue_drops_no_timed_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "MAX_PENDING", background.THREADS)
+    tasks, finished, runs = BackgroundTasks(), threading.Event(), list[str]()
+    for _ in range(background.THREADS):
+        tasks.run(finished.wait)
+    try:
+        tasks.run_every(0.01, partial(runs.append, "periodic"))
+        tasks.run_after(0.01, partial(runs.append, "delayed"), retries=(), failed=print)
+        wait_until(lambda: runs.count("periodic") > 2 and "delayed" in runs, seconds=5)
+    finally:
+        finished.set()
+        tasks.close()
+
+
+ENDED = {"reason": "the process has ended", "retries_left": 0}
+
+
+@pytest.mark.parametrize(
+    ("failure", "early", "expected"),
+    [("", True, ""), ("busy", True, ENDED | {"reason": "busy"}), ("", False, ENDED)],
+)
+def test_close_runs_delayed_tasks(failure: str, early: bool, expected: object) -> None:
+    tasks, events = BackgroundTasks(), list[object]()
+
+    def run() -> None:
+        if failure:
+            raise UpstreamUnavailable("Table Storage", failure)
+        events.append("")
+
+    def schedule() -> None:
+        tasks.run_after(600, run, retries=(1, 2), failed=lambda **line: events.append(line), early=early)
+
+    schedule()
+    tasks.close()
+    schedule()
+    wait_until(lambda: events == [expected, expected])

@@ -1,13 +1,15 @@
-"""Best-effort background tasks: a later request or run makes up for what is lost with the process."""
+"""Best-effort tasks after a response: a later request makes up for what is dropped, or lost with the process.
+
+Delayed tasks, which revoke and clean up, and periodic ones have threads of their own and are never dropped.
+"""
 
 import contextlib
-import heapq
-import itertools
 import random
+import sched
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
 
@@ -15,9 +17,11 @@ from trusted_service.errors import UpstreamError
 
 log = structlog.get_logger(__name__)
 
-Task = Callable[[], object]
+Task = Callable[..., object]
 
 THREADS, MAX_PENDING = 6, 1000
+TIMED_THREADS = 8  # more than there are periodic tasks, each of which may run for long
+CLOSE_SECONDS = 4.0
 JITTER = 0.2
 """The share by which the period of a periodic task varies, so that instances do not run it in step."""
 
@@ -27,10 +31,11 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self.closed = False
+        self._end = float("inf")
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="background")
         self._pending = threading.BoundedSemaphore(MAX_PENDING)
-        self._delayed: list[tuple[float, int, Task]] = []
-        self._numbers = itertools.count()
+        self._timed_pool = ThreadPoolExecutor(TIMED_THREADS, thread_name_prefix="timed")
+        self._delayed = sched.scheduler()
         self._changed = threading.Condition()
         self._timer: threading.Thread | None = None
 
@@ -40,49 +45,78 @@ class BackgroundTasks:
             log.error("background_task_dropped")
             return
         with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-            self._pool.submit(self._run, task)
+            self._pool.submit(_run, task).add_done_callback(lambda _: self._pending.release())
 
-    def run_after(self, seconds: float, task: Task) -> None:
-        """Run the task once, in `seconds` from now."""
-        with self._changed:
-            heapq.heappush(self._delayed, (time.monotonic() + seconds, next(self._numbers), task))
-            if self._timer is None:
-                self._timer = threading.Thread(target=self._run_delayed, name="timer", daemon=True)
-                self._timer.start()
-            self._changed.notify()
+    def run_after(
+        self, seconds: float, task: Task, *, retries: Sequence[float], failed: Task, early: bool = True
+    ) -> None:
+        """Run the task in `seconds` from now and, while an upstream fails, again after each of `retries`.
+
+        `failed` logs `reason` and `retries_left`. `close` runs the task if it may run `early`.
+        """
+
+        def attempt() -> None:
+            if self.closed and not (early and time.monotonic() < self._end):
+                failed(reason="the process has ended", retries_left=0)
+                return
+            try:
+                task()
+            except UpstreamError as error:
+                left = () if self.closed else retries
+                failed(reason=error.reason, retries_left=len(left))
+                if left:
+                    self.run_after(left[0], task, retries=left[1:], failed=failed, early=early)
+
+        self._schedule(seconds, attempt)
 
     def run_every(self, seconds: float, task: Task, *, first_after: float = 0.0) -> None:
         """Run the task about every `seconds`, counted from the end of a run, until `close`."""
 
         def repeat() -> None:
+            if self.closed:
+                return
             try:
-                if not self.closed:
-                    task()
+                task()
             finally:
-                if not self.closed:
-                    jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311 # no secret
-                    self.run_after(seconds * jitter, repeat)
+                jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 # nosec B311 # no secret
+                self._schedule(seconds * jitter, repeat)
 
-        self.run_after(first_after, repeat)
+        self._schedule(first_after, repeat)
 
     def close(self) -> None:
-        """Start no further run of periodic tasks. A long task should stop at its next step once `closed`."""
-        self.closed = True
+        """Run the delayed tasks that remain, as many as start within CLOSE_SECONDS, and no periodic ones.
 
-    def _run(self, task: Task) -> None:
-        try:
-            task()
-        except UpstreamError as error:
-            log.warning("background_task_failed", reason=str(error))
-        except Exception as error:
-            log.error("background_task_failed", exc_info=error)
-        finally:
-            self._pending.release()
+        A long task should stop at its next step once `closed`.
+        """
+        with self._changed:
+            self.closed, self._end = True, time.monotonic() + CLOSE_SECONDS
+            events = self._delayed.queue
+            for event in events:
+                self._delayed.cancel(event)
+        wait([self._timed_pool.submit(_run, *event.argument) for event in events], CLOSE_SECONDS)
 
-    def _run_delayed(self) -> None:
-        while True:
-            with self._changed:
-                while not self._delayed or self._delayed[0][0] > time.monotonic():
-                    self._changed.wait(self._delayed[0][0] - time.monotonic() if self._delayed else None)
-                _, _, task = heapq.heappop(self._delayed)
-            self.run(task)
+    def _schedule(self, seconds: float, task: Task) -> None:
+        with self._changed:
+            self._delayed.enter(0.0 if self.closed else seconds, 0, self._run_timed, (task,))
+            if self._timer is None:
+                self._timer = threading.Thread(target=self._run_timer, name="timer", daemon=True)
+                self._timer.start()
+            self._changed.notify()
+
+    def _run_timer(self) -> None:
+        with self._changed:
+            while True:
+                self._changed.wait(self._delayed.run(blocking=False))
+
+    def _run_timed(self, task: Task) -> None:
+        with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+            self._timed_pool.submit(_run, task)
+
+
+def _run(task: Task) -> None:
+    try:
+        task()
+    except UpstreamError as error:
+        log.warning("background_task_failed", reason=str(error))
+    except Exception as error:
+        log.error("background_task_failed", exc_info=error)

@@ -113,7 +113,7 @@ class Services:
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
 
     def close(self) -> None:
-        """Give jobs back and write the last counts, as the process ends."""
+        """Run delayed tasks, give jobs back and write the last counts, as the process ends."""
         self.background.close()
         try:
             self.job_worker.close()

@@ -121,7 +121,7 @@ def test_deleted_row_ends_the_request(world: World, services: Services) -> None:
     ):
         with pytest.raises(NotSignedIn):
             services.access.issue_token(caller, ("chat",), 60)
-        services.access.record_use(caller, None)  # not due
+        assert services.access.recording(caller, None) is None
     assert services.directory.find(user.id) is None
     assert services.sessions.list_by_user(user.id) == []
 
@@ -129,12 +129,17 @@ def test_deleted_row_ends_the_request(world: World, services: Services) -> None:
 def record_token(access: AccessService, user: User) -> None:
     token = AccessToken(token="opaque", expires_on=datetime.now(UTC))
     issued = IssuedToken(access_token=token, acs_user_id=FOREIGN_IDENTITY, scopes=("chat",))
-    access.record_use(Caller(user=user), issued)
+    record = access.recording(Caller(user=user), issued)
+    assert record is not None
+    record()
 
 
 @pytest.mark.parametrize(
     ("method", "record", "event"),
-    [("GET", AccessService.record_sign_in, "sign_in_not_noted"), ("PATCH", record_token, "use_not_noted")],
+    [
+        ("GET", AccessService.record_sign_in, "sign_in_not_recorded"),
+        ("PATCH", record_token, "use_not_recorded"),
+    ],
 )
 def test_failure_to_record_is_logged(
     world: World, services: Services, method: str, record: Callable[[AccessService, User], None], event: str

@@ -30,7 +30,7 @@ ENDED_SESSION = f"{'0' * 32}/{'0' * 64}"
 class ImmediateTasks(BackgroundTasks):
     """Runs delayed tasks immediately."""
 
-    def run_after(self, seconds: float, task: Task) -> None:
+    def _schedule(self, seconds: float, task: Task) -> None:
         task()
 
 
@@ -180,9 +180,9 @@ def test_constantly_changing_row_is_an_outage(scene: Scene) -> None:
     assert scene.get_row().acs_user_id == others[-1]
 
 
-@pytest.mark.parametrize(("status", "unknown"), [(400, False), (500, True)])
+@pytest.mark.parametrize(("status", "unknown"), [(400, False), (429, False), (500, True), (503, True)])
 def test_create_with_unknown_outcome_is_logged(scene: Scene, status: int, unknown: bool) -> None:
-    scene.azure.plant_fault("acs", "create", "status", status=status)
+    scene.azure.plant_fault("acs", "create", "status", status=status, code="TooManyRequests")
     with structlog.testing.capture_logs() as logged, pytest.raises(UpstreamError):
         scene.issue(None)
     events = [line["event"] for line in logged if line.get("user") == str(scene.user.id)]
@@ -212,13 +212,17 @@ def test_failed_row_write_leaves_no_identity(scene: Scene, kind: str) -> None:
 
 @pytest.mark.parametrize("failed_reads", [1, None])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_identity_in_an_uncertain_row_is_kept(scene: Scene, method: str, failed_reads: int | None) -> None:
+@pytest.mark.parametrize("code", ["InternalError", "ServerBusy"])
+def test_identity_in_an_uncertain_row_is_kept(
+    scene: Scene, code: str, method: str, failed_reads: int | None
+) -> None:
     """The write succeeds without a response, and then reads fail once or always."""
     row, also = (scene.insert(), '"AcsUserId"') if method == "PATCH" else (None, "")
     user = scene.user.id.object_id
-    scene.storage.plant(Fault(kind="fail-after-commit", method=method, about=user, also=also, times=1))
+    write = Fault(kind="fail-after-commit", method=method, about=user, also=also, times=1, code=code)
+    scene.storage.plant(write)
     scene.storage.plant(Fault(kind="status", method="GET", about=user, times=failed_reads))
-    with structlog.testing.capture_logs() as logged, pytest.raises(UpstreamUnavailable):
+    with structlog.testing.capture_logs() as logged, pytest.raises(UpstreamError):
         scene.issue(row)
     scene.storage.clear()
     named = scene.get_row().acs_user_id

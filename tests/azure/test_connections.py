@@ -1,14 +1,23 @@
 """Connection attempts to an upstream time out, with each cause of delay tested in isolation."""
 
+import contextlib
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import requests
 
 from tests.support.concurrency import timed
+from tests.support.gate import Gate
+from tests.support.local_azure import LocalAzure
+from tests.support.settings import OWN_SETTINGS
 from trusted_service.azure import deadlines, transport
+from trusted_service.azure.communication import Communication
+from trusted_service.errors import UpstreamUnavailable
+from trusted_service.settings import Settings
 
 LIMIT_SECONDS = 2 * transport.CONNECT_SECONDS + 1
 """Twice, as a request that was never sent is retried."""
@@ -68,3 +77,40 @@ def test_hanging_name_lookup_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     given_up.set()
     assert isinstance(error, requests.ConnectTimeout)
     assert seconds < LIMIT_SECONDS
+
+
+def test_call_waits_for_others_while_its_request_has_time() -> None:
+    with contextlib.ExitStack() as others:
+        for _ in range(deadlines.MAX_CALLS_OF_ONE):
+            others.enter_context(deadlines.call("Entra ID"))
+        started_at = time.monotonic()
+        with pytest.raises(deadlines.NotSent), deadlines.request_budget("request", 0.1):
+            others.enter_context(deadlines.call("Entra ID"))
+    assert time.monotonic() - started_at < deadlines.MAX_WAIT_SECONDS / 2
+
+
+def test_extra_time_only_extends_a_request() -> None:
+    for budget, expected in (
+        (contextlib.nullcontext(), deadlines.CALL_SECONDS),
+        (deadlines.request_budget("request", 0.0), 2.0),
+    ):
+        with budget, deadlines.extra_time(2.0), deadlines.call("Entra ID") as call:
+            assert call.seconds_left() == pytest.approx(expected, abs=0.5)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_tls_error_counts_as_sent_after_handshake(
+    azure: LocalAzure, settings: dict[str, str], connected: bool
+) -> None:
+    name = "COMMUNICATION_SERVICES_CONNECTION_STRING"
+    (port,) = re.findall(r":(\d+)/", settings[name])
+    with Gate(int(port)) as gate, azure.in_environment(), transport.new_session(2) as session:
+        moved = settings | OWN_SETTINGS | {name: settings[name].replace(port, str(gate.port))}
+        communication = Communication(Settings.from_env(moved), None, session)
+        if connected:
+            communication.create_identity(("chat",), 60)
+        before = azure.list_identities()
+        gate.garbles = True
+        with pytest.raises(UpstreamUnavailable) as caught:
+            communication.create_identity(("chat",), 60)
+    assert caught.value.outcome_unknown == (azure.list_identities() != before) == connected

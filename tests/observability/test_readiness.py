@@ -106,6 +106,7 @@ def test_readyz_follows_outage_and_recovery(
     assert first[1] < LIMIT_SECONDS
     assert healthy[0].status_code == 200
     assert healthy[1] < AT_ONCE_SECONDS
+    assert storage_proxy.calls_for(first[0]), "the checks carry the request's id"
     azure.clear_faults()
     storage_proxy.clear()
     gate.open()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from azure.data.tables import TableServiceClient
 
 from tests.support import storage_proxy as storage_proxy_module
 from tests.support.new_table import new_table
@@ -12,6 +13,7 @@ from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import RowChanged, Table
+from trusted_service.storage.transactions import put_operation
 
 Call = Callable[[Table, dict[str, Any], str], object]
 
@@ -33,6 +35,17 @@ def table(settings: dict[str, str]) -> Table:
 @pytest.fixture
 def row() -> dict[str, Any]:
     return {"PartitionKey": uuid.uuid4().hex, "RowKey": "row", "Column": 1}
+
+
+def test_table_deleted_again_is_an_outage(
+    storage_proxy: StorageProxy, table: Table, row: dict[str, Any], tables: TableServiceClient
+) -> None:
+    def delete_table() -> None:
+        tables.delete_table(table._client.table_name)
+
+    storage_proxy.plant(Fault(kind="signal", method="POST", table="$batch", action=delete_table))
+    with pytest.raises(UpstreamUnavailable, match="TableNotFound"):
+        table.transact([put_operation(row)])
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

@@ -18,6 +18,7 @@ class Forwarder:
 
     def __init__(self, target: int = 0) -> None:
         self.target = target
+        self.garbles = False  # what the target sends
         forwarder = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -41,7 +42,7 @@ class Forwarder:
 
     def handle(self, client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", self.target)) as server:
-            back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+            back = threading.Thread(target=_copy, args=(server, client, self), daemon=True)
             back.start()
             _copy(client, server)
             back.join()
@@ -97,9 +98,9 @@ class TlsFront(Forwarder):
             super().handle(plain)
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
+def _copy(source: socket.socket, target: socket.socket, by: Forwarder | None = None) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(CHUNK):
-            target.sendall(data)
+            target.sendall(data[::-1] if by and by.garbles else data)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

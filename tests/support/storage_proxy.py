@@ -39,6 +39,7 @@ class Fault:
     times: int | None = None  # None: until cleared
     skip: int = 0  # earlier calls to let through
     status: int = 503
+    code: str = "PlantedFault"
     retry_after: str | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
@@ -202,7 +203,8 @@ class _Handler(QuietHandler):
                 if fault.kind == "fail-after-commit":
                     self._forward(body)
                 more = [] if fault.retry_after is None else [("Retry-After", fault.retry_after)]
-                self._respond(fault.status, [("Content-Type", "application/json"), *more], REFUSAL)
+                refusal = REFUSAL.replace(b"PlantedFault", fault.code.encode())
+                self._respond(fault.status, [("Content-Type", "application/json"), *more], refusal)
             case "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()

@@ -20,7 +20,7 @@ class DelayedTasks(BackgroundTasks):
         super().__init__()
         self.delayed: list[tuple[float, Task]] = []
 
-    def run_after(self, seconds: float, task: Task) -> None:
+    def _schedule(self, seconds: float, task: Task) -> None:
         self.delayed.append((seconds, task))
 
     def run_next(self) -> float:

@@ -103,6 +103,23 @@ def test_erased_user_of_older_copy_is_erased_again(world: World) -> None:
     assert world.repair(person, dry_run=True) == []
 
 
+def test_rows_that_older_copy_lacks_are_restored(world: World) -> None:
+    person, blocked, erased = world.new_user(), world.new_user(), world.new_user()
+    identities = [world.identity_of(user) for user in (person, blocked)]
+    world.admin.do("api", blocked, "block")
+    world.admin.do("api", erased, "delete")
+    for user in (person, blocked):
+        delete_identity_row(world.tables, user)
+    findings = repair(world.service.env)
+    for user, expected in ((person, ["row-lost"]), (blocked, ["row-lost", "block-lifted"]), (erased, [])):
+        assert [finding["kind"] for finding in findings if finding["user"] == user.key] == expected
+    assert [world.identity_of(user) for user in (person, blocked)] == identities
+    assert_problem(world.token_by_bearer(blocked), 403, "blocked")
+    response = world.token_by_bearer(person)
+    assert response.json()["user"]["communicationUserId"] == identities[0]
+    assert world.repair(person) == world.repair(blocked) == []
+
+
 def test_repair_leaves_deliberate_changes_alone(world: World) -> None:
     unblocked, returned, blocked_again = world.new_user(), world.new_user(), world.new_user()
     world.admin.do("api", unblocked, "block")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trusted_service.azure import deadlines
-from trusted_service.errors import UpstreamError, UpstreamUnavailable
+from trusted_service.errors import UpstreamError
 from trusted_service.models import Identity, Reason, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -20,8 +20,7 @@ class IdentitySwitch:
     def switch(self, identity: Identity, acs_user_id: str, reason: Reason) -> Identity:
         """Make the row, which is held first so that no session caches its identity, name this one; return it.
 
-        Raises RowChanged, and UpstreamUnavailable with an unknown outcome if the row may name the new
-        identity.
+        Raises RowChanged, and UpstreamError with an unknown outcome if the row may name the new identity.
         """
         # Do not hold a row that another request holds, because that would make its write fail.
         held = identity if identity.switching else self.identities.update(identity, switching=True)
@@ -31,7 +30,7 @@ class IdentitySwitch:
         now = datetime.now(UTC)
         try:
             return self.identities.update(held, acs_user_id=acs_user_id, switched_at=now, **released)
-        except UpstreamUnavailable as error:
+        except UpstreamError as error:
             if not error.outcome_unknown:
                 raise
             row = read_after(error, self.identities, identity.user_id)

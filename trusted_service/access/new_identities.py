@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -9,7 +10,7 @@ from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.azure import deadlines
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.errors import UpstreamError, UpstreamUnavailable
+from trusted_service.errors import UpstreamError
 from trusted_service.models import AccessToken, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -32,7 +33,7 @@ class NewIdentities:
         """Create an identity and its first token. Raises WrongResource if it is not the pinned resource's."""
         try:
             created, token = self.communication.create_identity(scopes, minutes)
-        except UpstreamUnavailable as error:
+        except UpstreamError as error:
             if error.outcome_unknown:
                 log.error("identity_may_be_orphaned", user=str(user_id), reason=error.reason)
             raise
@@ -45,36 +46,35 @@ class NewIdentities:
 
     def discard_after(self, failure: BaseException, user_id: UserId, created: str) -> None:
         """Delete an identity whose row could not be written, once it is certain that the row was not."""
-        if isinstance(failure, UpstreamUnavailable) and failure.outcome_unknown:
+        if isinstance(failure, UpstreamError) and failure.outcome_unknown:
             log.error("identity_unclaimed", user=str(user_id), acs_user_id=created, reason=failure.reason)
-            self._discard_later(user_id, created, RETRY_DELAYS if failure.responded else RETRY_DELAYS[1:])
+            # Without a response the row may still be written, so this must not run early.
+            delays = RETRY_DELAYS if failure.responded else RETRY_DELAYS[1:]
+            self._discard_later(user_id, created, delays, early=failure.responded)
         else:
             self.discard(user_id, created)
 
-    def discard(self, user_id: UserId, created: str, delays: Sequence[float] = RETRY_DELAYS) -> None:
-        """Delete an identity that no row has named: now, else after the delays."""
+    def discard(self, user_id: UserId, created: str) -> None:
+        """Delete an identity that no row has named: now, else later."""
         try:
             with deadlines.extra_time():
                 self.communication.delete_identity(created)
         except UpstreamError as error:
-            self._postpone(user_id, created, delays, error)
+            _log_failure(user_id, created, error.reason, len(RETRY_DELAYS))
+            self._discard_later(user_id, created, RETRY_DELAYS, early=True)
 
-    def _postpone(self, user_id: UserId, created: str, delays: Sequence[float], error: UpstreamError) -> None:
-        event = "identity_discard_postponed" if delays else "identity_orphaned"
-        log.error(event, user=str(user_id), acs_user_id=created, reason=error.reason)
-        if delays:
-            self._discard_later(user_id, created, delays)
-
-    def _discard_later(self, user_id: UserId, created: str, delays: Sequence[float]) -> None:
+    def _discard_later(self, user_id: UserId, created: str, delays: Sequence[float], *, early: bool) -> None:
         def discard_if_unnamed() -> None:
-            try:
-                row = self.identities.find(user_id)
-                # The ledger has it if a row has named it for a while.
-                named = (row and row.acs_user_id == created) or self.ledger.find(created)
-            except UpstreamError as error:
-                self._postpone(user_id, created, delays[1:], error)
-            else:
-                if not named:
-                    self.discard(user_id, created, delays[1:])
+            row = self.identities.find(user_id)
+            # The ledger has it if a row has named it for a while.
+            if not (row and row.acs_user_id == created) and self.ledger.find(created) is None:
+                self.communication.delete_identity(created)
 
-        self.background.run_after(delays[0], discard_if_unnamed)
+        first, *retries = delays
+        failed = partial(_log_failure, user_id, created)
+        self.background.run_after(first, discard_if_unnamed, retries=retries, failed=failed, early=early)
+
+
+def _log_failure(user_id: UserId, created: str, reason: str, retries_left: int) -> None:
+    event = "identity_discard_postponed" if retries_left else "identity_orphaned"
+    log.error(event, user=str(user_id), acs_user_id=created, reason=reason)

@@ -7,6 +7,7 @@ not exist, or if an operator has moved the users to another resource.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -179,11 +180,8 @@ class Provisioning:
         # A deletion between the first read and the insert found only sessions to delete.
         if self._is_signed_in(request):
             return
-        try:
+        with suppress(RowChanged):  # it has been used or blocked since, so it stays
             self.identities.remove(row)
-        except RowChanged:
-            pass  # it has been used or blocked since, so it stays
-        else:
             self.new_identities.discard(request.user.id, created)
         raise errors.NotSignedIn
 
@@ -198,23 +196,22 @@ class Provisioning:
             created_at=now,
             last_token_at=now,
         )
-        conflict = False
+        failure: errors.UpstreamError
         try:
             return self.identities.insert(row)
         except RowExists:
-            conflict = True
             reason = "a conflicting row is gone"
             failure = errors.UpstreamUnavailable("Table Storage", reason, outcome_unknown=True)
-        except errors.UpstreamUnavailable as error:
+            existing = read_after(failure, self.identities, user.id)
+            if existing is None and not self._is_signed_in(request):
+                raise errors.NotSignedIn from None
+        except errors.UpstreamError as error:
             if not error.outcome_unknown:
                 raise
-            failure = error
-        existing = read_after(failure, self.identities, user.id)
-        if existing is not None:
-            return existing
-        if conflict and not self._is_signed_in(request):
-            raise errors.NotSignedIn
-        raise failure
+            failure, existing = error, read_after(error, self.identities, user.id)
+        if existing is None:
+            raise failure
+        return existing
 
     def _is_signed_in(self, request: TokenRequest) -> bool:
         """Whether the session of the request, if it has one, has not been ended meanwhile."""

@@ -1,8 +1,10 @@
 """The rules for callers, whether by cookie or token: who gets in, who gets a token, and for what."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -28,7 +30,7 @@ JUST_NOW = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class AccessService:
-    """What users do for themselves."""
+    """The actions of users for themselves."""
 
     identities: IdentityTable
     sessions: SessionTable
@@ -67,16 +69,15 @@ class AccessService:
 
     def record_sign_in(self, user: User) -> None:
         """Record the user's current names, for searches too. Runs after the response and never fails it."""
-        try:
+        names = {"name": user.name, "username": user.username}
+        with _logged("sign_in_not_recorded", user):
             identity = self.identities.find(user.id)
-            if identity is not None and (identity.name, identity.username) != (user.name, user.username):
+            if identity is None:
+                return
+            if (identity.name, identity.username) != (user.name, user.username):
                 with contextlib.suppress(RowChanged):  # a later sign-in records them
-                    self.identities.update(identity, name=user.name, username=user.username, indexed=False)
-                identity = self.identities.find(user.id)
-            if identity is not None:
-                self.index.update(user.id, identity)
-        except UpstreamError as error:
-            log.warning("sign_in_not_noted", user=str(user.id), reason=str(error))
+                    identity = self.identities.update(identity, **names, indexed=False)
+            self.index.update(user.id, identity)
 
     def admit_bearer(self, user: User) -> Caller:
         """The caller for whom a bearer token was issued. Raises Blocked: a token outlives a block."""
@@ -117,27 +118,14 @@ class AccessService:
         self.usage.count(TOKEN)
         return token
 
-    def is_use_due(self, caller: Caller, issued: IssuedToken | None) -> bool:
-        """Whether `record_use` has something to record."""
+    def recording(self, caller: Caller, issued: IssuedToken | None) -> Callable[[], None] | None:
+        """Return the task that records what a request did, if that is due."""
+        logged = _logged("use_not_recorded", caller.user)
         if issued is not None and self._is_token_due(caller, issued):
-            return True
-        return caller.session is not None and self.sessions.is_use_due(caller.session)
-
-    def record_use(self, caller: Caller, issued: IssuedToken | None) -> None:
-        """Record what a request did. Runs after the response and never fails it."""
-        try:
-            if issued is not None and self._is_token_due(caller, issued):
-                try:
-                    self._record_token(caller, issued)
-                finally:
-                    if issued.change is not None:
-                        former = f"{issued.former_acs_user_id} -> " if issued.former_acs_user_id else ""
-                        detail = f"{former}{issued.acs_user_id}"
-                        self.audit.record(SYSTEM, f"identity-{issued.change}", caller.user.id, detail)
-            elif caller.session is not None and self.sessions.is_use_due(caller.session):
-                self.sessions.record_use(caller.session)
-        except UpstreamError as error:
-            log.warning("use_not_noted", user=str(caller.user.id), reason=str(error))
+            return logged(partial(self._record_token, caller, issued))
+        if caller.session is not None and self.sessions.is_use_due(caller.session):
+            return logged(partial(self.sessions.record_use, caller.session))
+        return None
 
     def _is_token_due(self, caller: Caller, issued: IssuedToken) -> bool:
         row = issued.row
@@ -148,6 +136,9 @@ class AccessService:
 
     def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
         now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
+        if issued.change is not None:
+            detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
+            self.audit.record(SYSTEM, f"identity-{issued.change}", user_id, detail)
         if caller.session is not None:
             cacheable = row is not None and not row.held
             acs_user_id = issued.acs_user_id if cacheable else None
@@ -161,6 +152,15 @@ class AccessService:
         except UpstreamError:
             self.sessions.forget_identity(user_id)  # so that the next token reads the row and retries this
             raise
+
+
+@contextlib.contextmanager
+def _logged(event: str, user: User) -> Iterator[None]:
+    """Log an UpstreamError as this event."""
+    try:
+        yield
+    except UpstreamError as error:
+        log.warning(event, user=str(user.id), reason=str(error))
 
 
 def _idle_time(caller: Caller, issued: IssuedToken) -> timedelta:

@@ -24,10 +24,9 @@ VERSION = 2
 class UserIndex:
     def __init__(self, identities: IdentityTable, table: Table, ledger: Ledger) -> None:
         self._identities = identities
-        self._table = table
+        self.table = table
         self._ledger = ledger
         self._begun = False
-        self.page = table.range
 
     def begin(self) -> None:
         """Mark the index of an empty storage as complete, before the first mapping row is written."""
@@ -38,14 +37,14 @@ class UserIndex:
 
     def require(self) -> None:
         """Raises IndexMissing if lists would be incomplete."""
-        marker = self._table.find(*MARKER)
+        marker = self.table.find(*MARKER)
         if marker is None or marker.get("Version") != VERSION:
             if not self._identities.is_empty():
                 raise IndexMissing("Table Storage", "no index of users: run `flask --app wsgi users reindex`")
             self.set_complete()
 
     def set_complete(self) -> None:
-        self._table.put({"PartitionKey": MARKER[0], "RowKey": MARKER[1], "Version": VERSION})
+        self.table.put({"PartitionKey": MARKER[0], "RowKey": MARKER[1], "Version": VERSION})
 
     def update(
         self,
@@ -60,7 +59,7 @@ class UserIndex:
         for _ in range(ATTEMPTS):
             identity = identity or self._identities.find(user_id)
             if identity is None or identity.deleting:
-                self._table.delete_all(user_id.tenant_id, written)
+                self.table.delete_all(user_id.tenant_id, written)
                 if not written:
                     return
                 # The user may be back already, and have lost rows to that.
@@ -82,7 +81,7 @@ class UserIndex:
     def forget(self, identity: Identity) -> None:
         """Delete the index rows of a user who is being deleted."""
         keys = {*identity.index_keys, *keys_of(index_rows(identity))}
-        self._table.delete_all(identity.user_id.tenant_id, keys)
+        self.table.delete_all(identity.user_id.tenant_id, keys)
 
     def record_keys(self, identity: Identity, keys: Iterable[str]) -> bool:
         """Record in the mapping row which rows lead to it; False if it has changed."""
@@ -97,21 +96,21 @@ class UserIndex:
         """Write rows and delete the `stale` ones, in one transaction unless one of those is gone already."""
         puts, stale = [put_operation(row) for row in rows], list(stale)
         try:
-            self._table.transact([*puts, *(delete_operation(tenant_id, key) for key in stale)])
+            self.table.transact([*puts, *(delete_operation(tenant_id, key) for key in stale)])
         except RowChanged:
-            self._table.transact(puts)
-            self._table.delete_all(tenant_id, stale)
+            self.table.transact(puts)
+            self.table.delete_all(tenant_id, stale)
 
     def list_not_of(self, build: str) -> Iterator[Row]:
         """The keys of every row that this reindexing did not write, and of those of older versions."""
-        for row in self._table.query(columns=("Build",)):
+        for row in self.table.query(columns=("Build",)):
             if row.get("Build") != build and (row["PartitionKey"], row["RowKey"]) != MARKER:
                 yield row
 
     def remove(self, row: Row) -> None:
         """Delete a row unless it has been written since it was read."""
         with contextlib.suppress(RowChanged):
-            self._table.delete(row["PartitionKey"], row["RowKey"], version=version_of(row))
+            self.table.delete(row["PartitionKey"], row["RowKey"], version=version_of(row))
 
 
 def keys_of(rows: Iterable[Columns]) -> list[str]:

@@ -18,7 +18,7 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.core.utils import parse_connection_string
 
 from trusted_service import errors
-from trusted_service.azure import deadlines, transport
+from trusted_service.azure import transport
 from trusted_service.azure.errors import azure_call, body_code, error_code
 from trusted_service.models import AccessToken, find_resource
 from trusted_service.settings import Settings
@@ -88,14 +88,11 @@ class Communication:
 
     def check(self) -> None:
         """Raises UpstreamUnavailable unless the service responds; any HTTP response will do."""
-        try:
-            with deadlines.call("Communication Services"):
-                self._session.head(self._endpoint, allow_redirects=False)
-        except (requests.RequestException, deadlines.NotSent) as error:
-            raise errors.UpstreamUnavailable("Communication Services", "not reachable") from error
+        with azure_call("Communication Services"):
+            self._session.head(self._endpoint, allow_redirects=False)
 
     def owns(self, resource: str) -> bool:
-        """Whether the service may be that resource. Asks about an identity that cannot exist."""
+        """Revoke the tokens of an identity that cannot exist; return False if it is another resource's."""
         try:
             self.revoke_tokens(f"{resource}_{NO_IDENTITY}")
         except errors.IdentityNotOwned:

@@ -5,10 +5,13 @@ over has its connection shut down. The bulkhead caps how many calls wait for ups
 of a worker's 64 threads (gunicorn.conf.py) stay free for `/healthz`.
 """
 
+import functools
+import math
+import sched
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from socket import SHUT_RDWR, socket
@@ -26,16 +29,17 @@ WATCH_SECONDS = 0.25
 MAX_CALLS_OF_ONE, MAX_CALLS = 40, 56
 """Concurrent calls to one upstream, and to all.
 
-A busy process, which runs out of CPU first, makes 10 to 20.
+A busy process has 10 to 20 calls in flight when its CPU is exhausted.
 """
 MAX_WAIT_SECONDS = 1.0
 """How long a call waits for others to end."""
 
-_request_deadline: ContextVar[float | None] = ContextVar("request_deadline", default=None)
-_clean_up_deadline: ContextVar[float | None] = ContextVar("clean_up_deadline", default=None)
+_request_deadline: ContextVar[float] = ContextVar("request_deadline", default=math.inf)
+_clean_up_deadline: ContextVar[float] = ContextVar("clean_up_deadline", default=math.inf)
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _current: ContextVar["Call | None"] = ContextVar("call", default=None)
 
+_deadlines = sched.scheduler()
 _all_calls = threading.BoundedSemaphore(MAX_CALLS)
 _calls_of = {name: threading.BoundedSemaphore(MAX_CALLS_OF_ONE) for name in get_args(Upstream)}
 
@@ -46,7 +50,7 @@ class NotSent(Exception):
 
 @dataclass(eq=False)
 class Call:
-    """A call in progress and the sockets that it uses."""
+    """A call in progress, and the sockets from which it reads responses."""
 
     deadline: float
     sockets: list[socket] = field(default_factory=list)
@@ -97,10 +101,9 @@ def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterato
 
 @contextmanager
 def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
-    """For cleaning up: calls inside may take `seconds` more, but CLEAN_UP_SECONDS in all of a request."""
-    now = time.monotonic()
-    latest = _clean_up_deadline.get() or now + seconds
-    token = _request_deadline.set(max(_request_deadline.get() or now, min(now + seconds, latest)))
+    """Allow clean-up calls `seconds` more, at most CLEAN_UP_SECONDS per request."""
+    latest = min(time.monotonic() + seconds, _clean_up_deadline.get())
+    token = _request_deadline.set(max(_request_deadline.get(), latest))
     try:
         yield
     finally:
@@ -108,28 +111,32 @@ def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
 
 
 @contextmanager
-def call(upstream: Upstream) -> Iterator[None]:
+def call(upstream: Upstream) -> Iterator[Call]:
     """One call, whose connections are shut down at its deadline.
 
     Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
     """
-    deadline = time.monotonic() + CALL_SECONDS
-    with _slot(_calls_of[upstream]), _slot(_all_calls):
-        current = Call(min(deadline, _request_deadline.get() or deadline))
+    now = time.monotonic()
+    deadline = min(now + CALL_SECONDS, _request_deadline.get())
+    wait_until = min(now + MAX_WAIT_SECONDS, deadline)
+    with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until):
+        current = Call(deadline)
         if not current.seconds_left():
             raise NotSent("no time left in this request")
         token = _current.set(current)
-        _watchdog.add(current)
+        _start_watchdog()
+        deadline_event = _deadlines.enterabs(deadline, 0, current.shut_down)
         try:
-            yield
+            yield current
         finally:
-            _watchdog.remove(current)
+            with suppress(ValueError):  # it is over
+                _deadlines.cancel(deadline_event)
             _current.reset(token)
 
 
 @contextmanager
-def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
-    if not slots.acquire(timeout=MAX_WAIT_SECONDS):
+def _slot(slots: threading.BoundedSemaphore, wait_until: float) -> Iterator[None]:
+    if not slots.acquire(timeout=max(0.0, wait_until - time.monotonic())):
         raise NotSent("too many calls wait for it already")
     try:
         yield
@@ -137,35 +144,13 @@ def _slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
         slots.release()
 
 
-class _Watchdog:
-    """A thread that ends calls at their deadlines. It starts with the first call, so never before a fork."""
-
-    def __init__(self) -> None:
-        self._calls: set[Call] = set()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def add(self, current: Call) -> None:
-        with self._lock:
-            self._calls.add(current)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="call-watchdog", daemon=True)
-                thread.start()
-                self._thread = thread
-
-    def remove(self, current: Call) -> None:
-        with self._lock:
-            self._calls.discard(current)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(WATCH_SECONDS)
-            now = time.monotonic()
-            with self._lock:
-                overdue = [current for current in self._calls if current.deadline <= now]
-                self._calls.difference_update(overdue)
-            for current in overdue:
-                current.shut_down()
+@functools.cache
+def _start_watchdog() -> None:
+    """Start the thread that ends calls at their deadlines. The first call does, so never before a fork."""
+    threading.Thread(target=_watch, name="call-watchdog", daemon=True).start()
 
 
-_watchdog = _Watchdog()
+def _watch() -> None:
+    while True:
+        time.sleep(WATCH_SECONDS)
+        _deadlines.run(blocking=False)

@@ -7,7 +7,7 @@ import requests
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from trusted_service.azure import deadlines
-from trusted_service.errors import Upstream, UpstreamThrottled, UpstreamUnavailable
+from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, UpstreamUnavailable
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 
@@ -16,17 +16,17 @@ THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raises UpstreamThrottled or UpstreamUnavailable for every failure but those in `expected`."""
     try:
-        with deadlines.call(service):
+        with deadlines.call(service) as call:
             yield
     except expected:
         raise
     except deadlines.NotSent as error:
         raise UpstreamUnavailable(service, str(error)) from error
     except HttpResponseError as error:
-        raise _refusal(service, error) from error
-    except ServiceRequestError as error:
-        raise UpstreamUnavailable(service, "not reachable") from error
+        raise refusal(service, error) from error
     except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
+        if isinstance(error, ServiceRequestError) and not call.sockets:
+            raise UpstreamUnavailable(service, "not reachable") from error  # no request was sent in full
         # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and if
         # the response to a transaction breaks off, with an exception of its transport.
         name = type(error).__name__
@@ -36,7 +36,8 @@ def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ())
 def error_code(error: HttpResponseError) -> str:
     """Return the service's own error code, or an empty string."""
     code = getattr(error.response, "headers", {}).get("x-ms-error-code")
-    return code or body_code(error) or str(getattr(error, "error_code", None) or "")
+    code = code or body_code(error) or getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))  # the storage's SDK has an enumeration
 
 
 def body_code(error: HttpResponseError) -> str:
@@ -44,10 +45,10 @@ def body_code(error: HttpResponseError) -> str:
     return str(getattr(error.error, "code", None) or "")
 
 
-def _refusal(service: Upstream, error: HttpResponseError) -> UpstreamThrottled | UpstreamUnavailable:
+def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
+    """The domain's error for a response that refuses a call. After a 5xx the work may have been done."""
     status, code = error.status_code or 0, error_code(error)
     retry_after = getattr(error.response, "headers", {}).get("Retry-After")
     reason = f"HTTP {status} {code}".strip()
-    if status == 429 or code in THROTTLING_CODES:
-        return UpstreamThrottled(service, reason, retry_after)
-    return UpstreamUnavailable(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)
+    kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
+    return kind(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)

@@ -33,8 +33,7 @@ def retry(action: Callable[[Given], Got], value: Given) -> Got:
     return action(value)
 
 
-def retry_each(
-    pool: ThreadPoolExecutor, action: Callable[[Given], Got], values: Iterable[Given]
-) -> list[Got]:
-    """Do so for each value, in the threads of the pool."""
-    return list(pool.map(lambda value: retry(action, value), values))
+def retry_each(action: Callable[[Given], Got], values: Iterable[Given]) -> list[Got]:
+    """Call the action with retries for each value, in the threads of a pool."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(lambda value: retry(action, value), values))

@@ -3,10 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import UpstreamError
 
 log = structlog.get_logger(__name__)
@@ -27,9 +27,8 @@ class Readiness:
         """For each upstream by name, what is wrong with it in a few words, or None. At most 5 s old."""
         with self._lock:
             if time.monotonic() - self._checked_at > FRESH_SECONDS:
-                with ThreadPoolExecutor(max_workers=len(self._checks)) as pool:
-                    failures = pool.map(_find_failure, self._checks.values())
-                    self._failures = dict(zip(self._checks, failures, strict=True))
+                failures = map_parallel(_find_failure, list(self._checks.values()))
+                self._failures = dict(zip(self._checks, failures, strict=True))
                 self._checked_at = time.monotonic()
             return dict(self._failures)
 

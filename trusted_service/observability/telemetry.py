@@ -7,20 +7,30 @@ from azure.monitor.opentelemetry import configure_azure_monitor
 from flask import Flask
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.sdk.trace import Span, SpanProcessor
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.trace import SpanKind
 
 from trusted_service.observability.logs import without_secrets
 
+ADDRESSES = ("http.target", "http.url", "url.full", "url.path", "url.query")
 
-class _WithoutQuery(SpanProcessor):
-    """Instrumentations record addresses with their queries, hence with codes and states."""
 
+class SafeSpans(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        for name in ("http.target", "http.url", "url.full", "url.query"):
-            value = (span.attributes or {}).get(name)
-            if isinstance(value, str):
-                path = without_secrets(value.partition("?")[0])
-                span.set_attribute(name, "" if name == "url.query" else path)
+        clean(span)
+
+
+def clean(span: Span | None, *_: object) -> None:
+    """Replace the address of a request by its route, and cut the query, hence codes, off that of a call."""
+    if span is None:  # the request was refused before its span began
+        return
+    attributes, is_request = span.attributes or {}, span.kind is SpanKind.SERVER
+    route = str(attributes.get("http.route", ""))
+    for name in attributes.keys() & ADDRESSES:
+        path = without_secrets(str(attributes[name]).partition("?")[0])
+        span.set_attribute(name, "" if name == "url.query" else route if is_request else path)
+    if is_request:
+        span.update_name(f"{span.name.split()[0]} {route}".strip())
 
 
 def configure(app: Flask, connection_string: str) -> None:
@@ -28,9 +38,15 @@ def configure(app: Flask, connection_string: str) -> None:
     configure_azure_monitor(
         connection_string=connection_string,
         logger_name="trusted_service",
-        span_processors=[_WithoutQuery()],
+        span_processors=[SafeSpans()],
         enable_live_metrics=False,
         # The class Flask is imported by now: the application is instrumented by itself instead.
         instrumentation_options={"flask": {"enabled": False}},
     )
-    FlaskInstrumentor().instrument_app(app)  # type: ignore[no-untyped-call]
+    instrument(app)
+
+
+def instrument(app: Flask, provider: TracerProvider | None = None) -> None:
+    """Record a span for each request, of the global `provider` by default."""
+    # The instrumentation writes the whole address once more after a span's start, hence the hook.
+    FlaskInstrumentor().instrument_app(app, response_hook=clean, tracer_provider=provider)  # type: ignore[no-untyped-call]

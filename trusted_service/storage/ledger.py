@@ -14,7 +14,6 @@ loses no identity.
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,7 +26,6 @@ from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, fi
 
 log = structlog.get_logger(__name__)
 
-THREADS = 8
 ROW_KEY = "identity"
 
 
@@ -85,8 +83,7 @@ class Ledger:
         """Record the identities that have no entry. Holds the ids of all entries in memory."""
         known = {entry.acs_user_id.lower() for entry in self.all()}
         missing = (one for one in identities if (one.acs_user_id or "").lower() not in known)
-        with ThreadPoolExecutor(THREADS) as pool:
-            retry_each(pool, self.record, missing)
+        retry_each(self.record, missing)
 
     def end(self, identity: Identity, reason: Reason) -> None:
         """Record that the row is about to name another identity. Raises RowChanged."""

@@ -9,16 +9,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from azure.core.exceptions import (
-    AzureError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.core.pipeline import PipelineResponse
 from azure.data.tables import TableClient, TableEntity, TableTransactionError, UpdateMode
 
-from trusted_service.azure.errors import azure_call, error_code
+from trusted_service.azure.errors import azure_call, error_code, refusal
 from trusted_service.errors import TrustedServiceError, UpstreamUnavailable
 from trusted_service.storage.transactions import Columns, Operation, batches, delete_operation, if_version
 
@@ -68,11 +63,11 @@ class Table:
         self._write(lambda: self._client.upsert_entity(dict(row), mode=UpdateMode.REPLACE))
 
     def merge(self, row: Columns, *, version: str | None = None) -> str:
-        """Change columns of an existing row, return its new version. Raises RowChanged if it has another."""
+        """Change columns of a row and return its new version. Raises RowChanged, for a missing row too."""
         return self._update(row, UpdateMode.MERGE, version)
 
     def replace(self, row: Columns, *, version: str) -> None:
-        """Write the whole row over the one with this version. Raises RowChanged."""
+        """Write the whole row over the one with this version. Raises RowChanged, for a missing row too."""
         self._update(row, UpdateMode.REPLACE, version)
 
     def delete(self, partition: str, row: str, *, version: str | None = None) -> None:
@@ -100,13 +95,7 @@ class Table:
 
         Raises RowChanged if a row to update or delete is gone or does not have the given version.
         """
-        if not operations:
-            return []
-        try:
-            return self._submit(operations)
-        except ResourceNotFoundError:
-            self._create()
-            return self._submit(operations)
+        return self._submit(operations) if operations else []
 
     def partition(self, partition: str) -> Iterator[Row]:
         """All rows of one partition, in the order of their keys."""
@@ -122,7 +111,7 @@ class Table:
         limit: int,
         equal: Columns | None = None,
     ) -> list[Row]:
-        """Return up to `limit` rows of a partition, in the order of their keys, between the given ones."""
+        """Return up to `limit` rows in the order of their keys; `after` and `below` are not included."""
         conditions = ["PartitionKey eq @partition", f"RowKey {'gt' if after >= start else 'ge'} @begin"]
         values: dict[str, Any] = {"partition": partition, "begin": max(start, after)}
         if below:
@@ -169,7 +158,7 @@ class Table:
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise RowChanged from error
 
-    def _write(self, write: Callable[[], Mapping[str, Any]], *expected: type[AzureError]) -> str:
+    def _write(self, write: Callable[[], Mapping[str, Any]], *expected: type[Exception]) -> str:
         try:
             with self._call(ResourceNotFoundError, *expected):
                 return str(write()["etag"])
@@ -178,28 +167,27 @@ class Table:
         with azure_call("Table Storage", expected=expected):
             return str(write()["etag"])
 
-    def _submit(self, operations: Sequence[Operation]) -> list[str]:
-        """Raises RowChanged, or ResourceNotFoundError if the table must be created."""
+    def _submit(self, operations: Sequence[Operation], *, create: bool = True) -> list[str]:
         try:
             with azure_call("Table Storage", expected=(TableTransactionError,)):
                 written = self._client.submit_transaction(operations)
                 return [str(row.get("etag")) for row in written]  # a deleted row has none
         except TableTransactionError as error:
             code = error_code(error)
-            if code == TABLE_NOT_FOUND:
-                self._check_not_found(code, error)
-                raise ResourceNotFoundError from error
             if code in ROW_CHANGED:
                 raise RowChanged from error
-            with azure_call("Table Storage"):
-                raise  # as an UpstreamError
+            if code != TABLE_NOT_FOUND or not create:
+                raise refusal("Table Storage", error) from error
+            self._check_not_found(code, error)
+        self._create()
+        return self._submit(operations, create=False)
 
     def _create(self) -> None:
         with suppress(ResourceExistsError), azure_call("Table Storage", expected=(ResourceExistsError,)):
             self._client.create_table()  # unless another thread or instance was first
 
     @contextmanager
-    def _call(self, *expected: type[AzureError]) -> Iterator[None]:
+    def _call(self, *expected: type[Exception]) -> Iterator[None]:
         """One call; ResourceNotFoundError is let through only where the storage itself says it."""
         try:
             with azure_call("Table Storage", expected=expected):
@@ -212,7 +200,7 @@ class Table:
         if response.http_response.status_code == 404:
             self._check_not_found(response.http_response.headers.get("x-ms-error-code"))
 
-    def _check_not_found(self, code: str | None, cause: AzureError | None = None) -> None:
+    def _check_not_found(self, code: str | None, cause: Exception | None = None) -> None:
         """Raises UpstreamUnavailable unless a row, or a table that may be created, is what is missing."""
         if code == TABLE_NOT_FOUND and not self._may_create:
             name = self._client.table_name
@@ -232,7 +220,7 @@ def utc(value: datetime) -> datetime:
 
 
 def find_utc(value: datetime | str | None) -> datetime | None:
-    """The same, or None for no time; other programs may have written it as text. Raises ValueError."""
+    """Convert a time or ISO 8601 text to UTC; None if there is none. Raises ValueError."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value) if value else None
         value = value.replace(tzinfo=UTC) if value and value.tzinfo is None else value

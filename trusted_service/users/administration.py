@@ -5,9 +5,9 @@ the user out, last it cleans up, so repeating an interrupted action finishes it.
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 ATTEMPTS = 4
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
-SWEEP_ATTEMPTS, RETRY_SECONDS = 4, 30.0
+RETRY_DELAYS = (30.0, 30.0, 30.0)
 
 Condition = Callable[[], bool]
 
@@ -65,7 +65,7 @@ class Administration:
                 self._index(user_id, identity)
                 if identity.acs_user_id is not None:
                     for seconds in SWEEP_DELAYS:
-                        self._sweep_after(seconds, user_id, SWEEP_ATTEMPTS)
+                        self._run_after(seconds, self.sweep, user_id, "sweep_failed")
                 self._revoke(identity)
                 self.identities.update_if_present(user_id, blocking=False)
 
@@ -135,25 +135,18 @@ class Administration:
         if identity is not None and identity.blocked:
             self._revoke(identity)
 
-    def _sweep_after(self, seconds: float, user_id: UserId, attempts: int) -> None:
-        def sweep() -> None:
-            try:
-                self.sweep(user_id)
-            except errors.UpstreamError as error:
-                left = attempts - 1
-                log.error("sweep_failed", user=str(user_id), reason=error.reason, tries_left=left)
-                if left:
-                    self._sweep_after(RETRY_SECONDS, user_id, left)
-
-        self.background.run_after(seconds, sweep)
-
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
         try:
             self.index.update(user_id, identity)
         except errors.UpstreamError as error:
             log.error("index_not_updated", user=str(user_id), reason=error.reason)
-            self.background.run_after(RETRY_SECONDS, functools.partial(self.index.update, user_id))
+            self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
+
+    def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
+        """Run the task later, with retries; log the event whenever it fails."""
+        failed = partial(log.error, event, user=str(user_id))
+        self.background.run_after(seconds, partial(task, user_id), retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""

@@ -106,7 +106,7 @@ class Directory:
         start = max(start, position.key)
         # A search finds some users twice, so it reads a few rows more than it shows.
         limit = min(MORE, 2 * size if query.text else size + 1)
-        while rows := self.index.page(
+        while rows := self.index.table.range(
             tenant_id, start=start, after=after, below=below, limit=limit, equal=equal
         ):
             yield from rows

@@ -199,7 +199,7 @@ class MappingImport:
             with self.audit.action(actor, "import", user_id, acs_user_id or "blocked"):
                 self.identities.insert(identity)
         except (RowExists, UpstreamError) as error:
-            unknown = isinstance(error, UpstreamUnavailable) and error.outcome_unknown
+            unknown = isinstance(error, UpstreamError) and error.outcome_unknown
             if claimed and acs_user_id and not unknown:
                 row = self.identities.find(user_id)
                 if row is None or row.acs_user_id != acs_user_id:

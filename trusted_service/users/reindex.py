@@ -6,7 +6,6 @@ service meanwhile; the mapping row decides.
 
 import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -20,7 +19,7 @@ from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import Row
 from trusted_service.storage.transactions import Columns
 
-USERS_AT_ONCE, ROWS_AT_ONCE, THREADS = 200, 50, 4
+USERS_AT_ONCE, ROWS_AT_ONCE = 200, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +33,22 @@ class Reindex:
         build = secrets.token_hex(4)
         self.ledger.record_missing(self.identities.all())
         users = self.identities.all()
-        with ThreadPoolExecutor(THREADS) as pool:
-            while some := list(islice(users, USERS_AT_ONCE)):
-                self._write([one for one in some if not one.deleting], build, pool)
-                yield len(some)
-            self.index.set_complete()
-            for row in self.index.list_not_of(build):
-                retry(self._remove_if_stale, row)
-                yield 0
+        while some := list(islice(users, USERS_AT_ONCE)):
+            self._write([one for one in some if not one.deleting], build)
+            yield len(some)
+        self.index.set_complete()
+        for row in self.index.list_not_of(build):
+            retry(self._remove_if_stale, row)
+            yield 0
 
-    def _write(self, users: list[Identity], build: str, pool: ThreadPoolExecutor) -> None:
+    def _write(self, users: list[Identity], build: str) -> None:
         rows = {one.user_id: index_rows(one, build) for one in users}
         for tenant_id, user_ids in groupby(sorted(rows), key=lambda user_id: user_id.tenant_id):
             together = [row for user_id in user_ids for row in rows[user_id]]
             starts = range(0, len(together), ROWS_AT_ONCE)
             chunks = (together[start : start + ROWS_AT_ONCE] for start in starts)
-            retry_each(pool, partial(self.index.write, tenant_id), chunks)
-        retry_each(pool, lambda one: self._record(one, rows[one.user_id]), users)
+            retry_each(partial(self.index.write, tenant_id), chunks)
+        retry_each(lambda one: self._record(one, rows[one.user_id]), users)
 
     def _record(self, identity: Identity, rows: list[Columns]) -> None:
         keys = keys_of(rows)

@@ -1,12 +1,14 @@
 """Finds and repairs what a crash or a restored older copy leaves behind. Repeating it finds nothing more.
 
 Interrupted blocks and deletions are finished, outdated index rows written, and users blocked or erased whom
-the audit trail says to be so: restoring an older copy of a table lets them back in.
+the audit trail says to be so: restoring an older copy of a table lets them back in. Rows that the copy lacks
+are taken from the ledger, or their users would get other identities.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
@@ -15,6 +17,7 @@ from trusted_service.errors import PARTLY_DONE, Conflict, UpstreamError
 from trusted_service.models import Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.tables import RowExists
 from trusted_service.users.administration import Administration
 
 OUTCOME_ONLY = ("identity-created",)
@@ -28,7 +31,9 @@ CLOCK_TOLERANCE = timedelta(hours=2)
 class Damage:
     """Something wrong with one user; `failure` says why it could not be repaired."""
 
-    kind: Literal["half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed"]
+    kind: Literal[
+        "half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed", "row-lost"
+    ]
     user_id: UserId
     detail: str = ""
     failure: str = ""
@@ -67,6 +72,13 @@ class Repair:
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
         actions = self._read_trail(AuditQuery())
+        lost = {entry.owner: entry for entry in self.ledger.all() if entry.owner and entry.until is None}
+        for identity in self.identities.all():
+            lost.pop(identity.user_id, None)
+        for user_id, entry in lost.items():
+            if (latest := actions.life.get(user_id)) is None or latest.action != "delete":
+                damage = Damage(kind="row-lost", user_id=user_id, detail=entry.acs_user_id)
+                yield from self._repaired(actor, damage, dry_run=dry_run)
         for identity in self.identities.all():
             yield from self._repaired(actor, self._find(identity.user_id, identity, actions), dry_run=dry_run)
         for user_id in actions.block:
@@ -129,6 +141,15 @@ class Repair:
             case "half-blocked" | "block-lifted":
                 self.administration.block(actor, user_id, damage.detail, only_if=is_current)
             case "not-indexed":
+                self.index.update(user_id)
+            case "row-lost":
+                entry = self.ledger.find(damage.detail)
+                if entry is None or entry.owner != user_id:
+                    raise Conflict("The user has been deleted in the meantime.")
+                since = entry.since or datetime.now(UTC)
+                row = Identity(user_id=user_id, acs_user_id=damage.detail, created_at=since)
+                with suppress(RowExists), self.audit.action(actor, "restore", user_id, damage.detail):
+                    self.identities.insert(row)
                 self.index.update(user_id)
 
     def _read_trail(self, query: AuditQuery) -> _LatestActions:

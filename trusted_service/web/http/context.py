@@ -103,9 +103,8 @@ def bind_user(user: User) -> None:
 
 def record_use(caller: Caller, issued: IssuedToken | None = None) -> None:
     """Record after the response that the session was used, or the token issued, if that is due."""
-    access = services().access
-    if access.is_use_due(caller, issued):
-        run_after_response(functools.partial(access.record_use, caller, issued))
+    if (task := services().access.recording(caller, issued)) is not None:
+        run_after_response(task)
 
 
 def run_after_response(task: Callable[[], None]) -> None:
