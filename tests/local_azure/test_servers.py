@@ -5,14 +5,12 @@ import http.client
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.concurrency import run_concurrently
 from tests.support.local_azure import CALL_SECONDS, LocalAzure
 
 KEYS = "/common/discovery/v2.0/keys"
@@ -81,18 +79,3 @@ def test_burst_of_connections_fits_the_backlog(local_azure: LocalAzure) -> None:
     for client in clients:
         client.close()
     assert connected == CONNECTIONS
-
-
-def test_many_connections_are_served(connect: Callable[[], http.client.HTTPSConnection]) -> None:
-    all_connected = threading.Barrier(CONNECTIONS)
-
-    def request() -> int:
-        with contextlib.closing(connect()) as connection:
-            connection.connect()
-            all_connected.wait(CALL_SECONDS)
-            connection.request("GET", KEYS)
-            response = connection.getresponse()
-            response.read()
-            return response.status
-
-    assert run_concurrently([request] * CONNECTIONS) == [200] * CONNECTIONS
