@@ -1,7 +1,4 @@
-"""Best-effort tasks after a response: a later request makes up for what is dropped, or lost with the process.
-
-Delayed tasks, which revoke and clean up, and periodic ones have threads of their own and are never dropped.
-"""
+"""Background tasks: those after a response are best effort; delayed and periodic ones are never dropped."""
 
 import contextlib
 import random
@@ -30,7 +27,7 @@ class BackgroundTasks:
     """One for each process. Its threads start with the first task, so never before a fork."""
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = False  # a long task should stop at its next step once it is true
         self._end = float("inf")
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="background")
         self._pending = threading.BoundedSemaphore(MAX_PENDING)
@@ -84,10 +81,7 @@ class BackgroundTasks:
         self._schedule(first_after, repeat)
 
     def close(self) -> None:
-        """Run the delayed tasks that remain, as many as start within CLOSE_SECONDS, and no periodic ones.
-
-        A long task should stop at its next step once `closed`.
-        """
+        """Run the delayed tasks that remain, as many as start within CLOSE_SECONDS, and no periodic ones."""
         with self._changed:
             self.closed, self._end = True, time.monotonic() + CLOSE_SECONDS
             events = self._delayed.queue

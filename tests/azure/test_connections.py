@@ -89,28 +89,19 @@ def test_call_waits_for_others_while_its_request_has_time() -> None:
     assert time.monotonic() - started_at < deadlines.MAX_WAIT_SECONDS / 2
 
 
-def test_extra_time_only_extends_a_request() -> None:
-    for budget, expected in (
-        (contextlib.nullcontext(), deadlines.CALL_SECONDS),
-        (deadlines.request_budget("request", 0.0), 2.0),
-    ):
-        with budget, deadlines.extra_time(2.0), deadlines.call("Entra ID") as call:
-            assert call.seconds_left() == pytest.approx(expected, abs=0.5)
+def test_extra_time_shortens_no_call() -> None:
+    with deadlines.extra_time(0.1), deadlines.call("Entra ID") as call:
+        assert call.seconds_left() > 1
 
 
-@pytest.mark.parametrize("connected", [True, False])
-def test_tls_error_counts_as_sent_after_handshake(
-    azure: LocalAzure, settings: dict[str, str], connected: bool
-) -> None:
-    name = "COMMUNICATION_SERVICES_CONNECTION_STRING"
-    (port,) = re.findall(r":(\d+)/", settings[name])
+def test_broken_tls_response_has_unknown_outcome(azure: LocalAzure, settings: dict[str, str]) -> None:
+    acs, own = "COMMUNICATION_SERVICES_CONNECTION_STRING", settings | OWN_SETTINGS
+    (port,) = re.findall(r":(\d+)/", own[acs])
     with Gate(int(port)) as gate, azure.in_environment(), transport.new_session(2) as session:
-        moved = settings | OWN_SETTINGS | {name: settings[name].replace(port, str(gate.port))}
-        communication = Communication(Settings.from_env(moved), None, session)
-        if connected:
-            communication.create_identity(("chat",), 60)
-        before = azure.list_identities()
+        own[acs] = own[acs].replace(port, str(gate.port))
+        communication = Communication(Settings.from_env(own), None, session)
+        communication.create_identity(("chat",), 60)  # the handshake
         gate.garbles = True
         with pytest.raises(UpstreamUnavailable) as caught:
             communication.create_identity(("chat",), 60)
-    assert caught.value.outcome_unknown == (azure.list_identities() != before) == connected
+    assert caught.value.outcome_unknown

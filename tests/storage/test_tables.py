@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,10 +41,8 @@ def row() -> dict[str, Any]:
 def test_table_deleted_again_is_an_outage(
     storage_proxy: StorageProxy, table: Table, row: dict[str, Any], tables: TableServiceClient
 ) -> None:
-    def delete_table() -> None:
-        tables.delete_table(table._client.table_name)
-
-    storage_proxy.plant(Fault(kind="signal", method="POST", table="$batch", action=delete_table))
+    delete = partial(tables.delete_table, table._client.table_name)
+    storage_proxy.plant(Fault(kind="signal", method="POST", table="$batch", action=delete))
     with pytest.raises(UpstreamUnavailable, match="TableNotFound"):
         table.transact([put_operation(row)])
 

@@ -111,7 +111,7 @@ def test_rows_that_older_copy_lacks_are_restored(world: World) -> None:
     for user in (person, blocked):
         delete_identity_row(world.tables, user)
     findings = repair(world.service.env)
-    for user, expected in ((person, ["row-lost"]), (blocked, ["row-lost", "block-lifted"]), (erased, [])):
+    for user, expected in ((person, ["no-row"]), (blocked, ["no-row", "block-lifted"]), (erased, [])):
         assert [finding["kind"] for finding in findings if finding["user"] == user.key] == expected
     assert [world.identity_of(user) for user in (person, blocked)] == identities
     assert_problem(world.token_by_bearer(blocked), 403, "blocked")

@@ -64,15 +64,14 @@ class NewIdentities:
             self._discard_later(user_id, created, RETRY_DELAYS, early=True)
 
     def _discard_later(self, user_id: UserId, created: str, delays: Sequence[float], *, early: bool) -> None:
-        def discard_if_unnamed() -> None:
+        def discard() -> None:
             row = self.identities.find(user_id)
             # The ledger has it if a row has named it for a while.
             if not (row and row.acs_user_id == created) and self.ledger.find(created) is None:
                 self.communication.delete_identity(created)
 
-        first, *retries = delays
         failed = partial(_log_failure, user_id, created)
-        self.background.run_after(first, discard_if_unnamed, retries=retries, failed=failed, early=early)
+        self.background.run_after(delays[0], discard, retries=delays[1:], failed=failed, early=early)
 
 
 def _log_failure(user_id: UserId, created: str, reason: str, retries_left: int) -> None:

@@ -41,10 +41,7 @@ class ResourcePin:
         self._pin: Pin | None = None
 
     def find(self, *, fresh: bool = False) -> Pin | None:
-        """The pin as last read or, if `fresh`, as it is now; None until the first identity exists.
-
-        A storage that is older than the pin is pinned to the resource of its first mapped row.
-        """
+        """The pin as last read or, if `fresh`, as it is now; None until the first identity exists."""
         if fresh or self._pin is None:
             self._pin = self._read() or self._pin_existing()
         return self._pin
@@ -97,6 +94,7 @@ class ResourcePin:
         return Pin(resource=row["Resource"], former=former, version=version_of(row))
 
     def _pin_existing(self) -> Pin | None:
+        """Pin a storage that is older than the pin to the resource of its first mapped row."""
         first = self._identities.find_first_mapped()
         resource = find_resource(first.acs_user_id or "") if first else None
         return self._insert(resource) if resource else None

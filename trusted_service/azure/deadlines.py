@@ -27,10 +27,7 @@ CLEAN_UP_SECONDS = 3.0
 """Additional time in which a request may undo what it cannot finish."""
 WATCH_SECONDS = 0.25
 MAX_CALLS_OF_ONE, MAX_CALLS = 40, 56
-"""Concurrent calls to one upstream, and to all.
-
-A busy process has 10 to 20 calls in flight when its CPU is exhausted.
-"""
+"""Calls in flight to one upstream, and to all. A busy process has 10 to 20 when its CPU is exhausted."""
 MAX_WAIT_SECONDS = 1.0
 """How long a call waits for others to end."""
 
@@ -112,10 +109,7 @@ def extra_time(seconds: float = CLEAN_UP_SECONDS) -> Iterator[None]:
 
 @contextmanager
 def call(upstream: Upstream) -> Iterator[Call]:
-    """One call, whose connections are shut down at its deadline.
-
-    Raises NotSent, before anything is sent, if no time is left or too many calls wait for this upstream.
-    """
+    """One call, which ends at its deadline. Raises NotSent if no time is left, or too many calls wait."""
     now = time.monotonic()
     deadline = min(now + CALL_SECONDS, _request_deadline.get())
     wait_until = min(now + MAX_WAIT_SECONDS, deadline)
@@ -147,10 +141,10 @@ def _slot(slots: threading.BoundedSemaphore, wait_until: float) -> Iterator[None
 @functools.cache
 def _start_watchdog() -> None:
     """Start the thread that ends calls at their deadlines. The first call does, so never before a fork."""
-    threading.Thread(target=_watch, name="call-watchdog", daemon=True).start()
 
+    def watch() -> None:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            _deadlines.run(blocking=False)
 
-def _watch() -> None:
-    while True:
-        time.sleep(WATCH_SECONDS)
-        _deadlines.run(blocking=False)
+    threading.Thread(target=watch, name="call-watchdog", daemon=True).start()

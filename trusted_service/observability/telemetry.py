@@ -5,7 +5,6 @@ https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?
 
 from azure.monitor.opentelemetry import configure_azure_monitor
 from flask import Flask
-from opentelemetry.context import Context
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
@@ -16,7 +15,7 @@ ADDRESSES = ("http.target", "http.url", "url.full", "url.path", "url.query")
 
 
 class SafeSpans(SpanProcessor):
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+    def on_start(self, span: Span, parent_context: object = None) -> None:
         clean(span)
 
 
@@ -47,6 +46,5 @@ def configure(app: Flask, connection_string: str) -> None:
 
 
 def instrument(app: Flask, provider: TracerProvider | None = None) -> None:
-    """Record a span for each request, of the global `provider` by default."""
-    # The instrumentation writes the whole address once more after a span's start, hence the hook.
+    """Record a span for each request, and clean it again: after its start, its whole address is set again."""
     FlaskInstrumentor().instrument_app(app, response_hook=clean, tracer_provider=provider)  # type: ignore[no-untyped-call]

@@ -91,10 +91,7 @@ class Table:
                 self.delete(partition, row)
 
     def transact(self, operations: Sequence[Operation]) -> list[str]:
-        """Apply up to MAX_OPERATIONS operations on one partition, all or none; return the new versions.
-
-        Raises RowChanged if a row to update or delete is gone or does not have the given version.
-        """
+        """Apply up to MAX_OPERATIONS operations, all or none; return the new versions. Raises RowChanged."""
         return self._submit(operations) if operations else []
 
     def partition(self, partition: str) -> Iterator[Row]:

@@ -31,9 +31,7 @@ CLOCK_TOLERANCE = timedelta(hours=2)
 class Damage:
     """Something wrong with one user; `failure` says why it could not be repaired."""
 
-    kind: Literal[
-        "half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed", "row-lost"
-    ]
+    kind: Literal["half-deleted", "half-blocked", "block-lifted", "erased-user-back", "not-indexed", "no-row"]
     user_id: UserId
     detail: str = ""
     failure: str = ""
@@ -77,7 +75,7 @@ class Repair:
             lost.pop(identity.user_id, None)
         for user_id, entry in lost.items():
             if (latest := actions.life.get(user_id)) is None or latest.action != "delete":
-                damage = Damage(kind="row-lost", user_id=user_id, detail=entry.acs_user_id)
+                damage = Damage(kind="no-row", user_id=user_id, detail=entry.acs_user_id)
                 yield from self._repaired(actor, damage, dry_run=dry_run)
         for identity in self.identities.all():
             yield from self._repaired(actor, self._find(identity.user_id, identity, actions), dry_run=dry_run)
@@ -142,7 +140,7 @@ class Repair:
                 self.administration.block(actor, user_id, damage.detail, only_if=is_current)
             case "not-indexed":
                 self.index.update(user_id)
-            case "row-lost":
+            case "no-row":
                 entry = self.ledger.find(damage.detail)
                 if entry is None or entry.owner != user_id:
                     raise Conflict("The user has been deleted in the meantime.")
