@@ -137,7 +137,9 @@ class AccessService:
     def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
         now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
         if issued.change is not None:
-            detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
+            # The ledger has a first identity: there, not here, an erasure removes its owner.
+            former = issued.former_acs_user_id
+            detail = f"{former} -> {issued.acs_user_id}" if former else ""
             self.audit.record(SYSTEM, f"identity-{issued.change}", user_id, detail)
         if caller.session is not None:
             cacheable = row is not None and not row.held
