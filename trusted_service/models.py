@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 from uuid import UUID
 
-MAX_NAME = 256
+MAX_NAME, MAX_REASON = 256, 300
 
 
 class UserId(NamedTuple):
@@ -55,10 +55,11 @@ def find_resource(acs_user_id: str) -> str | None:
     return match[1].lower() if match else None
 
 
-def display_text(value: object) -> str:
-    """A name fit to be shown: one short line, without invisible or direction-changing characters."""
-    text = value[: 2 * MAX_NAME] if isinstance(value, str) else ""
-    return "".join(character for character in text if character.isprintable())[:MAX_NAME]
+def display_text(value: object, limit: int = MAX_NAME) -> str:
+    """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
+    text = value[: 2 * limit] if isinstance(value, str) else ""
+    words = "".join(one for one in text if one.isprintable() or one.isspace()).split()
+    return " ".join(words)[:limit].rstrip()
 
 
 def rfc3339(time: datetime) -> str:

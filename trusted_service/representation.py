@@ -8,16 +8,15 @@ from typing import Any
 
 from trusted_service.models import AuditEvent, Identity, LedgerEntry, Session, UserId, rfc3339
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Make a spreadsheet run a cell, also full-width: https://owasp.org/www-community/attacks/CSV_Injection"""
-FORMULA = re.compile(rf"(^|;\s*)(?=[{re.escape(''.join(FORMULA_STARTS))}])")
-"""Spreadsheets split lines at semicolons in countries where the comma is the decimal separator."""
+CELL_START = r"(^|[;|]\s*)"
+"""Spreadsheets split lines at semicolons, for one, in countries where the comma is the decimal separator."""
+FORMULA = r'(?=["\s]*[=+\-@\uff1d\uff0b\uff0d\uff20])'
+"""Makes a spreadsheet run a cell, also full-width: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
 def user_json(user: Identity | UserId) -> dict[str, Any]:
     """A user by their row, or by their id if there is none."""
-    row = user if isinstance(user, Identity) else None
-    user_id = user.user_id if isinstance(user, Identity) else user
+    row, user_id = (user, user.user_id) if isinstance(user, Identity) else (None, user)
     return {
         "tenantId": user_id.tenant_id,
         "objectId": user_id.object_id,
@@ -85,4 +84,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return FORMULA.sub(r"\1'", str(value))
+    return re.sub(CELL_START + FORMULA, r"\1'", re.sub(r"\s", " ", str(value)))

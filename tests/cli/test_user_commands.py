@@ -102,17 +102,19 @@ def test_list_without_json_is_table(
 
 
 def test_block_and_unblock_take_effect_immediately(
-    start: Start, tables: TableServiceClient, mapped_user: Person
+    start: Start, admin: Admin, tables: TableServiceClient, mapped_user: Person
 ) -> None:
     token = mapped_user.get_token()
-    done = start("block", mapped_user.key, "--reason", "left", "--json")
+    done = start("block", mapped_user.key, "--reason", "left\udcff\x1b in\r\n\u202eMay ", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["blocked"] is True, "standard output has the JSON only"
     assert_signed_out(mapped_user, mapped_user.url)
     assert mapped_user.azure.check_token(token)["valid"] is False
     row = find_identity_row(tables, mapped_user)
     assert row is not None
-    assert row["BlockReason"] == "left"
+    assert row["BlockReason"] == "left in May"
+    for path in ("audit", "audit.csv", f"users/{mapped_user.key}"):
+        assert "left in May" in admin.person.get(f"/admin/{path}").text
     done = start("unblock", mapped_user.key)
     assert (done.returncode, done.stdout) == (0, "Unblocked.\n")
     mapped_user.signed_in()
@@ -130,7 +132,7 @@ def test_delete_prompts_first(application: Flask, tables: TableServiceClient, ma
 
 
 def test_export_contains_all_user_data(
-    run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person
+    run: Run, admin: Admin, tables: TableServiceClient, mapped_user: Person, new_person: Callable[..., Person]
 ) -> None:
     wait_until(lambda: events_about(tables, mapped_user, "identity-created") != [])
     exported = run("export", mapped_user.key)
@@ -139,10 +141,7 @@ def test_export_contains_all_user_data(
     assert [event["action"] for event in exported["audit"]] == ["export", "identity-created"]
     all_users = run("export")
     assert mapped_user.key in {f"{one['user']['tenantId']}/{one['user']['objectId']}" for one in all_users}
-
-
-def test_export_without_identity_has_sessions(run: Run, signed_in: Person) -> None:
-    exported = run("export", signed_in.key)
+    exported = run("export", new_person().signed_in().key)
     assert exported["user"]["communicationUserId"] is None
     assert len(exported["sessions"]) == 1
 
@@ -154,11 +153,13 @@ def test_unknown_user_is_refused(application: Flask, tables: TableServiceClient,
         assert list_rows(tables, "audit", "TargetObjectId", person.account.object_id) == []
 
 
-def test_usage_error_exits_with_2(application: Flask) -> None:
+def test_usage_error_exits_with_2(application: Flask, start: Start) -> None:
+    assert [start("show", user).returncode for user in ("nobody", USER_ID)] == [2, 1]
     for arguments in (
         *(("show",), ("show", "somebody"), ("show", f"{USER_ID}/"), ("show", f"/{USER_ID}")),
         *(("show", "/".join([USER_ID] * 3)), ("show", f"{USER_ID}' or '1' eq '1")),
         *(("list", "--status", "gone"), ("list", "more"), ("shout", USER_ID), ("block", USER_ID, "--yes")),
+        ("block", USER_ID, "--reason", "x" * 301),
     ):
         done = run_command(application, "users", *arguments)
         assert (done.exit_code, done.stdout) == (2, ""), arguments
@@ -191,7 +192,8 @@ def test_repair_completes_an_interrupted_block(
 ) -> None:
     """The row is as after a kill during a block."""
     wait_until_indexed(tables, mapped_user.account.object_id)
-    change_identity_row(tables, mapped_user, Blocked=True, Blocking=True, Indexed=False)
+    reason = "\udcff\x1b]0;why\x07\n"
+    change_identity_row(tables, mapped_user, Blocked=True, Blocking=True, Indexed=False, BlockReason=reason)
 
     def find_kinds() -> list[str]:
         return [one["kind"] for one in run("repair", "--dry-run") if one["user"] == mapped_user.key]
@@ -199,12 +201,7 @@ def test_repair_completes_an_interrupted_block(
     assert find_kinds() == find_kinds() == ["half-blocked"]
     done = start("repair")
     assert done.returncode == 0, done.stderr
-    assert f"half-blocked  {mapped_user.key}" in done.stdout
+    assert f"half-blocked  {mapped_user.key}  ]0;why\n" in done.stdout
     assert done.stdout.splitlines()[-1].endswith(" repaired.")
     assert find_kinds() == []
     assert list_kinds(tables, mapped_user.account.object_id) == {"n", "t", "bn", "bt"}
-
-
-def test_process_exits_with_the_command_code(start: Start) -> None:
-    assert start("show", "nobody").returncode == 2
-    assert start("show", USER_ID).returncode == 1

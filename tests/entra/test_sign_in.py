@@ -108,11 +108,17 @@ def test_cancelled_sign_in_is_an_error_page(service: Service, person: Person) ->
         assert person.sign_in().status_code == 302
 
 
-def test_sign_in_as_another_user_replaces_session(
+def test_only_successful_sign_in_replaces_session(
     world: World, other_service: Service, signed_in: Person
 ) -> None:
     first, other = signed_in.http.cookies["session"], world.new_person(name="Somebody Else")
     other.http = signed_in.http
+    world.admin.do("api", other, "block")
+    assert_error_page(other.sign_in(), 403)
+    world.azure.tamper("bad-signature")
+    assert_error_page(other.sign_in(), 400)
+    assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
+    world.admin.do("api", other, "unblock")
     other.signed_in()
     assert other.me()["user"]["objectId"] == other.account.object_id
     assert other.http.cookies["session"] != first

@@ -43,9 +43,10 @@ def test_deletion_erases_users_and_reports_each(job_admin: JobAdmin) -> None:
 
 def test_block_applies_to_all_users_with_reason(job_admin: JobAdmin, mapped_user: Person) -> None:
     users = [mapped_user.key, *job_admin.new_users(1), uuid.uuid4()]
-    path = job_admin.finish(job_admin.draft(job_admin.select("block", users)), reason="left in May")
+    path = job_admin.finish(job_admin.draft(job_admin.select("block", users)), reason="left\x00\nin May")
     assert job_admin.results(path) == ["done"] * 3
     assert mapped_user.get("/api/me").status_code == 401
+    assert "left in May" in job_admin.person.get(path).text
     for user in users:
         row = job_admin.find(user)
         assert (row["Blocked"], row["BlockReason"]) == (True, "left in May")

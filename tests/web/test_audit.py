@@ -103,7 +103,7 @@ def test_identity_changes_are_system_events(
         return event
 
     former = get_identity(tables, mapped_user)
-    assert get_event("identity-created")["detail"] == former
+    assert get_event("identity-created")["detail"] == "", "an erasure keeps no ACS id with its owner"
     azure.delete_identity(former)
     response = mapped_user.token()
     event = get_event("identity-replaced")
@@ -114,11 +114,11 @@ def test_identity_changes_are_system_events(
 
 
 def test_failed_action_is_recorded_as_failed(azure: LocalAzure, admin: Admin, mapped_user: Person) -> None:
-    azure.plant_fault("acs", "revoke", "status", status=503, times=None)
+    azure.plant_fault("acs", "revoke", "status", status=503, times=None, code="Busy\x1b\n\u202e!")
     assert admin.act("api", mapped_user, "revoke").status_code == 503
     failed, started = about(admin, mapped_user, action="revoke")
     assert (started["outcome"], failed["outcome"]) == ("started", "failed")
-    assert "503" in failed["detail"]
+    assert failed["detail"] == "Communication Services: HTTP 503 Busy !"
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -187,15 +187,15 @@ def read_trail(admin: Admin, **query: str) -> tuple[list[str], str]:
 
 @pytest.fixture(scope="module")
 def audited(admin: Admin, tables: TableServiceClient, new_person: Callable[..., Person]) -> Person:
-    """A user with 122 events: two today, and one on each of the 120 days before."""
+    """A user with 122 events: two today, and one, with unprintable detail, on each of 120 days before."""
     person = new_person()
     admin.do("api", person, "block", reason=f"reason-{person.account.object_id}")
-    template = trail_rows(tables, person)[0]
+    template = trail_rows(tables, person)[0] | {"Detail": "bad\udcff\x1b"}
     for age in range(1, 121):
         at = datetime.now(UTC) - timedelta(days=age)
         key = f"{10**17 - int(at.timestamp() * 1_000_000):017d}-{uuid.uuid4().hex[:8]}"
         for partition in (f"user-{person.account.object_id}-{person.account.tenant_id}", "all"):
-            row: dict[str, Any] = dict(template) | {"PartitionKey": partition, "RowKey": key, "At": at}
+            row: dict[str, Any] = template | {"PartitionKey": partition, "RowKey": key, "At": at}
             tables.get_table_client("audit").upsert_entity(row, mode=UpdateMode.REPLACE)
     return person
 
@@ -270,5 +270,4 @@ def test_csv_escapes_formulas(admin: Admin, person: Person) -> None:
     for reason in reasons:
         admin.do("page", person, "block", reason=reason)
     details = {event["detail"] for event in about(admin, person, action="block")}
-    assert not [detail for detail in details if detail.startswith(("=", "+", "-", "@", "\t", "\uff1d"))]
-    assert {"'=1+1", "'+1", "'-1", "'@x", 'a "quote", and\r\na line', "; é"} <= details
+    assert details == {"'=1+1", "'+1", "'-1", "'@x", "'=1", "'\uff1d1", 'a "quote", and a line', "; é"}

@@ -44,12 +44,10 @@ class AccessService:
     def sign_in(
         self, signed_in: SignedIn, *, instead_of: Session | None, address: str, user_agent: str
     ) -> str:
-        """End the browser's old session, start a new one and return its id. Raises Blocked instead.
+        """Start a session, end the browser's old one, and return the new one's id. Raises Blocked instead.
 
         The session is inserted before the block is read: a later block ends it, an earlier one is seen.
         """
-        if instead_of is not None:
-            self.sessions.end(instead_of.key)
         session_id, session = self.sessions.create(
             signed_in.user,
             entra_session_id=signed_in.session_id,
@@ -61,6 +59,8 @@ class AccessService:
             identity = self.identities.find(signed_in.user.id)
             if identity is not None and identity.blocked:
                 raise Blocked
+            if instead_of is not None:
+                self.sessions.end(instead_of.key)
         except BaseException:
             self.sessions.end(session.key)
             raise
@@ -137,11 +137,12 @@ class AccessService:
     def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
         now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
         if issued.change is not None:
-            detail = " -> ".join(filter(None, (issued.former_acs_user_id, issued.acs_user_id)))
+            # The ledger has a first identity: there, not here, an erasure removes its owner.
+            former = issued.former_acs_user_id
+            detail = f"{former} -> {issued.acs_user_id}" if former else ""
             self.audit.record(SYSTEM, f"identity-{issued.change}", user_id, detail)
         if caller.session is not None:
-            cacheable = row is not None and not row.held
-            acs_user_id = issued.acs_user_id if cacheable else None
+            acs_user_id = None if row is None or row.held else issued.acs_user_id
             self.sessions.record_use(caller.session, acs_user_id=acs_user_id, token_recorded_at=now)
         idle = _idle_time(caller, issued)
         if idle > JUST_NOW:  # a row that was just inserted has the time already

@@ -8,6 +8,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestE
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, UpstreamUnavailable
+from trusted_service.models import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 
@@ -49,6 +50,6 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
     """The domain's error for a response that refuses a call. After a 5xx the work may have been done."""
     status, code = error.status_code or 0, error_code(error)
     retry_after = getattr(error.response, "headers", {}).get("Retry-After")
-    reason = f"HTTP {status} {code}".strip()
+    reason = display_text(f"HTTP {status} {code}")
     kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
     return kind(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)

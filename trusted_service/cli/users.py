@@ -16,7 +16,7 @@ from flask.cli import AppGroup
 
 from trusted_service.audit import AuditQuery
 from trusted_service.errors import NotFound, TrustedServiceError
-from trusted_service.models import Actor, Identity, UserId
+from trusted_service.models import MAX_REASON, Actor, Identity, UserId
 from trusted_service.representation import user_json
 from trusted_service.services import Services
 from trusted_service.users.actions import ACTIONS, Action
@@ -124,14 +124,15 @@ def _add_action(action: Action) -> None:
     """Add the command for the action, with `--reason` or `--yes` where it takes one."""
 
     def run(services: Services, user: UserId, *, as_json: bool, reason: str = "", yes: bool = True) -> None:
+        if len(reason) > MAX_REASON:
+            raise click.UsageError(f"The reason must have at most {MAX_REASON} characters.")
         if not yes:
             click.confirm(f"Erase {user} for good?", abort=True, err=True)
         try:
             result = action.run(services.administration, operator(), user, reason)
             text = "There was no such user." if result is False else action.done_text
             identity = services.directory.find(user) if as_json else None
-            document = user_json(identity or user)
-            print_result(document, text, as_json=as_json)
+            print_result(user_json(identity or user), text, as_json=as_json)
         finally:
             if action.name == "block":
                 # The process ends before later sweeps and retries: one more here reports a failure.

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from trusted_service.errors import UpstreamUnavailable
-from trusted_service.models import Identity, UserId
+from trusted_service.models import MAX_REASON, Identity, UserId, display_text
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
 
@@ -80,8 +80,7 @@ class IdentityTable:
 
     def find_first_mapped(self) -> Identity | None:
         """The first row, in the order of its keys, that names an ACS identity."""
-        rows = self._table.query("AcsUserId gt @empty", {"empty": ""}, page=1)
-        return next(_readable(rows), None)
+        return next(_readable(self._table.query("AcsUserId gt @empty", {"empty": ""}, page=1)), None)
 
     def is_empty(self) -> bool:
         return next(self._table.query(page=1), None) is None
@@ -132,7 +131,7 @@ def _identity(row: Row) -> Identity:
         created_at=_find_time(row, "CreatedAt") or utc(row.metadata["timestamp"]),  # type: ignore[arg-type]
         last_token_at=_find_time(row, "LastTokenAt"),
         blocked=_flag(row, "Blocked"),
-        block_reason=str(row.get("BlockReason") or ""),
+        block_reason=display_text(row.get("BlockReason"), MAX_REASON),
         blocking=_flag(row, "Blocking"),
         deleting=_flag(row, "Deleting"),
         missing_since=missing_since if missing_since and missing_since > NO_TIME else None,

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from trusted_service.models import Actor, UserId
 from trusted_service.users.administration import Administration
 
-MAX_REASON = 300
-"""Characters of a reason that administrators give."""
-
 
 @dataclass(frozen=True, slots=True)
 class Action:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trusted_service.representation import FORMULA_STARTS
+from trusted_service.representation import CELL_START, FORMULA
 
-ESCAPE = re.compile(rf"\A'(?=[{re.escape(''.join(FORMULA_STARTS))}])")
+ESCAPE = re.compile(f"{CELL_START}'{FORMULA}")
 """The export puts an apostrophe before a formula."""
 
 
@@ -64,7 +64,7 @@ def _read_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for cells in reader:
-            if any(texts := [ESCAPE.sub("", cell.strip()) for cell in cells]):
+            if any(texts := [ESCAPE.sub(r"\1", cell.strip()) for cell in cells]):
                 yield reader.line_num, texts
     except csv.Error as error:
         raise UnreadableFile("syntax", reader.line_num) from error

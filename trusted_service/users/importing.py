@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
@@ -38,7 +38,7 @@ NAMES = {
     "blocked": ("blocked",),
 }
 FLAGS = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}
-THREADS = 8
+THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
 
 Result = Literal["imported", "present", "conflict", "invalid"]
 
@@ -94,19 +94,19 @@ def _read_identity(cells: Mapping[str, str], tenants: Sequence[str], now: dateti
         name=display_text(cells["name"]),
         username=display_text(cells["username"]),
         acs_user_id=acs_user_id or None,
-        created_at=_read_time("createdAt", cells) or now,
-        last_token_at=_read_time("lastTokenAt", cells),
+        created_at=_read_time("createdAt", cells, now) or now,
+        last_token_at=_read_time("lastTokenAt", cells, now),
         blocked=blocked,
     )
 
 
-def _read_time(name: str, cells: Mapping[str, str]) -> datetime | None:
+def _read_time(name: str, cells: Mapping[str, str], now: datetime) -> datetime | None:
     try:
         time = find_utc(cells[name])
     except (ValueError, OverflowError):
         raise ValueError(f"{name} must be a time such as 2026-01-31T23:59:59Z") from None
-    if time and not 1970 <= time.year <= 2999:
-        raise ValueError(f"{name} must be between 1970 and 2999")
+    if time and (time.year < 1970 or time > now + CLOCK_TOLERANCE):
+        raise ValueError(f"{name} must be between 1970 and now")
     return time
 
 

@@ -8,9 +8,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from trusted_service.audit import AuditQuery
 from trusted_service.errors import NotFound, UpstreamError
-from trusted_service.models import UserId
+from trusted_service.models import MAX_REASON, UserId
 from trusted_service.representation import user_json
-from trusted_service.users.actions import ACTIONS, MAX_REASON
+from trusted_service.users.actions import ACTIONS
 from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import User
@@ -84,8 +84,7 @@ def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
         services().administration.end_session(actor(), user_id, session)
         action = "end-session"
     else:
-        reason = request.form.get("reason", "")[:MAX_REASON].strip()
-        ACTIONS[action].run(services().administration, actor(), user_id, reason)
+        ACTIONS[action].run(services().administration, actor(), user_id, request.form.get("reason", ""))
     is_gone = action == "delete"
     with contextlib.suppress(UpstreamError):  # the action is done, even if this read fails
         is_gone = services().directory.find(user_id) is None
