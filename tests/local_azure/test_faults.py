@@ -4,17 +4,19 @@ import http.client
 import os
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ServiceResponseError
 
 from tests.local_azure.clients import get_response, open_client
 from tests.local_azure.flows import EntraFlow, read_error
 from tests.support.concurrency import wait_until
-from tests.support.local_azure import CALL_SECONDS, LocalAzure
+from tests.support.local_azure import CALL_SECONDS, LocalAzure, LocalAzureError
 
 KEYS = "/common/discovery/v2.0/keys"
 SHORT_SECONDS = 0.3
@@ -102,3 +104,81 @@ def test_reset_is_a_tcp_reset(local_azure: LocalAzure, secure: bool) -> None:
         while os.read(descriptor, 1 << 16):
             pass
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "made", "message"),
+    [
+        ({"kind": "hang"}, 0, "timed out"),
+        ({"kind": "half"}, 1, "IncompleteRead"),
+        ({"kind": "fail-after-commit", "then": "status", "status": 500}, 1, "PlantedFault"),
+        ({"kind": "fail-after-commit", "then": "reset"}, 1, "Connection"),
+        ({"kind": "fail-after-commit", "then": "hang"}, 1, "timed out"),
+    ],
+)
+def test_failure_before_or_after_commit(
+    local_azure: LocalAzure, fault: dict[str, Any], made: int, message: str
+) -> None:
+    before = len(local_azure.list_identities())
+    local_azure.plant_fault("acs", "create", **fault)
+    with pytest.raises((HttpResponseError, ServiceResponseError), match=message):
+        create(local_azure)
+    assert len(local_azure.list_identities()) == before + made
+    create(local_azure)
+
+
+def test_fault_affects_matching_calls_only(local_azure: LocalAzure) -> None:
+    with open_client(local_azure, retries=0) as client:
+        matching, other = client.create_user(), client.create_user()
+        local_azure.plant_fault("acs", "issue", "status", about=matching.raw_id)
+        local_azure.plant_fault("acs", "create", "status", about='"expiresInMinutes": 77')
+        client.get_token(other, ["chat"])
+        client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=78))
+        assert len(local_azure.list_faults()) == 2
+        with pytest.raises(HttpResponseError):
+            client.get_token(matching, ["chat"])
+        with pytest.raises(HttpResponseError):
+            client.create_user_and_token(["chat"], token_expires_in=timedelta(minutes=77))
+    assert local_azure.list_faults() == []
+
+
+def test_calls_are_counted_and_recorded(local_azure: LocalAzure, browser: requests.Session) -> None:
+    with open_client(local_azure) as client:
+        user = client.create_user(request_id="the-request")
+        client.get_token(user, ["chat"])
+        client.revoke_tokens(user)
+        client.delete_user(user)
+    get_keys(local_azure, browser)
+    assert local_azure.count_calls("acs") == {"create": 1, "issue": 1, "revoke": 1, "delete": 1}
+    assert local_azure.count_calls("entra") == {"keys": 1}
+    first, *_, last = local_azure.list_recent_calls()
+    assert (first["service"], first["operation"], first["status"]) == ("acs", "create", 201)
+    assert first["clientRequestId"] == "the-request"
+    assert "communication-identity" in str(first["userAgent"])
+    assert last["operation"] == "keys"
+    local_azure.reset_calls()
+    assert local_azure.count_calls("acs") == {}
+
+
+def test_malformed_faults_are_refused(local_azure: LocalAzure) -> None:
+    fault = {"service": "acs", "operation": "create", "kind": "status"}
+    wrong = {"service": "storage", "kind": "earthquake", "operation": "keys", "then": "again"}
+    url = f"{local_azure.env['LOCAL_AZURE_CONTROL_URL']}/faults"
+    for name, value in {**wrong, "times": "two", "seconds": "long", "status": True}.items():
+        response = requests.post(url, json={**fault, name: value}, timeout=CALL_SECONDS)
+        assert response.status_code == 400
+        assert name in response.json()["error"]
+    for body in (b"[]", b"{", b"null"):
+        assert requests.post(url, data=body, timeout=CALL_SECONDS).status_code == 400
+    assert local_azure.list_faults() == []
+
+
+def test_control_routes_refuse_invalid_requests(local_azure: LocalAzure) -> None:
+    with pytest.raises(LocalAzureError, match="tenantId"):
+        local_azure.put_account("eve@contoso.example", tenantId="somewhere")
+    with pytest.raises(LocalAzureError, match="400"):
+        local_azure.put_account("eve@contoso.example", objectId="not-a-guid")
+    with pytest.raises(LocalAzureError, match="kind must be one of"):
+        local_azure.tamper("nonsense")
+    with pytest.raises(LocalAzureError, match="username"):
+        local_azure.mint_tokens(username="nobody@contoso.example")
