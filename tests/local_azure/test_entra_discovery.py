@@ -24,9 +24,3 @@ def test_document_and_keys_name_the_issuer(flow: EntraFlow, tenant: str, named: 
     assert key["issuer"] == document["issuer"]
     assert key["kid"] == key["x5t"]
     assert (key["kty"], key["use"]) == ("RSA", "sig")
-
-
-def test_unknown_tenant_is_refused(flow: EntraFlow) -> None:
-    url = f"{flow.azure.get_app().tls_origin}/nobody{DISCOVERY}"
-    response = flow.browser.get(url, timeout=CALL_SECONDS)
-    assert (response.status_code, response.json()["error"]) == (400, "invalid_tenant")

@@ -55,17 +55,6 @@ def test_body_is_read_by_chunks_or_length(connection: http.client.HTTPSConnectio
     assert connection.getresponse().status == 400
 
 
-def test_slow_handshakes_stall_no_other_client(
-    local_azure: LocalAzure, connection: http.client.HTTPSConnection
-) -> None:
-    port = urlsplit(local_azure.get_app().tls_origin).port
-    slow = [socket.create_connection(("127.0.0.1", port or 0)) for _ in range(20)]
-    connection.request("GET", KEYS)
-    assert connection.getresponse().read()
-    for client in slow:
-        client.close()
-
-
 def test_burst_of_connections_fits_the_backlog(local_azure: LocalAzure) -> None:
     port = urlsplit(local_azure.get_app().tls_origin).port or 0
     poll = select.poll()
