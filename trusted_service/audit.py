@@ -14,7 +14,7 @@ import structlog
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
-from trusted_service.models import Actor, AuditEvent, UserId, display_text
+from trusted_service.models import Actor, AuditEvent, UserId, join_lines
 from trusted_service.storage.tables import Row, Table, utc
 from trusted_service.storage.transactions import Columns
 
@@ -154,7 +154,7 @@ def _columns(event: AuditEvent) -> Columns:
         "TargetTenantId": event.target.tenant_id if event.target else "",
         "TargetObjectId": event.target.object_id if event.target else "",
         "Outcome": event.outcome,
-        "Detail": display_text(event.detail, MAX_DETAIL),
+        "Detail": join_lines(event.detail, MAX_DETAIL),
         "RequestId": event.request_id,
     }
 
@@ -167,6 +167,6 @@ def _event(row: Row) -> AuditEvent:
         action=row["Action"],
         target=UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None,
         outcome=row["Outcome"],
-        detail=display_text(row["Detail"], MAX_DETAIL),
+        detail=join_lines(row["Detail"], MAX_DETAIL),
         request_id=row["RequestId"],
     )

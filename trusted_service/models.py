@@ -58,8 +58,12 @@ def find_resource(acs_user_id: str) -> str | None:
 def display_text(value: object, limit: int = MAX_NAME) -> str:
     """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
     text = value[: 2 * limit] if isinstance(value, str) else ""
-    words = "".join(one for one in text if one.isprintable() or one.isspace()).split()
-    return " ".join(words)[:limit].rstrip()
+    return "".join(character for character in text if character.isprintable())[:limit]
+
+
+def join_lines(text: object, limit: int) -> str:
+    """Such a text, with a blank for each run of white space."""
+    return display_text(" ".join(str(text or "").split()), limit)
 
 
 def rfc3339(time: datetime) -> str:

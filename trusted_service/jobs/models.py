@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal, get_args
 
 from trusted_service.errors import InvalidRequest
-from trusted_service.models import Actor, UserId, display_text
+from trusted_service.models import Actor, UserId, join_lines
 
 JobAction = Literal["block", "delete"]
 JOB_ACTIONS: tuple[JobAction, ...] = get_args(JobAction)
@@ -46,7 +46,7 @@ class Item:
         return replace(self, check=check, state="skipped" if excluded else "pending")
 
     def acted_on(self, state: ItemState, detail: str = "") -> "Item":
-        return replace(self, state=state, detail=display_text(detail, MAX_DETAIL))
+        return replace(self, state=state, detail=join_lines(detail, MAX_DETAIL))
 
 
 Page = tuple[int, Sequence[Item]]

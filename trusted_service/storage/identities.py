@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from trusted_service.errors import UpstreamUnavailable
-from trusted_service.models import MAX_REASON, Identity, UserId, display_text
+from trusted_service.models import MAX_REASON, Identity, UserId, join_lines
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
 
@@ -131,7 +131,7 @@ def _identity(row: Row) -> Identity:
         created_at=_find_time(row, "CreatedAt") or utc(row.metadata["timestamp"]),  # type: ignore[arg-type]
         last_token_at=_find_time(row, "LastTokenAt"),
         blocked=_flag(row, "Blocked"),
-        block_reason=display_text(row.get("BlockReason"), MAX_REASON),
+        block_reason=join_lines(row.get("BlockReason"), MAX_REASON),
         blocking=_flag(row, "Blocking"),
         deleting=_flag(row, "Deleting"),
         missing_since=missing_since if missing_since and missing_since > NO_TIME else None,

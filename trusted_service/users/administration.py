@@ -20,7 +20,7 @@ from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.azure import deadlines
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, display_text
+from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
 from trusted_service.representation import event_json, ledger_json, session_json, user_json
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -53,7 +53,7 @@ class Administration:
         self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Condition | None = None
     ) -> None:
         """Keep the user out, with or without a row. Raises Conflict first if `only_if` returns false."""
-        reason = display_text(reason, MAX_REASON)
+        reason = join_lines(reason, MAX_REASON)
         with self.audit.action(actor, "block", user_id, reason):
             _require(only_if)
             # Sessions end before the block too, so none outlives it if the process dies here, and after it,

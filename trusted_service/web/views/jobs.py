@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from trusted_service.errors import InvalidRequest
 from trusted_service.jobs.models import JOB_ACTIONS, Job
 from trusted_service.jobs.upload import read_items
-from trusted_service.models import MAX_REASON, display_text
+from trusted_service.models import MAX_REASON, join_lines
 from trusted_service.users.csv_file import UnreadableFile
 from trusted_service.web.http import lists, request_body
 from trusted_service.web.http.context import actor, services
@@ -93,7 +93,7 @@ def start(job_id: str) -> BaseResponse:
     found = _get(job_id)
     if found.action == "delete" and request.form.get("confirm") != "yes":
         raise InvalidRequest("Confirm that the users are to be deleted for good.")
-    services().jobs.start(actor(), found, display_text(request.form.get("reason"), MAX_REASON))
+    services().jobs.start(actor(), found, join_lines(request.form.get("reason"), MAX_REASON))
     return _to(found)
 
 
