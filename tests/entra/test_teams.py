@@ -177,15 +177,6 @@ def test_acs_faults_are_reported(azure: LocalAzure, owner: Person, by_bearer: Ex
         assert by_bearer(token).status_code == 200
 
 
-def test_wrong_access_key_is_503(world: World, owner: Person) -> None:
-    endpoint, _, _ = world.azure.env["COMMUNICATION_SERVICES_CONNECTION_STRING"].partition(";")
-    wrong = {"COMMUNICATION_SERVICES_CONNECTION_STRING": f"{endpoint};accesskey=d3Jvbmc="}
-    body = {"teamsUserAadToken": teams_token(world.azure, owner)}
-    with Service(world.settings | wrong) as denied:
-        response = call("POST", denied.url + PATH, headers=bearer(world.azure, owner), json=body)
-    assert_problem(response, 503, "upstream_unavailable")
-
-
 def test_disallowed_client_is_403_and_counts(world: World, person: Person) -> None:
     azure, spa = world.azure, world.azure.get_app().spa_client_id
     headers = bearer(azure, person, clientId=spa)

@@ -35,10 +35,11 @@ def read_cursor() -> str:
 
 def read_user_query(*names: str) -> tuple[UserQuery, Position | None]:
     """Return the query and where its page begins, which a cursor contains. Raises InvalidRequest."""
-    given = {QUERY[name]: request.args.get(name, "").strip() for name in names}
-    asked: dict[str, Any] = {name: value for name, value in given.items() if value}
+    asked: dict[str, Any] = {QUERY[name]: request.args.get(name, "") for name in names}
+    asked["text"] = asked["text"].strip()
     if asked.get("sort") != "name":
         asked.pop("sort", None)
+    asked = {name: value for name, value in asked.items() if value}
     if asked.get("status") not in (None, "active", "blocked"):
         raise InvalidRequest("status must be active or blocked.")
     if not (continued := read_cursor()):
