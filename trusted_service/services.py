@@ -59,14 +59,13 @@ class Services:
         credential = _managed_identity(settings, session)
 
         self.authority = authority = Authority(settings.entra_authority, session)
-        self.entra_tokens = EntraTokens(
-            authority, settings.entra_client_id, settings.entra_allowed_tenants, settings.api_clients
-        )
+        tenants = settings.entra_allowed_tenants
+        self.entra_tokens = EntraTokens(authority, settings.entra_client_id, tenants, settings.api_clients)
         self.entra = EntraSignIn(authority, self.entra_tokens, client_credential(settings, credential))
         self.communication = communication = Communication(settings, credential, session)
 
         storage = StorageAccount(settings, credential, session)
-        identities = IdentityTable(storage.open("identities"))
+        self.identities = identities = IdentityTable(storage.open("identities"))
         idle = timedelta(minutes=settings.session_idle_minutes)
         absolute = timedelta(minutes=settings.session_absolute_minutes)
         self.sessions = sessions = SessionTable(storage.open("sessions"), idle, absolute)
@@ -88,16 +87,16 @@ class Services:
             identities, sessions, provisioning, communication, self.entra_tokens, index, audit, self.usage
         )
 
-        self.directory = Directory(identities, ledger, index, settings.entra_allowed_tenants)
+        self.directory = Directory(identities, ledger, index, tenants)
         self.administration = Administration(
-            identities, sessions, ledger, communication, index, pin, erasure, audit, self.background
+            identities, sessions, ledger, communication, index, pin, erasure, audit, self.background, tenants
         )
         self.reindex = Reindex(identities, ledger, index)
         self.repair = Repair(identities, ledger, index, self.administration, audit)
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
         self.jobs = Jobs(storage.open("jobs"), audit)
-        self.job_worker = JobWorker(self.jobs, self.directory, self.administration)
+        self.job_worker = JobWorker(self.jobs, self.administration)
 
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}

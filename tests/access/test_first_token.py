@@ -122,7 +122,7 @@ def test_deleted_row_ends_the_request(world: World, services: Services) -> None:
         with pytest.raises(NotSignedIn):
             services.access.issue_token(caller, ("chat",), 60)
         assert services.access.recording(caller, None) is None
-    assert services.directory.find(user.id) is None
+    assert services.identities.find(user.id) is None
     assert services.sessions.list_by_user(user.id) == []
 
 

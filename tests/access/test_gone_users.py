@@ -47,13 +47,6 @@ def test_deletion_wins_over_concurrent_replacement(world: World, signed_in: Pers
     wait_until(lambda: set(world.azure.list_identities()) == before, seconds=5)
 
 
-def test_blocked_user_gets_no_first_token(world: World, signed_in: Person) -> None:
-    insert_identity_row(world.tables, signed_in, acs_user_id="", blocked=True)
-    before = world.azure.list_identities()
-    assert_problem(signed_in.token(), 403, "blocked")
-    assert world.azure.list_identities() == before
-
-
 def test_blocked_user_gets_no_replacement_identity(world: World, mapped_user: Person) -> None:
     identity = world.identity_of(mapped_user)
     world.azure.delete_identity(identity)

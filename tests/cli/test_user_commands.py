@@ -3,11 +3,15 @@
 import json
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,13 +19,14 @@ from azure.data.tables import TableServiceClient
 from flask import Flask
 
 from tests.support.admin_client import SECTION_5A, Admin, assert_signed_out
-from tests.support.commands import read_json, run_command
+from tests.support.commands import read_json, run_command, start_users_command
 from tests.support.concurrency import wait_until
 from tests.support.person import Person
 from tests.support.rows import (
     change_identity_row,
     find_identity_row,
     get_identity,
+    get_session,
     list_kinds,
     list_rows,
     wait_until_indexed,
@@ -34,6 +39,7 @@ from trusted_service.app import create_app
 from trusted_service.settings import Settings
 
 USER_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+OPERATOR = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
 Run = Callable[..., Any]
 Start = Callable[..., subprocess.CompletedProcess[str]]
@@ -102,14 +108,25 @@ def test_list_without_json_is_table(
 
 
 def test_block_and_unblock_take_effect_immediately(
-    start: Start, admin: Admin, tables: TableServiceClient, mapped_user: Person
+    start: Start, admin: Admin, storage_proxy: StorageProxy, tables: TableServiceClient, mapped_user: Person
 ) -> None:
-    token = mapped_user.get_token()
+    tokens, csrf = [mapped_user.get_token()], mapped_user.csrf_headers()
+    held = Thread(target=lambda: tokens.append(mapped_user.token(csrf=csrf).json()["token"]))
+
+    def hold_token() -> None:
+        held.start()
+        wait_until(lambda: not mapped_user.azure.list_faults())
+
+    mapped_user.azure.plant_fault("acs", "issue", "delay", seconds=4.5)
+    partition = get_session(tables, mapped_user)["PartitionKey"]
+    storage_proxy.plant(Fault(kind="signal", table="sessions", about=partition, times=1, action=hold_token))
     done = start("block", mapped_user.key, "--reason", "left\udcff\x1b in\r\n\u202eMay ", "--json")
     assert done.returncode == 0, done.stderr
+    assert "Waiting" not in done.stderr  # it is no terminal
+    held.join()
     assert json.loads(done.stdout)["blocked"] is True, "standard output has the JSON only"
     assert_signed_out(mapped_user, mapped_user.url)
-    assert mapped_user.azure.check_token(token)["valid"] is False
+    assert [mapped_user.azure.check_token(token)["valid"] for token in tokens] == [False, False]
     row = find_identity_row(tables, mapped_user)
     assert row is not None
     assert row["BlockReason"] == "left in May"
@@ -118,9 +135,33 @@ def test_block_and_unblock_take_effect_immediately(
     done = start("unblock", mapped_user.key)
     assert (done.returncode, done.stdout) == (0, "Unblocked.\n")
     mapped_user.signed_in()
-    operator = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
     for action in ("block", "unblock"):
-        assert events_about(tables, mapped_user, action) == [("done", operator), ("started", operator)]
+        assert events_about(tables, mapped_user, action) == [("done", OPERATOR), ("started", OPERATOR)]
+
+
+@pytest.mark.parametrize("trouble", ["interrupted", "failing"])
+def test_block_without_last_sweep_exits_with_1(
+    settings: dict[str, str], tables: TableServiceClient, mapped_user: Person, tmp_path: Path, trouble: str
+) -> None:
+    env = {**settings, **OWN_SETTINGS}
+    azure, identity = mapped_user.azure, get_identity(tables, mapped_user)
+    if trouble == "failing":
+        azure.plant_fault("acs", "revoke", "status", skip=1, times=None, about=identity)
+    process = start_users_command(env, "block", mapped_user.key, output=tmp_path)
+    wait_until(lambda: ("done", OPERATOR) in events_about(tables, mapped_user, "block"))
+    if trouble == "interrupted":
+        time.sleep(0.5)
+        os.kill(process.pid or 0, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 1
+    assert (tmp_path / "stdout").read_text() == ""
+    error = (
+        "Error: blocked, but tokens are not revoked: "
+        if trouble == "failing"
+        else "Error: The block holds, but tokens in progress may stay valid."
+    )
+    assert error in (tmp_path / "stderr").read_text()
+    assert_signed_out(mapped_user, mapped_user.url)
 
 
 def test_delete_prompts_first(application: Flask, tables: TableServiceClient, mapped_user: Person) -> None:
@@ -147,8 +188,10 @@ def test_export_contains_all_user_data(
 
 
 def test_unknown_user_is_refused(application: Flask, tables: TableServiceClient, person: Person) -> None:
-    for command in ("show", "unblock", "revoke", "export"):
-        done = run_command(application, "users", command, person.key, "--json")
+    elsewhere = f"{USER_ID}/{person.account.object_id}"  # in a tenant that is not allowed
+    commands = [(command, person.key) for command in ("show", "unblock", "revoke", "export")]
+    for command in (*commands, ("block", elsewhere)):
+        done = run_command(application, "users", *command, "--json")
         assert (done.exit_code, done.stdout, done.stderr) == (1, "", "Error: There is no such user.\n")
         assert list_rows(tables, "audit", "TargetObjectId", person.account.object_id) == []
 

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import requests
 
-from tests.support.admin_client import assert_signed_out, bearer, call, finish_sign_in_at, post_token
-from tests.support.concurrency import alongside, run_concurrently, wait_until
+from tests.support.admin_client import bearer, call, post_token
+from tests.support.concurrency import alongside, wait_until
 from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -87,14 +87,6 @@ def test_sign_in_racing_a_block_loses(
     assert world.list_sessions(person) == []
 
 
-def test_block_ends_a_new_session(world: World, person: Person, other_service: Service) -> None:
-    sign_in = partial(finish_sign_in_at, person, other_service.url)
-    response, _ = run_concurrently([sign_in, partial(world.admin.do, "api", person, "block")])
-    assert response.status_code in (302, 403)
-    assert_signed_out(person, other_service.url)
-    assert world.list_sessions(person) == []
-
-
 def test_first_token_racing_block_leaves_no_identity(world: World, signed_in: Person) -> None:
     csrf, before = signed_in.csrf_headers(), set(world.azure.list_identities())
     act_before(world, "POST", "identities", signed_in, "block")
@@ -133,6 +125,16 @@ def test_concurrent_deletions_both_succeed(
     assert response.status_code == 204, response.text
     assert world.list_rows(mapped_user) == []
     assert identity not in world.azure.list_identities()
+
+
+def test_deletion_survives_contention(world: World, mapped_user: Person) -> None:
+    """Others change the row five times between the deletion's read and its mark."""
+    about, code = mapped_user.account.object_id, "UpdateConditionNotSatisfied"
+    fault = Fault(kind="status", status=412, code=code, method="PATCH", about=about, also="Deleting", times=5)
+    world.storage.plant(fault)
+    world.admin.do("api", mapped_user, "delete")
+    assert fault.times == 0
+    assert world.list_rows(mapped_user) == []
 
 
 def test_block_survives_concurrent_deletion(world: World, mapped_user: Person) -> None:

@@ -11,9 +11,18 @@ from tests.support.person import Person
 from tests.support.rows import allow_former_resource, give_former_identity, list_rows, wait_until_forgotten
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
+from trusted_service.jobs.worker import THREADS
 from trusted_service.models import UserId
 
 UNKNOWN = "/admin/jobs/000000000000000-0000000000000000"
+
+
+def list_events(job_admin: JobAdmin, path: str) -> list[tuple[datetime, str, str, str]]:
+    """Return time, action, outcome and detail of each audited event of the job, in order."""
+    rows = list_rows(job_admin.tables, "audit", "ActorKey", job_admin.person.key)
+    actions = {row["ActionId"] for row in rows if path.rpartition("/")[2] in row["Detail"]}
+    events = [(r["At"], r["Action"], r["Outcome"], r["Detail"]) for r in rows if r["ActionId"] in actions]
+    return sorted(events)
 
 
 def test_dry_run_checks_rows_and_changes_nothing(job_admin: JobAdmin) -> None:
@@ -42,9 +51,18 @@ def test_deletion_erases_users_and_reports_each(job_admin: JobAdmin) -> None:
 
 
 def test_block_applies_to_all_users_with_reason(job_admin: JobAdmin, mapped_user: Person) -> None:
-    users = [mapped_user.key, *job_admin.new_users(1), uuid.uuid4()]
-    path = job_admin.finish(job_admin.draft(job_admin.select("block", users)), reason="left\x00\nin May")
-    assert job_admin.results(path) == ["done"] * 3
+    """Except to unknown users of tenants that are not allowed: they may be misspelt known ones."""
+    former, elsewhere = (f"{uuid.uuid4()}/{uuid.uuid4()}" for _ in range(2))
+    tenant_id, object_id = former.split("/")
+    known = {"PartitionKey": object_id, "RowKey": tenant_id, "AcsUserId": "", "Blocked": False}
+    job_admin.tables.get_table_client("identities").create_entity(known)
+    users = [mapped_user.key, *job_admin.new_users(1), uuid.uuid4(), former]
+    draft = job_admin.draft(job_admin.select("block", [*users, elsewhere]))
+    path = job_admin.finish(draft, reason="left\x00\nin May")
+    assert job_admin.results(path) == ["done"] * 4 + ["skipped"]
+    refused = job_admin.rows(path)[-1]
+    assert (refused["found"], refused["detail"]) == ("invalid", "tenant not allowed")
+    assert job_admin.find(elsewhere) == {}
     assert mapped_user.get("/api/me").status_code == 401
     assert "left in May" in job_admin.person.get(path).text
     for user in users:
@@ -74,13 +92,15 @@ def test_draft_is_started_or_cancelled_only_once(job_admin: JobAdmin, storage_pr
     assert_error_page(job_admin.start(path), 503)
     storage_proxy.clear()
     assert job_admin.status(path)["state"] == "draft"
-    assert job_path(job_admin.cancel(path)) == path
+    for _ in range(2):
+        assert job_path(job_admin.cancel(path)) == path
     assert_error_page(job_admin.start(path), 400)
     assert job_admin.status(path)["state"] == "cancelled"
     assert job_admin.find(user)["AcsUserId"] == user.acs_user_id
-    rows = list_rows(job_admin.tables, "audit", "ActorKey", job_admin.person.key)
-    found = {(row["Action"], row["Outcome"]) for row in rows if path.rpartition("/")[2] in row["Detail"]}
-    assert found == {("cancel-job", "started"), ("cancel-job", "done"), ("start-job", "started")}
+    outcomes = [event[1:] for event in list_events(job_admin, path) if event[2] != "started"]
+    assert outcomes[0][:2] == ("cancel-job", "done")
+    assert outcomes[1] == ("cancel-job", "failed", "already cancelled")
+    assert outcomes[2:] == [("start-job", "failed", "This job cannot be started.")]
 
 
 def test_cancelling_stops_and_keeps_recorded_results(job_admin: JobAdmin) -> None:
@@ -88,6 +108,7 @@ def test_cancelling_stops_and_keeps_recorded_results(job_admin: JobAdmin) -> Non
     path = job_admin.draft(job_admin.select("delete", users))
     job_admin.start(path)
     job_admin.wait_until(path, lambda status: status["done"] > 5)
+    assert job_path(job_admin.start(path)) == path
     job_admin.cancel(path)
 
     def is_recorded() -> bool:
@@ -97,6 +118,12 @@ def test_cancelling_stops_and_keeps_recorded_results(job_admin: JobAdmin) -> Non
     job_admin.wait_until(path, lambda _: is_recorded())
     assert 0 < job_admin.status(path)["left"] < 60
     assert job_admin.status(path)["state"] == "cancelled"
+    trail = list_rows(job_admin.tables, "audit", "PartitionKey", "all")
+    events = list_events(job_admin, path)
+    assert ("start-job", "failed", "already running") in [event[1:] for event in events]
+    (cancelled,) = (at for at, action, outcome, _ in events if (action, outcome) == ("cancel-job", "done"))
+    begun = [row for row in trail if (row["Action"], row["Outcome"]) == ("delete", "started")]
+    assert sum(row["At"] > cancelled for row in begun) <= THREADS, "only rows that have begun are finished"
 
 
 def test_failed_row_shows_reason_and_is_retried(job_admin: JobAdmin, mapped_user: Person) -> None:

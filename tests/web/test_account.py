@@ -11,7 +11,13 @@ from tests.support.cookies import read_cookies
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page, message_on, read_page
 from tests.support.person import Person
-from tests.support.rows import get_identity, list_identity_rows, list_sessions, wait_until_forgotten
+from tests.support.rows import (
+    get_identity,
+    list_identity_rows,
+    list_rows,
+    list_sessions,
+    wait_until_forgotten,
+)
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
 
@@ -67,11 +73,14 @@ def test_foreign_or_malformed_sessions_are_kept(
 ) -> None:
     (row,) = list_sessions(tables, shared_user)
     foreign = (str(row["RowKey"]), f"{row['PartitionKey']}/{row['RowKey']}")
-    for session in (*foreign, "x", "a/b", "\x00", "'", "x" * 3000, "é"):
+    for session in (*foreign, "x", "a/b", "\x00", "'", "x" * 3000, "é", "\n", "../x"):
         response = mapped_user.submit("/account/end-session", session=session)
         assert response.status_code in (303, 400, 404), session
     assert mapped_user.is_signed_in()
     assert shared_user.is_signed_in()
+    events = list_rows(tables, "audit", "TargetObjectId", mapped_user.account.object_id)
+    ends = {(row["Outcome"], row["Detail"]) for row in events if row["Action"] == "end-session"}
+    assert ends == {("started", ""), ("failed", "no such session")}
 
 
 @pytest.mark.parametrize("channel", ["page", "api", "bearer"])

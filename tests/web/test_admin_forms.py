@@ -13,7 +13,6 @@ from tests.support.rows import list_sessions
 from tests.support.service import Service
 
 ACTIONS = ["block", "unblock", "revoke", "sign-out", "delete"]
-BAD_SESSIONS = ["a/b", "a\\b", "#?", "' or PartitionKey ne '", "\x00", "\n", "é", "x" * 2000, "../x", "%2f"]
 
 
 def form_to(page: BeautifulSoup, path: str) -> Tag:
@@ -95,14 +94,6 @@ def test_block_reason_is_shown_as_text(admin: Admin, person: Person, reason: str
     assert admin.person.account.username in page.get_text()  # in the audit trail
     assert "<script" not in reason or reason in page.get_text()
     assert not [script for script in page.find_all("script") if "alert" in script.get_text()]
-
-
-def test_bad_or_foreign_session_ends_nothing(admin: Admin, mapped_user: Person, shared_user: Person) -> None:
-    for session in (*BAD_SESSIONS, *session_buttons(admin, shared_user)):
-        response = admin.act("page", mapped_user, "sign-out", session=session)
-        assert response.status_code in (303, 400, 404), response.headers["X-Request-ID"]
-    assert mapped_user.is_signed_in()
-    assert shared_user.is_signed_in()
 
 
 def test_unknown_user_has_only_a_block_form(admin: Admin, person: Person) -> None:

@@ -35,17 +35,8 @@ INVALID_IDENTITIES = [
 """Python's `UUID` accepts their parts as GUIDs."""
 
 RAW_VALUES = [
-    "%",
-    "%zz",
-    "%ff%fe",
-    "%c3%28",
-    "%ed%a0%80",
-    "%00",
-    "%0d%0aSet-Cookie:x=y",
-    "+",
-    "%e2%80%ae",
-    "&",
-    "&q=x",
+    *("%", "%zz", "%ff%fe", "%c3%28", "%ed%a0%80", "%00", "%0d%0aSet-Cookie:x=y", "+", "%e2%80%ae"),
+    *("&", "&q=x"),
 ]
 """Query values as sent in the request line."""
 

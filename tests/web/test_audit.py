@@ -149,6 +149,7 @@ def test_erasure_requires_recorded_intent(
         assert_problem(response, 503, "upstream_unavailable")
     for path in ("/admin/users.csv", "/admin/audit.csv"):
         assert_error_page(admin.person.get(path), 503)
+        assert admin.person.call("HEAD", path).status_code == 200  # exports nothing
     storage_proxy.clear()
     assert mapped_user.is_signed_in()
     assert find_identity_row(tables, mapped_user) is not None

@@ -56,9 +56,7 @@ class AccessService:
             user_agent=user_agent,
         )
         try:
-            identity = self.identities.find(signed_in.user.id)
-            if identity is not None and identity.blocked:
-                raise Blocked
+            self.admit(signed_in.user)
             if instead_of is not None:
                 self.sessions.end(instead_of.key)
         except BaseException:
@@ -79,8 +77,8 @@ class AccessService:
                     identity = self.identities.update(identity, **names, indexed=False)
             self.index.update(user.id, identity)
 
-    def admit_bearer(self, user: User) -> Caller:
-        """The caller for whom a bearer token was issued. Raises Blocked: a token outlives a block."""
+    def admit(self, user: User) -> Caller:
+        """The caller, by their row as it now is. Raises Blocked: an Entra ID token outlives a block."""
         identity = self.identities.find(user.id)
         if identity is not None and identity.blocked:
             raise Blocked
@@ -115,6 +113,10 @@ class AccessService:
         """Exchange the caller's token for Teams. Raises InvalidTeamsToken, OtherUser, ClientNotAllowed."""
         client_id = self.entra_tokens.get_teams_client(entra_token, caller.user.id)
         token = self.communication.exchange_teams_token(entra_token, client_id, caller.user.id.object_id)
+        # Nobody can revoke the new token, so a caller who has been shut out meanwhile does not get it.
+        self.admit(caller.user)
+        if caller.session is not None and not self.sessions.exists(caller.session.key):
+            raise NotSignedIn
         self.usage.count(TOKEN)
         return token
 

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +21,9 @@ from trusted_service.models import MAX_REASON, Actor, Identity, UserId
 from trusted_service.representation import user_json
 from trusted_service.services import Services
 from trusted_service.users.actions import ACTIONS, Action
+from trusted_service.users.administration import SWEEP_DELAYS
 from trusted_service.users.directory import Position, Status, UserQuery
 
-SWEEP_SECONDS = 3
 USER_LINE = "{:<30}  {:<36}  {:<73}  {:<86}  {:<20}  {}"
 
 users = AppGroup("users", help="Manage users.")
@@ -112,39 +113,44 @@ def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:
 @click.argument("user", type=user_id)
 def show(services: Services, user: UserId, *, as_json: bool) -> None:
     """Show one user."""
-    identity = services.directory.find(user)
-    if identity is None:
-        raise NotFound
-    document = user_json(identity)
+    document = user_json(services.identities.get(user))
     lines = (f"{name:<21}{'-' if value in (None, '') else value}" for name, value in document.items())
     print_result(document, *lines, as_json=as_json)
 
 
 def _add_action(action: Action) -> None:
-    """Add the command for the action, with `--reason` or `--yes` where it takes one."""
+    """Add the command for the action, with the options that it takes."""
 
-    def run(services: Services, user: UserId, *, as_json: bool, reason: str = "", yes: bool = True) -> None:
+    def run(services: Services, user: UserId, *, as_json: bool, reason: str = "", **flags: bool) -> None:
         if len(reason) > MAX_REASON:
             raise click.UsageError(f"The reason must have at most {MAX_REASON} characters.")
-        if not yes:
+        if not flags.get("yes", True):
             click.confirm(f"Erase {user} for good?", abort=True, err=True)
-        try:
-            result = action.run(services.administration, operator(), user, reason)
-            text = "There was no such user." if result is False else action.done_text
-            identity = services.directory.find(user) if as_json else None
-            print_result(user_json(identity or user), text, as_json=as_json)
-        finally:
-            if action.name == "block":
-                # The process ends before later sweeps and retries: one more here reports a failure.
-                time.sleep(SWEEP_SECONDS)
-                services.administration.sweep(user)
+        result = action.run(services.administration, operator(), user, reason)
+        identity = services.identities.find(user) if as_json or "wait" in flags else None
+        text = "There was no such user." if result is False else action.done_text
+        print_result(user_json(identity or user), text, as_json=as_json)
+        if flags.get("wait") and identity and identity.acs_user_id:
+            _finish_block(services, user)
 
     run.__doc__ = f"{action.summary}. {action.description}"
-    if action.takes_reason:
+    if action.name == "block":
+        run = click.option("--wait/--no-wait", default=True, help="Also revoke tokens in progress.")(run)
         run = click.option("--reason", default="", help="For administrators to read.")(run)
     if action.name == "delete":
         run = click.option("--yes", is_flag=True, help="Do not ask.")(run)
     command(action.name)(click.argument("user", type=user_id)(run))
+
+
+def _finish_block(services: Services, user: UserId) -> None:
+    """Do the last sweep here, as the process ends before a background task would."""
+    if sys.stderr.isatty():
+        click.echo(f"Waiting {SWEEP_DELAYS[-1]:.0f} s to revoke tokens in progress …", err=True)
+    try:
+        time.sleep(SWEEP_DELAYS[-1])
+        services.administration.sweep(user)
+    except KeyboardInterrupt:
+        raise click.ClickException("The block holds, but tokens in progress may stay valid.") from None
 
 
 for _action in ACTIONS.values():
@@ -157,7 +163,7 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
     """Write all that is stored, of one user or of everybody, as JSON (with or without --json)."""
     if not (
         user is None
-        or services.directory.find(user)
+        or services.identities.find(user)
         or services.sessions.list_by_user(user)  # without an identity yet
         or next(services.audit.all(AuditQuery(target=user)), None)
     ):
@@ -166,7 +172,7 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         if user is not None:
             print_result(services.administration.export(user), as_json=True)
         else:
-            everybody = services.directory.all()
+            everybody = services.identities.all()
             print_array(services.administration.export(identity.user_id) for identity in everybody)
 
 

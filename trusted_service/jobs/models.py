@@ -41,9 +41,9 @@ class Item:
     def cells(self) -> tuple[int, str, str, str, Check, ItemState, str]:
         return (self.line, *(self.user_id or ("", "")), self.text, self.check, self.state, self.detail)
 
-    def checked(self, check: Check) -> "Item":
-        excluded = check in ("yourself", "invalid", "twice")
-        return replace(self, check=check, state="skipped" if excluded else "pending")
+    def checked(self, check: Check, detail: str = "") -> "Item":
+        state: ItemState = "skipped" if check in ("yourself", "invalid", "twice") else "pending"
+        return replace(self, check=check, state=state, detail=detail)
 
     def acted_on(self, state: ItemState, detail: str = "") -> "Item":
         return replace(self, state=state, detail=join_lines(detail, MAX_DETAIL))

@@ -20,7 +20,7 @@ from typing import Any
 
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
-from trusted_service.errors import UpstreamUnavailable
+from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
 from trusted_service.models import Actor, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc, version_of
@@ -99,7 +99,7 @@ class Jobs:
         self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
 
     def cancel(self, actor: Actor, job: Job) -> None:
-        """Stop the job for good, before the next row. Does nothing to one that has ended."""
+        """Stop the job for good: rows that have begun are finished. Does nothing to one that has ended."""
         self._change(actor, "cancel-job", job, Job.cancelled)
 
     def save(self, job: Job, page: Page | None = None) -> Job | None:
@@ -129,9 +129,13 @@ class Jobs:
 
     def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job]) -> None:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
-        with self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}"):
+        audited = self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}")
+        with contextlib.suppress(Conflict), audited:
             for _ in range(MAX_ATTEMPTS):
-                if self.save(change(job)):
+                changed = change(job)
+                if changed is job:
+                    raise Conflict(f"already {job.state}")
+                if self.save(changed):
                     return
                 job = self.find(job.id) or job
             raise UpstreamUnavailable("Table Storage", "the job changed too often")

@@ -23,7 +23,6 @@ from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
 from trusted_service.users.administration import Administration
-from trusted_service.users.directory import Directory
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +51,6 @@ class JobWorker:
     """One for each process: all its jobs together keep the pace. Each runs in a thread."""
 
     jobs: Jobs
-    directory: Directory
     administration: Administration
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PER_SECOND, 0.0))
@@ -175,19 +173,23 @@ class JobRun(threading.Thread):
         return True
 
     def _act(self, item: Item, user_id: UserId) -> Item:
-        """Check, block or delete the user."""
-        job, worker = self._begun, self._worker
+        """Check, block or delete the user, unless the job has been cancelled."""
+        job, administration = self._begun, self._worker.administration
+        if job.state == "running" and not ((now := self._worker.jobs.find(job.id)) and now.active):
+            return item
         if job.state == "running" and job.action == "delete":
-            existed = worker.administration.delete(job.actor, user_id)
+            existed = administration.delete(job.actor, user_id)
             # A user of the dry run who is gone now was deleted by this job before a crash, or meanwhile.
             return item.acted_on("done" if existed or item.check != "not-found" else "not-found")
-        user = worker.directory.find(user_id)
+        user = administration.identities.find(user_id)
         check: Check = "not-found" if user is None else "blocked" if user.blocked else "found"
         if job.state == "checking":
+            if user is None and job.action == "block" and user_id.tenant_id not in administration.tenants:
+                return item.checked("invalid", "tenant not allowed")
             return item.checked(check)
         # A user who was blocked before keeps that block and its reason.
         if not item.check == check == "blocked":
-            worker.administration.block(job.actor, user_id, job.reason)
+            administration.block(job.actor, user_id, job.reason)
         return item.acted_on("done")
 
     def _save(

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from trusted_service.errors import UpstreamUnavailable
+from trusted_service.errors import NotFound, UpstreamUnavailable
 from trusted_service.models import MAX_REASON, Identity, UserId, join_lines
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
@@ -30,6 +30,12 @@ class IdentityTable:
     def find(self, user_id: UserId) -> Identity | None:
         row = self._table.find(user_id.object_id, user_id.tenant_id)
         return None if row is None else _identity(row)
+
+    def get(self, user_id: UserId) -> Identity:
+        """The user's row. Raises NotFound."""
+        if (identity := self.find(user_id)) is None:
+            raise NotFound
+        return identity
 
     def insert(self, identity: Identity) -> Identity:
         """Add the row. Raises RowExists if the user has one, so that one writer wins."""

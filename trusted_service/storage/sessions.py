@@ -9,14 +9,13 @@ import contextlib
 import hashlib
 import itertools
 import json
-import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trusted_service.errors import InvalidRequest, UpstreamUnavailable
+from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Session, User, UserId
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import batches, merge_operation
@@ -118,12 +117,6 @@ class SessionTable:
 
     def end(self, key: str) -> None:
         self.table.delete(*key.split("/"))
-
-    def end_one(self, user_id: UserId, row_key: str) -> None:
-        """End one session of the user, given the second part of its key. Raises InvalidRequest."""
-        if not re.fullmatch(r"[0-9a-f]{64}", row_key):
-            raise InvalidRequest("There can be no such session.")
-        self.table.delete(_partition(user_id), row_key)
 
     def end_all(self, user_id: UserId, *, but: Session | None = None) -> None:
         partition, kept = _partition(user_id), but and but.key.split("/")[1]

@@ -25,7 +25,7 @@ class Action:
         return self.method(administration, *arguments)
 
 
-_BLOCK = "Also one who never signed in. Ends sessions and revokes tokens."
+_BLOCK = "Also one of an allowed tenant who never signed in. Ends sessions and revokes tokens."
 _DELETE = "Succeeds whether or not there is anything to erase. A block stays."
 ACTIONS = {
     action.name: action

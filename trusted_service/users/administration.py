@@ -5,7 +5,9 @@ the user out, last it cleans up, so repeating an interrupted action finishes it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,12 +31,12 @@ from trusted_service.storage.tables import RowChanged
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS = 4
+ATTEMPTS, MAX_PAUSE = 8, 1.0
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
 RETRY_DELAYS = (30.0, 30.0, 30.0)
 
-Condition = Callable[[], bool]
+Condition = Callable[[], bool] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,15 @@ class Administration:
     erasure: Erasure
     audit: AuditTrail
     background: BackgroundTasks
+    tenants: Sequence[str]
 
-    def block(
-        self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Condition | None = None
-    ) -> None:
-        """Keep the user out, with or without a row. Raises Conflict first if `only_if` returns false."""
+    def block(self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Condition = None) -> None:
+        """Keep the user out, with or without a row. Raises Conflict first if `only_if` returns false.
+
+        Raises NotFound for a new row of a tenant that is not allowed, unless a repair brings it back.
+        """
+        if only_if is None and user_id.tenant_id not in self.tenants:
+            self.identities.get(user_id)
         reason = join_lines(reason, MAX_REASON)
         with self.audit.action(actor, "block", user_id, reason):
             _require(only_if)
@@ -72,7 +78,7 @@ class Administration:
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
         """Let the user in again. A row that only held the block is removed. Raises NotFound."""
-        self._get(user_id)
+        self.identities.get(user_id)
         with self.audit.action(actor, "unblock", user_id):
             identity = self._change(user_id, self._lift_block)
             if identity.acs_user_id is not None:
@@ -80,7 +86,7 @@ class Administration:
 
     def revoke(self, actor: Actor, user_id: UserId) -> None:
         """Revoke every ACS token of the user. Raises NotFound."""
-        identity = self._get(user_id)
+        identity = self.identities.get(user_id)
         with self.audit.action(actor, "revoke", user_id):
             self._revoke(identity)
 
@@ -94,14 +100,18 @@ class Administration:
             self.sessions.end_all(user_id)
 
     def end_session(self, actor: Actor, user_id: UserId, session_row_key: str) -> None:
-        with self.audit.action(actor, "end-session", user_id):
-            self.sessions.end_one(user_id, session_row_key)
+        """End the user's session whose key has this second part, if there is one."""
+        with contextlib.suppress(errors.Conflict), self.audit.action(actor, "end-session", user_id):
+            keys = [session.key for session in self.sessions.list_by_user(user_id)]
+            if not (chosen := [key for key in keys if key.endswith(f"/{session_row_key}")]):
+                raise errors.Conflict("no such session")
+            self.sessions.end(chosen[0])
 
     def end_other_sessions(self, actor: Actor, user_id: UserId, own: Session) -> None:
         with self.audit.action(actor, "end-session", user_id, "all others"):
             self.sessions.end_all(user_id, but=own)
 
-    def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition | None = None) -> bool:
+    def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition = None) -> bool:
         """Erase all but a block; return whether there was a row. Raises Conflict like `block`."""
         with self.audit.action(actor, "delete", user_id):
             _require(only_if)
@@ -109,13 +119,9 @@ class Administration:
             # one of the two sees the other.
             self.sessions.end_all(user_id)
             try:
-                unreachable = self._erase(user_id, only_if)
+                self._erase(user_id, only_if)
             except errors.NotFound:
                 return False
-            if unreachable:
-                reason = f"tokens of {', '.join(unreachable)} may still be valid, but are of another resource"
-                with _partly_done("delete"):
-                    raise errors.UpstreamUnavailable("Communication Services", reason)
             return True
 
     def export(self, user_id: UserId) -> dict[str, Any]:
@@ -134,7 +140,8 @@ class Administration:
         """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
         identity = self.identities.find(user_id)
         if identity is not None and identity.blocked:
-            self._revoke(identity)
+            with _partly_done("block"):
+                self._revoke(identity)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
@@ -165,9 +172,9 @@ class Administration:
         if failures:
             raise next((one for one in failures if isinstance(one, errors.UpstreamThrottled)), failures[0])
 
-    def _erase(self, user_id: UserId, only_if: Condition | None) -> list[str]:
-        """Return the identities that could not be deleted. Raises NotFound if there is no row."""
-        unreachable: set[str] = set()
+    def _erase(self, user_id: UserId, only_if: Condition) -> None:
+        """Raises NotFound if there is no row."""
+        left: set[str] = set()
 
         def mark(identity: Identity) -> None:
             _require(only_if)
@@ -175,14 +182,17 @@ class Administration:
 
         def finish(identity: Identity) -> None:
             if identity.deleting and identity.acs_user_id == marked.acs_user_id:
-                unreachable.update(self.erasure.delete_identities(identity))
+                left.update(self.erasure.delete_identities(identity))
                 self.erasure.forget(identity)
             # Otherwise another process has finished the deletion, and this row is a new one.
 
         marked = self._change(user_id, mark)
         with _partly_done("delete-row"), contextlib.suppress(errors.NotFound):
             self._change(user_id, finish)
-        return sorted(unreachable)
+        if left:
+            reason = f"tokens of {', '.join(sorted(left))} may still be valid, but are of another resource"
+            with _partly_done("delete"):
+                raise errors.UpstreamUnavailable("Communication Services", reason)
 
     def _lift_block(self, identity: Identity) -> None:
         changes = {"blocked": False, "block_reason": "", "blocking": False, "indexed": False}
@@ -191,23 +201,18 @@ class Administration:
             self.index.forget(identity)
             self.identities.remove(unblocked)
 
-    def _get(self, user_id: UserId) -> Identity:
-        identity = self.identities.find(user_id)
-        if identity is None:
-            raise errors.NotFound
-        return identity
-
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""
-        for _ in range(ATTEMPTS):
-            identity = self._get(user_id)
+        for attempt in range(ATTEMPTS):
+            identity = self.identities.get(user_id)
             with contextlib.suppress(RowChanged):
                 change(identity)
                 return identity
+            time.sleep(random.uniform(0, min(MAX_PAUSE, 0.05 * 2**attempt)))  # noqa: S311 # nosec B311
         raise errors.UpstreamUnavailable("Table Storage", "the row changed too often")
 
 
-def _require(only_if: Condition | None) -> None:
+def _require(only_if: Condition) -> None:
     if only_if is not None and not only_if():
         raise errors.Conflict("The user has changed in the meantime.")
 

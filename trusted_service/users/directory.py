@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
-from trusted_service.azure.parallel import map_parallel
 from trusted_service.models import Identity, UserId, find_resource, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import first_key, indexed_user, search_start
@@ -60,16 +59,6 @@ class Directory:
     ledger: Ledger
     index: UserIndex
     tenants: Sequence[str]
-
-    def find(self, user_id: UserId) -> Identity | None:
-        return self.identities.find(user_id)
-
-    def find_many(self, user_ids: Sequence[UserId]) -> list[Identity | None]:
-        return map_parallel(self.identities.find, user_ids)
-
-    def all(self) -> Iterator[Identity]:
-        """Every mapping row, in no particular order."""
-        return self.identities.all()
 
     def page(self, query: UserQuery, position: Position | None = None, *, size: int = PAGE) -> UserPage:
         """Return the users after the position, the `next` of an earlier page. Raises IndexMissing."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from trusted_service.access.identity_switch import IdentitySwitch
@@ -9,7 +10,7 @@ from trusted_service.access.resource_pin import Pin, ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.communication import Communication
-from trusted_service.errors import Conflict, NotFound, UpstreamUnavailable
+from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.models import Actor, Identity, UserId, find_resource
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -47,10 +48,8 @@ class Restoration:
     def restore(self, actor: Actor, user_id: UserId, acs_user_id: str) -> Identity:
         """Point the mapping back at a former identity. Raises Conflict for any other, and NotFound."""
         for _ in range(ATTEMPTS):
-            try:
+            with suppress(RowChanged):
                 return self._restore(actor, user_id, acs_user_id)
-            except RowChanged:
-                continue
         raise UpstreamUnavailable("Table Storage", "the row changed too often")
 
     def _restore(self, actor: Actor, user_id: UserId, acs_user_id: str) -> Identity:
@@ -59,9 +58,7 @@ class Restoration:
             raise Conflict("This is not a former identity of this user.")
         if self.pin.standing(entry.acs_user_id, fresh=True) != "own":
             raise Conflict("The identity belongs to another Communication Services resource.")
-        identity = self.identities.find(user_id)
-        if identity is None:
-            raise NotFound
+        identity = self.identities.get(user_id)
         if identity.deleting:
             raise Conflict("The user is being deleted.")
         with self.audit.action(actor, "restore", user_id, f"{identity.acs_user_id} -> {entry.acs_user_id}"):

@@ -86,7 +86,7 @@ def _get_bearer(*, for_administrators: bool) -> Caller:
     bind_user(bearer.user)
     if not (for_administrators if bearer.application else services().settings.api_scope in bearer.scopes):
         raise InsufficientScope
-    caller = services().access.admit_bearer(bearer.user)  # an application can be blocked like a user
+    caller = services().access.admit(bearer.user)  # an application can be blocked like a user
     return Caller(user=bearer.user, application=True) if bearer.application else caller
 
 

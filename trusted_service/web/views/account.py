@@ -16,7 +16,7 @@ def account() -> str:
     user_id = caller().user.id
     return render_template(
         "account/account.html",
-        user=services().directory.find(user_id),
+        user=services().identities.find(user_id),
         sessions=services().sessions.list_by_user(user_id),
         own_session=caller().session,
         done=request.args.get("done"),

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as BaseResponse
 
 from trusted_service.audit import AuditQuery
-from trusted_service.errors import NotFound, UpstreamError
+from trusted_service.errors import UpstreamError
 from trusted_service.models import MAX_REASON, UserId
 from trusted_service.representation import user_json
 from trusted_service.users.actions import ACTIONS
@@ -42,7 +42,7 @@ def users() -> str:
 @administrator
 def users_csv() -> Response:
     """Every user, streamed."""
-    rows = (user_json(user).values() for user in services().directory.all())
+    rows = (user_json(user).values() for user in services().identities.all())
     return lists.export_csv("users.csv", User.members(), rows)
 
 
@@ -50,9 +50,7 @@ def users_csv() -> Response:
 @administrator
 def user(tenant_id: UUID, object_id: UUID) -> str:
     user_id = UserId(str(tenant_id), str(object_id))
-    identity = services().directory.find(user_id)
-    if identity is None:
-        raise NotFound
+    identity = services().identities.get(user_id)
     events = services().audit.page(AuditQuery(target=user_id), limit=50)
     return render_template(
         "admin/user.html",
@@ -69,7 +67,7 @@ def user(tenant_id: UUID, object_id: UUID) -> str:
 def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
     """Explain the action and what of it cannot be undone, and ask."""
     user_id = UserId(str(tenant_id), str(object_id))
-    user = services().directory.find(user_id)
+    user = services().identities.find(user_id)
     values = {"user_id": user_id, "user": user, "action": ACTIONS[action], "max_reason": MAX_REASON}
     return render_template("admin/confirm.html", **values)
 
@@ -87,7 +85,7 @@ def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
         ACTIONS[action].run(services().administration, actor(), user_id, request.form.get("reason", ""))
     is_gone = action == "delete"
     with contextlib.suppress(UpstreamError):  # the action is done, even if this read fails
-        is_gone = services().directory.find(user_id) is None
+        is_gone = services().identities.find(user_id) is None
     if is_gone:
         return redirect(url_for("admin.users", done=action), 303)
     return redirect(url_for("admin.user", **user_id._asdict(), done=action), 303)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, jsonify
 
-from trusted_service.errors import NotFound, UpstreamError
+from trusted_service.errors import UpstreamError
 from trusted_service.models import UserId
 from trusted_service.representation import user_json
 from trusted_service.users.actions import ACTIONS, Action
@@ -41,10 +41,7 @@ def users() -> Response:
 @Operation("getUser", User)
 def user(tenant_id: UUID, object_id: UUID) -> Response:
     """Get a user."""
-    identity = services().directory.find(UserId(str(tenant_id), str(object_id)))
-    if identity is None:
-        raise NotFound
-    return jsonify(user_json(identity))
+    return jsonify(user_json(services().identities.get(UserId(str(tenant_id), str(object_id)))))
 
 
 def _add_action(action: Action) -> None:
@@ -54,7 +51,7 @@ def _add_action(action: Action) -> None:
         if action.status == 204:
             return Response(status=204)
         try:
-            user = services().directory.find(user_id)
+            user = services().identities.find(user_id)
         except UpstreamError as error:
             error.done = "action"
             raise

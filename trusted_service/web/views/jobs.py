@@ -5,6 +5,7 @@ import re
 from flask import Blueprint, Response, abort, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import InvalidRequest
 from trusted_service.jobs.models import JOB_ACTIONS, Job
 from trusted_service.jobs.upload import read_items
@@ -65,7 +66,7 @@ def job(job_id: str) -> str:
     items = services().jobs.page(found, page - 1)
     # Users are hard to recognise by their ids.
     ids = [item.user_id for item in items if item.user_id and found.state == "draft"]
-    names = {user.user_id: user for user in services().directory.find_many(ids) if user}
+    names = {user.user_id: user for user in map_parallel(services().identities.find, ids) if user}
     return render_template(
         "jobs/job.html", job=found, items=items, names=names, page=page, max_reason=MAX_REASON
     )
