@@ -98,11 +98,11 @@ def test_stop_waits_for_all_jobs_at_once(job_admin: JobAdmin, doomed: Service, w
     """gunicorn allows 20 s, while each run retries its last write for up to 30 s."""
     there = job_admin.at(doomed.url)
     world.storage.plant(Fault(kind="status", method="PATCH", table="identities"))
-    for _ in range(2):
+    for _ in range(3):
         there.start(there.draft(there.select("block", [uuid.uuid4()])))
-    wait_until(lambda: len({call.text for call in world.storage.calls() if call.method == "PATCH"}) == 2)
+    wait_until(lambda: len({call.text for call in world.storage.calls() if call.method == "PATCH"}) == 3)
     world.storage.plant(Fault(kind="status", table="$batch"))
-    assert timed(doomed.stop)[1] < 15
+    assert timed(doomed.stop)[1] < 20
 
 
 def test_write_with_lost_response_counts_once(storage_proxy: StorageProxy, job_admin: JobAdmin) -> None:

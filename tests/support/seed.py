@@ -3,7 +3,7 @@
 import json
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,11 +13,12 @@ from azure.communication.identity import CommunicationIdentityClient
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableServiceClient
 
-from tests.support.fast_tables import Row, put_rows
 from trusted_service.models import Identity, UserId
 from trusted_service.storage.index_rows import index_rows
 
-THREADS = 4
+Row = Mapping[str, object]
+
+THREADS, BATCH = 4, 100
 YEARS = timedelta(days=730)
 FIRST = ["Ada", "Bjørn", "Chloé", "Dmitri", "Élodie", "Fatima", "Håkon", "Inês", "José", "Kenji", "Łucja"]
 LAST = ["Åberg", "Brontë", "Çelik", "Dvořák", "Ekström", "García", "Hopper", "Ivanov", "Jansen", "Müller"]
@@ -40,21 +41,27 @@ def seed_users(
     users = make_users(count, tenant, document["endpoints"][0]["resourceId"], acs_user_ids, blocked=blocked)
     if name:
         users = [replace(user, name=name) for user in users]
+    put_rows(settings, "userindex", [row for user in users for row in index_rows(user)])
+    put_rows(settings, "ledger", [ledger_row(user) for user in users])
+    put_rows(settings, "identities", [identity_row(user, indexed=True) for user in users])
+    return users
+
+
+def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> None:
+    """Insert or replace rows, in batches per partition."""
+    partitions: dict[object, list[tuple[str, Row]]] = {}
+    for row in rows:
+        partitions.setdefault(row["PartitionKey"], []).append(("upsert", row))
+    batches = [group[at : at + BATCH] for group in partitions.values() for at in range(0, len(group), BATCH)]
     connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
     with TableServiceClient.from_connection_string(connection_string) as tables:
-        for table in ("identities", "userindex", "ledger"):
-            tables.create_table_if_not_exists(table)
-    put_rows(connection_string, "userindex", [row for user in users for row in index_rows(user)])
-    put_rows(connection_string, "ledger", [ledger_row(user) for user in users])
-    put_rows(connection_string, "identities", [identity_row(user, indexed=True) for user in users])
-    return users
+        client = tables.create_table_if_not_exists(table)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(client.submit_transaction, batches))
 
 
 def plant_crowd(settings: Mapping[str, str], count: int) -> None:
     """Write `count` users without index rows: a hundred share an object id, each in another tenant."""
-    connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
-    with TableServiceClient.from_connection_string(connection_string) as tables:
-        tables.create_table_if_not_exists("identities")
     tenants = [str(uuid.uuid4()) for _ in range(TENANTS)]
     keys = [(str(uuid.uuid4()), tenant) for _ in range(-(-count // TENANTS)) for tenant in tenants]
     users = make_users(count, tenants[0], str(uuid.UUID(int=1)))
@@ -62,7 +69,7 @@ def plant_crowd(settings: Mapping[str, str], count: int) -> None:
         {**identity_row(user), "PartitionKey": key[0], "RowKey": key[1]}
         for user, key in zip(users, keys, strict=False)
     ]
-    put_rows(connection_string, "identities", rows)
+    put_rows(settings, "identities", rows)
 
 
 def make_users(

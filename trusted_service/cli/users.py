@@ -5,7 +5,6 @@ import json
 import os
 import pwd
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -93,8 +92,7 @@ def list_users(services: Services, text: str, status: Status | None, *, as_json:
     if as_json:
         print_array(found)
         return
-    header = ("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status")
-    click.echo(USER_LINE.format(*header))
+    click.echo(USER_LINE.format("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status"))
     for user in found:
         ids = f"{user['tenantId']}/{user['objectId']}", user["communicationUserId"] or "-"
         status = "blocked" if user["blocked"] else "active"
@@ -144,8 +142,7 @@ def _add_action(action: Action) -> None:
 
 def _finish_block(services: Services, user: UserId) -> None:
     """Do the last sweep here, as the process ends before a background task would."""
-    if sys.stderr.isatty():
-        click.echo(f"Waiting {SWEEP_DELAYS[-1]:.0f} s to revoke tokens in progress …", err=True)
+    click.echo(f"Waiting {SWEEP_DELAYS[-1]:.0f} s to revoke tokens in progress …", err=True)
     try:
         time.sleep(SWEEP_DELAYS[-1])
         services.administration.sweep(user)
