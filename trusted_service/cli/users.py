@@ -92,7 +92,7 @@ def list_users(services: Services, text: str, status: Status | None, *, as_json:
     if as_json:
         print_array(found)
         return
-    click.echo(USER_LINE.format("Name", "User name", "Tenant / object id", "Identity", "Last token", "Status"))
+    click.echo(USER_LINE.format("Name", "User name", "Tenant/object id", "Identity", "Last token", "Status"))
     for user in found:
         ids = f"{user['tenantId']}/{user['objectId']}", user["communicationUserId"] or "-"
         status = "blocked" if user["blocked"] else "active"
