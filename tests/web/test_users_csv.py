@@ -65,7 +65,7 @@ def test_formulas_are_escaped(admin: Admin, new_person: Callable[..., Person]) -
     """Formulas are escaped, also where spreadsheets split that take another delimiter."""
     cells = {f"{start}1": f"'{start}1" for start in FORMULA_STARTS}
     cells |= {"x;=1+1; @SUM(A1);y": "x;'=1+1; '@SUM(A1);y"}
-    cells |= {'x;"=1+1': "x;'\"=1+1", 'x| "" @': 'x| \'"" @', "x\t=1\r\n\v=1": "x =1 =1"}
+    cells |= {'x;"=1+1': "x;'\"=1+1", 'x| "" @': 'x| \'"" @', "x\t=1\r\n\v=1": "x=1=1"}
     people = {name: new_person(name=name) for name in cells}
     for person in people.values():
         person.sign_in()
