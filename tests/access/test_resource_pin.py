@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -14,11 +15,16 @@ import requests
 from tests.support.admin_client import Admin
 from tests.support.commands import CommandFailed, run_users
 from tests.support.concurrency import run_concurrently, wait_until
+from tests.support.new_table import new_table
 from tests.support.own_azure import World, own_azure
 from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import find_entry, list_former, list_rows
 from tests.support.service import ROOT, Service
+from trusted_service.access.resource_pin import ResourcePin
+from trusted_service.errors import WrongResource
+from trusted_service.services import Services
+from trusted_service.storage.identities import IdentityTable
 
 
 @pytest.fixture(scope="module")
@@ -217,3 +223,15 @@ def test_move_back_restores_former_identities(new_world: World) -> None:
         assert former == [identities[person]]
         run_users(service.env, "restore", person.key, *former)
         assert identity_in(world.token_by_bearer(person, service)) == former[0]
+
+
+def test_move_is_seen_before_a_new_identity_is_refused(settings: dict[str, str], services: Services) -> None:
+    table = new_table(settings)
+    here, there = (ResourcePin(table, IdentityTable(table), services.communication) for _ in range(2))
+    old, new = (f"8:acs:{uuid.uuid4()}" for _ in range(2))
+    for pin in (here, there):
+        pin.admit(f"{old}_{uuid.uuid4()}")
+    here.move(here.find(fresh=True), new, frozenset([old]))
+    there.admit(f"{new}_{uuid.uuid4()}")
+    with pytest.raises(WrongResource):
+        there.admit(f"{old}_{uuid.uuid4()}")
