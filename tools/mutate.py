@@ -44,12 +44,12 @@ NARROW = {
     "trusted_service/entra/authority.py": "entra/test_bearer_keys entra/test_sign_in",
     "trusted_service/entra/cache.py": "entra/test_cache entra/test_bearer_keys",
     "trusted_service/entra/sign_in.py": "entra/test_sign_in entra/test_callback entra/test_id_token",
-    "trusted_service/entra/tokens.py": "entra/test_token_checks entra/test_bearer entra/test_id_token",
+    "trusted_service/entra/tokens.py": "entra/test_token_checks entra/test_bearer entra/test_teams",
     "trusted_service/web/security/audiences.py": "web/test_routes",
     "trusted_service/web/security/authentication.py": "web/test_token_refusals web/test_routes",
     "trusted_service/web/security/headers.py": "web/test_security_headers web/test_cors",
     "trusted_service/web/security/rate_limits.py": "web/test_rate_limits",
-    "trusted_service/web/security/sign_in_state.py": "entra/test_sign_in_tabs entra/test_callback",
+    "trusted_service/web/security/sign_in_state.py": "entra/test_sign_in_tabs web/test_redirects",
     "trusted_service/web/security/signing.py": "entra/test_sign_in_tabs web/test_session_cookie",
 }
 """Test modules that are about a file: they run first, and catch most of its mutants."""
