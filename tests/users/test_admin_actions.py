@@ -103,6 +103,7 @@ def test_block_survives_user_deletion(
     assert identity not in world.azure.list_identities()
     user = admin.get_user(mapped_user)
     assert (user["communicationUserId"], user["name"], user["blocked"]) == (None, "", True)
+    assert mapped_user.account.object_id in find(admin, status="blocked")
     assert_error_page(finish_sign_in_at(mapped_user, other_service.url), 403)
     assert_problem(call("POST", f"{other_service.url}/api/token", headers=presented), 403, "blocked")
     do(mapped_user, "delete")
