@@ -18,7 +18,7 @@ example_sources := examples/package.json $(wildcard examples/src/* examples/page
 bare_python = python=$$(sh tools/find-python.sh $(PYTHON)) && "$$python" -B
 python := .venv/bin/python
 # Tests mostly wait for upstreams, hence more processes than cores. Each process has its own local Azure.
-pytest := pytest -n $${TEST_PROCESSES:-6} --dist loadfile --no-loadscope-reorder
+pytest := pytest -n $${TEST_PROCESSES:-4} --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes, which share their compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 
