@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 from uuid import UUID
@@ -62,8 +62,18 @@ def display_text(value: object, limit: int = MAX_NAME) -> str:
 
 
 def join_lines(text: object, limit: int) -> str:
-    """Such a text, with a blank for each run of white space."""
-    return display_text(" ".join(str(text or "").split()), limit)
+    """Such a text without secrets, with a blank for each run of white space."""
+    return without_secrets(display_text(" ".join(str(text or "").split()), limit))[:limit]
+
+
+# JWTs and what we sign (base64 of `{"`…, or compressed), and the keys in connection strings and signatures.
+TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
+KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a token or an access key: the last line of defence."""
+    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
 
 
 def rfc3339(time: datetime) -> str:
@@ -122,8 +132,7 @@ class Identity:
         return self.switching or self.missing_since is not None
 
 
-Reason = Literal["replaced", "deleted", "moved"]
-"""Why an identity is no longer its user's current one."""
+Reason = Literal["replaced", "deleted", "moved"]  # why an identity is not its user's any more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +186,7 @@ class TokenRequest:
     session_key: str | None
 
 
-Change = Literal["created", "replaced", "moved"]
-"""What a token request did to the mapping."""
+Change = Literal["created", "replaced", "moved"]  # what a token request did to the mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,15 +235,3 @@ class AuditEvent:
     outcome: Literal["started", "done", "failed"]
     detail: str
     request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How often something happened. `refusals` are 401, 403 and 429 from the API or the sign-in."""
-
-    tokens: int = 0
-    sign_ins: int = 0
-    refusals: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))

@@ -9,14 +9,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 import structlog
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import UpstreamError
-from trusted_service.models import Counts
 from trusted_service.storage.tables import Table
 
 log = structlog.get_logger(__name__)
@@ -24,6 +23,20 @@ log = structlog.get_logger(__name__)
 FLUSH_SECONDS, FLUSH_BUDGET_SECONDS = 5.0, 4.0
 FRESH_SECONDS = 60.0
 DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often something happened. `refusals` are 401, 403 and 429 from the API or the sign-in."""
+
+    tokens: int = 0
+    sign_ins: int = 0
+    refusals: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
+
 TOKEN, SIGN_IN, REFUSAL = Counts(tokens=1), Counts(sign_ins=1), Counts(refusals=1)
 
 
@@ -57,9 +70,8 @@ class UsageTable:
 
     def put(self, process: str, hour: datetime, counts: Counts) -> None:
         """Write what the process has counted in the hour that begins at `hour`, in UTC."""
-        key = {"PartitionKey": f"{hour:%Y-%m-%d}", "RowKey": f"{hour:%H}-{process}"}
         values = {"Tokens": counts.tokens, "SignIns": counts.sign_ins, "Refusals": counts.refusals}
-        self.table.put(key | values)
+        self.table.put({"PartitionKey": f"{hour:%Y-%m-%d}", "RowKey": f"{hour:%H}-{process}"} | values)
 
     def read_hours(self, first: date, last: date) -> dict[datetime, Counts]:
         """What all processes counted in these days, by the beginning of the hour, without empty hours."""

@@ -120,7 +120,8 @@ def test_block_and_unblock_take_effect_immediately(
     mapped_user.azure.plant_fault("acs", "issue", "delay", seconds=4.5)
     partition = get_session(tables, mapped_user)["PartitionKey"]
     storage_proxy.plant(Fault(kind="signal", table="sessions", about=partition, times=1, action=hold_token))
-    done = start("block", mapped_user.key, "--reason", "left\udcff\x1b in\r\n\u202eMay ", "--json")
+    reason = f"left\udcff\x1b in\r\n\u202eMay {tokens[0][:99]}"
+    done = start("block", mapped_user.key, "--reason", reason, "--json")
     assert done.returncode == 0, done.stderr
     held.join()
     assert json.loads(done.stdout)["blocked"] is True, "standard output has the JSON only"
@@ -128,7 +129,7 @@ def test_block_and_unblock_take_effect_immediately(
     assert [mapped_user.azure.check_token(token)["valid"] for token in tokens] == [False, False]
     row = find_identity_row(tables, mapped_user)
     assert row is not None
-    assert row["BlockReason"] == "left in May"
+    assert row["BlockReason"] == "left in May [removed]"
     for path in ("audit", "audit.csv", f"users/{mapped_user.key}"):
         assert "left in May" in admin.person.get(f"/admin/{path}").text
     done = start("unblock", mapped_user.key)

@@ -13,7 +13,7 @@ from tests.support.own_azure import GENEROUS, open_upstreams
 from tests.support.person import Person
 from tests.support.service import Service
 from tests.support.storage_proxy import Call, StorageProxy
-from trusted_service.models import Counts
+from trusted_service.usage import Counts
 
 FLUSH_SECONDS = 5.0
 

@@ -16,10 +16,9 @@ from tests.support.settings import OWN_SETTINGS
 from tests.support.storage_proxy import Fault, Kind
 from tests.support.usage import FLUSH_SECONDS, World
 from trusted_service.azure import transport
-from trusted_service.models import Counts
 from trusted_service.settings import Settings
 from trusted_service.storage.account import StorageAccount
-from trusted_service.usage import REFUSAL, SIGN_IN, TOKEN, UsageCounter, UsageTable
+from trusted_service.usage import REFUSAL, SIGN_IN, TOKEN, Counts, UsageCounter, UsageTable
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tests.support.person import Person
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault
 from tests.support.usage import World
-from trusted_service.models import Counts
+from trusted_service.usage import Counts
 
 PATH = "/admin/usage"
 Read = Callable[[str], BeautifulSoup]

@@ -10,13 +10,11 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
+from trusted_service.models import without_secrets
+
 LogFormat = Literal["json", "text"]
 
 SILENCED = ("msal", "azure", "urllib3")  # their messages can hold codes, tokens and whole responses
-# JWTs, and what we sign: base64 of `{"`…, or compressed by itsdangerous.
-TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
-# In connection strings and shared access signatures.
-KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
 
 
 def configure(log_format: LogFormat) -> None:
@@ -29,11 +27,6 @@ def configure(log_format: LogFormat) -> None:
         cache_logger_on_first_use=True,
     )
     logging.config.dictConfig(logging_config(log_format))
-
-
-def without_secrets(text: str) -> str:
-    """The text without what looks like a token or an access key: the last line of defence."""
-    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
 
 
 def logging_config(log_format: LogFormat) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from datetime import timedelta
 from flask import Blueprint, render_template, request
 
 from trusted_service.errors import InvalidRequest
-from trusted_service.models import Counts
-from trusted_service.usage import FLUSH_SECONDS, FRESH_SECONDS
+from trusted_service.usage import FLUSH_SECONDS, FRESH_SECONDS, Counts
 from trusted_service.web.http.context import services
 from trusted_service.web.security.audiences import administrator
 
