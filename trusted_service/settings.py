@@ -116,11 +116,15 @@ class Settings(BaseModel):
     missing_identity_grace_seconds: Number = _number(30, 0, 86_400)
     cors_origins: Origins = ()
     rate_limit_token: RateLimit = "30 per minute"  # noqa: S105 # no secret
+    rate_limit_account: RateLimit = "10 per minute"
     rate_limit_sign_in: RateLimit = "60 per minute"
     rate_limit_storage_uri: str = Field(
         "memory://", pattern="^(memory://$|rediss?://)", repr=False, description="memory:// or redis://…"
     )
     trusted_proxy_hops: Number = _number(0, 0, 10)
+    retention_audit_days: Number = _number(400, 0, 36_500)
+    retention_usage_days: Number = _number(400, 0, 36_500)
+    retention_jobs_days: Number = _number(30, 0, 36_500)
     log_format: Literal["json", "text"] = Field("json", description="json or text")
     applicationinsights_connection_string: str | None = Field(
         None, pattern="(?i)InstrumentationKey=", repr=False, description="a text with InstrumentationKey=…"
