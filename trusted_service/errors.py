@@ -75,11 +75,12 @@ class TenantNotAllowed(TrustedServiceError):
     """The user belongs to a tenant that is not allowed here."""
 
 
-Done = Literal["", "action", "block", "delete", "delete-row"]
+Done = Literal["", "action", "block", "block-row", "delete", "delete-row"]
 """The part of an action that is in force although an upstream failed."""
 PARTLY_DONE: dict[Done, str] = {
     "action": "done, but the user cannot be read: ",
     "block": "blocked, but tokens are not revoked: ",
+    "block-row": "blocked, but sessions have not ended: ",
     "delete": "deleted, but tokens are not revoked: ",
     "delete-row": "not deleted, though signed out: ",
 }

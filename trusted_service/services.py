@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import requests
@@ -47,6 +47,9 @@ MAX_CONNECTIONS = 64
 PIN_REFRESH_SECONDS = 15.0
 FIRST_PURGE_SECONDS, PURGE_SECONDS = 300.0, 3600.0
 PURGED_PER_SECOND = 20.0
+FINISH_BLOCKS_SECONDS = 15.0
+INTERRUPTED = timedelta(minutes=15), timedelta(seconds=20)
+"""How long ago a block began that is looked for again, at most and at least: one in progress takes 15 s."""
 
 
 class Services:
@@ -110,6 +113,12 @@ class Services:
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
         self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
+        # At first those of a process that this one may replace, whose sessions have not ended by themselves.
+        now = datetime.now(UTC)
+        self.background.run(partial(self.repair.finish_blocks, since=now - self.sessions.absolute, until=now))
+        self.background.run_every(
+            FINISH_BLOCKS_SECONDS, self.finish_blocks, first_after=FINISH_BLOCKS_SECONDS
+        )
 
     def close(self) -> None:
         """Run delayed tasks, give jobs back and write the last counts, as the process ends."""
@@ -118,6 +127,11 @@ class Services:
             self.job_worker.close()
         finally:
             self.usage.close()
+
+    def finish_blocks(self) -> None:
+        """Finish blocks that another process has left, which died."""
+        now, (oldest, newest) = datetime.now(UTC), INTERRUPTED
+        self.repair.finish_blocks(since=now - oldest, until=now - newest)
 
     def purge_sessions(self) -> None:
         """Delete the rows of sessions that have ended. The next run does what a failure leaves."""

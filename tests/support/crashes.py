@@ -94,6 +94,9 @@ class CrashSite:
         self.world.azure.clear_faults()
         self.world.storage.clear()
         self.service.start()
+        blocked = [user.person for user in users if user.boundary.action == "block" and user.boundary.begun]
+        for person in blocked:  # the new process finishes the blocks
+            wait_until(lambda rows=partial(self.world.list_rows, person): not rows()[0]["Blocking"])  # type: ignore[misc]
         return {
             user.boundary: Outcome(
                 returning=user,

@@ -1,6 +1,7 @@
 """A person's rows in the tables, read and changed without the service."""
 
 import contextlib
+import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -153,3 +154,19 @@ def give_former_identity(tables: TableServiceClient, person: Person) -> str:
     identity = f"{FORMER_RESOURCE}_{uuid.uuid4()}"
     change_identity_row(tables, person, AcsUserId=identity, Indexed=False)
     return identity
+
+
+def plant_sessions(
+    tables: TableServiceClient, person: Person, count: int, *, sid: str = "", **columns: object
+) -> None:
+    """Write copies of a session of the person, changed in these columns, which no cookie opens.
+
+    With `sid`, write also the rows that lead from an Entra ID session to them.
+    """
+    session, client = list_sessions(tables, person)[0], tables.get_table_client("sessions")
+    copies = [{**session, **columns, "RowKey": f"{uuid.uuid4().hex}{uuid.uuid4().hex}"} for _ in range(count)]
+    lead = f"sid-{hashlib.sha256(sid.encode()).hexdigest()}"
+    leads = [{"PartitionKey": lead, "RowKey": f"{row['PartitionKey']}.{row['RowKey']}"} for row in copies]
+    for rows in (copies, leads if sid else []):
+        for at in range(0, len(rows), 100):
+            client.submit_transaction([("create", row) for row in rows[at : at + 100]])

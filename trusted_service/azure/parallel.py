@@ -14,6 +14,7 @@ RETRY_DELAYS = (1.0, 3.0, 9.0, 27.0)
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
+Other = TypeVar("Other")
 
 
 def map_parallel(action: Callable[[Given], Got], values: Sequence[Given]) -> list[Got]:
@@ -21,6 +22,13 @@ def map_parallel(action: Callable[[Given], Got], values: Sequence[Given]) -> lis
     with ThreadPoolExecutor(THREADS) as pool:
         futures = [pool.submit(copy_context().run, action, value) for value in values]
         return [future.result() for future in futures]
+
+
+def both(first: Callable[[], Got], second: Callable[[], Other]) -> tuple[Got, Other]:
+    """Run both at once and return both results. Raises the error of the first, else that of the second."""
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(copy_context().run, second)
+        return first(), other.result()
 
 
 def retry(action: Callable[[Given], Got], value: Given) -> Got:

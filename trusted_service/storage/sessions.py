@@ -1,28 +1,40 @@
 """The table `sessions`: signed-in browsers, so that every instance sees a sign-out at once.
 
 A session id is 48 bytes in hex: 16 name the user's partition, 32 are random. Only the hash of the latter is
-stored, so reading the table is not enough to sign in. Rows under `sid-…` lead from an Entra ID session to
-ours.
+stored, so reading the table is not enough to sign in.
 """
 
 import contextlib
 import hashlib
 import itertools
 import json
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Session, User, UserId
-from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
-from trusted_service.storage.transactions import batches, merge_operation
+from trusted_service.storage import entra_sessions, partitions
+from trusted_service.storage.entra_sessions import SID
+from trusted_service.storage.tables import (
+    MAX_PAGE,
+    Row,
+    RowChanged,
+    RowExists,
+    Table,
+    find_utc,
+    utc,
+    version_of,
+)
+from trusted_service.storage.transactions import Operation, merge_operation
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
-SID = "sid-"
+MAX_SESSIONS = 50  # of a user
+ROW_KEY = re.compile("[0-9a-f]{64}")
 PURGE_DELAY = timedelta(minutes=5)
 """How long after a session's end its row is kept: its last use may still be about to be written."""
 
@@ -41,25 +53,19 @@ class SessionTable:
         *,
         entra_session_id: str | None = None,
         login_hint: str | None = None,
-        address: str = "",
-        user_agent: str = "",
+        **browser: Any,
     ) -> tuple[str, Session]:
-        """Start a session; return its id, which is stored nowhere else, and the session."""
+        """Start a session; return its id, which is stored nowhere else, and the session.
+
+        `browser` is the fields of Session that describe it.
+        """
         secret = secrets.token_bytes(SECRET_BYTES)
         partition, now = _partition(user.id), datetime.now(UTC)
-        session = Session(
-            key=f"{partition}/{_hash(secret)}",
-            user=user,
-            created_at=now,
-            seen_at=now,
-            login_hint=login_hint,
-            address=address,
-            user_agent=user_agent,
-        )
+        key = f"{partition}/{_hash(secret)}"
+        session = Session(key=key, user=user, created_at=now, seen_at=now, login_hint=login_hint, **browser)
         if entra_session_id:
             # Before the session: after a crash in between there is no session that a logout would miss.
-            row_key = session.key.replace("/", ".")
-            self.table.put({"PartitionKey": _sid_partition(entra_session_id), "RowKey": row_key})
+            entra_sessions.record(self.table, entra_session_id, key)
         try:
             self.table.insert(_row(session))
         except RowExists as error:
@@ -77,10 +83,25 @@ class SessionTable:
         return self.table.find(*key.split("/")) is not None
 
     def list_by_user(self, user_id: UserId) -> list[Session]:
-        """The user's sessions that have not ended, the one used last first."""
-        sessions = map(_session, self.table.partition(_partition(user_id)))
-        live = [session for session in sessions if not self._has_ended(session)]
-        return sorted(live, key=lambda session: session.seen_at, reverse=True)
+        """The user's sessions that have not ended."""
+        return [_session(row) for row in self._live(user_id)]
+
+    def page(self, user_id: UserId, *, after: str, limit: int) -> tuple[list[Session], str | None]:
+        """Up to `limit` such sessions, the one used last first, and where the next page begins, if any."""
+        rows = list(itertools.islice(self._live(user_id, after=after, page=limit + 1), limit + 1))
+        sessions = sorted(map(_session, rows[:limit]), key=lambda session: session.seen_at, reverse=True)
+        return sessions, str(rows[limit - 1]["RowKey"]) if len(rows) > limit else None
+
+    def list_excess(self, newest: Session, leaving: Session | None) -> list[str]:
+        """The row keys of the oldest sessions beyond MAX_SESSIONS, not counting the one that is `leaving`.
+
+        Looks at MAX_PAGE sessions at most, and only sessions from before the limit are more.
+        """
+        live = itertools.islice(self._live(newest.user.id, columns=("CreatedAt",)), MAX_PAGE)
+        kept = [session.key.split("/")[1] for session in (newest, leaving) if session is not None]
+        others = [row for row in live if row["RowKey"] not in kept]
+        others.sort(key=lambda row: (utc(row["CreatedAt"]), row["RowKey"]), reverse=True)
+        return [str(row["RowKey"]) for row in others[MAX_SESSIONS - 1 :]]
 
     def is_use_due(self, session: Session) -> bool:
         """Whether to record the use of the session: doing it for each request would double its cost."""
@@ -106,31 +127,34 @@ class SessionTable:
     def forget_identity(self, user_id: UserId) -> None:
         """Clear the cached identity in every session; a `record_use` in progress then no longer caches it."""
         partition = _partition(user_id)
-        keys = [f"{partition}/{row['RowKey']}" for row in self.table.partition(partition)]
-        for rows in batches({**_key(key), "AcsUserId": ""} for key in keys):
-            try:
-                self.table.transact([merge_operation(row) for row in rows])
-            except RowChanged:  # one of them has just ended
-                for row in rows:
-                    with contextlib.suppress(RowChanged):
-                        self.table.merge(row)
+
+        def clear(row_key: str) -> Operation:
+            return merge_operation({"PartitionKey": partition, "RowKey": row_key, "AcsUserId": ""})
+
+        partitions.change_all(self.table, partition, clear)
 
     def end(self, key: str) -> None:
         self.table.delete(*key.split("/"))
 
+    def end_one(self, user_id: UserId, row_key: str) -> bool:
+        """End the user's session whose key has this second part; False if there is none."""
+        key = f"{_partition(user_id)}/{row_key}"
+        if not ROW_KEY.fullmatch(row_key) or not self.exists(key):
+            return False
+        self.end(key)
+        return True
+
+    def end_some(self, user_id: UserId, row_keys: Iterable[str]) -> None:
+        self.table.delete_all(_partition(user_id), row_keys)
+
     def end_all(self, user_id: UserId, *, but: Session | None = None) -> None:
-        partition, kept = _partition(user_id), but and but.key.split("/")[1]
-        rows = [str(row["RowKey"]) for row in self.table.partition(partition)]
-        self.table.delete_all(partition, [row for row in rows if row != kept])
+        """End all sessions of the user but this one, those used last first."""
+        kept = but and but.key.split("/")[1]
+        partitions.delete_all(self.table, _partition(user_id), lambda row_key: row_key != kept)
 
     def end_entra_session(self, entra_session_id: str) -> int:
         """End what was started by this Entra ID session (its `sid`); return how many sessions."""
-        partition = _sid_partition(entra_session_id)
-        rows = [str(row["RowKey"]) for row in self.table.partition(partition)]
-        for row in rows:
-            self.table.delete(*row.split("."))
-            self.table.delete(partition, row)
-        return len(rows)
+        return entra_sessions.end(self.table, entra_session_id)
 
     def purge(self, delay: timedelta = PURGE_DELAY) -> Iterator[None]:
         """Delete the rows of sessions that ended on their own, one for each step; several instances may."""
@@ -147,6 +171,13 @@ class SessionTable:
         for row in rows:
             self.table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
             yield
+
+    def _live(self, user_id: UserId, *, after: str = "", **options: Any) -> Iterator[Row]:
+        """The rows of the user's sessions that have not ended, in the order of their keys."""
+        condition = "PartitionKey eq @user and RowKey gt @after and SeenAt ge @unused and CreatedAt ge @old"
+        now = datetime.now(UTC)
+        values = {"user": _partition(user_id), "unused": now - self.idle, "old": now - self.absolute}
+        return self.table.query(condition, values | {"after": after}, **options)
 
     def _has_ended(self, session: Session) -> bool:
         now = datetime.now(UTC)
@@ -166,10 +197,6 @@ def session_key(session_id: str) -> str | None:
 
 def _partition(user_id: UserId) -> str:
     return hashlib.sha256(str(user_id).encode()).digest()[:PARTITION_BYTES].hex()
-
-
-def _sid_partition(entra_session_id: str) -> str:
-    return f"{SID}{_hash(entra_session_id.encode())}"
 
 
 def _hash(value: bytes) -> str:

@@ -62,19 +62,16 @@ class Administration:
         reason = join_lines(reason, MAX_REASON)
         with self.audit.action(actor, "block", user_id, reason):
             _require(only_if)
-            # Sessions end before the block too, so none outlives it if the process dies here, and after it,
-            # because a sign-in in between reads the block only when its session exists.
-            self.sessions.end_all(user_id)
             self.index.begin()
-            identity = self.identities.block(user_id, reason)
-            with _partly_done("block"):
-                self.sessions.end_all(user_id)
-                self._index(user_id, identity)
-                if identity.acs_user_id is not None:
-                    for seconds in SWEEP_DELAYS:
-                        self._run_after(seconds, self.sweep, user_id, "sweep_failed")
-                self._revoke(identity)
-                self.identities.update_if_present(user_id, blocking=False)
+            delays: tuple[float, ...] = (0.0, *SWEEP_DELAYS)
+            try:
+                # The row first: a sign-in reads it once its session exists, so either sees the other.
+                identity = self.identities.block(user_id, reason)
+                self._finish_block(identity)
+                delays = SWEEP_DELAYS if identity.acs_user_id is not None else ()
+            finally:
+                for seconds in delays:
+                    self._run_after(seconds, self.sweep, user_id, "sweep_failed")
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
         """Let the user in again. A row that only held the block is removed. Raises NotFound."""
@@ -102,10 +99,8 @@ class Administration:
     def end_session(self, actor: Actor, user_id: UserId, session_row_key: str) -> None:
         """End the user's session whose key has this second part, if there is one."""
         with contextlib.suppress(errors.Conflict), self.audit.action(actor, "end-session", user_id):
-            keys = [session.key for session in self.sessions.list_by_user(user_id)]
-            if not (chosen := [key for key in keys if key.endswith(f"/{session_row_key}")]):
+            if not self.sessions.end_one(user_id, session_row_key):
                 raise errors.Conflict("no such session")
-            self.sessions.end(chosen[0])
 
     def end_other_sessions(self, actor: Actor, user_id: UserId, own: Session) -> None:
         with self.audit.action(actor, "end-session", user_id, "all others"):
@@ -137,11 +132,19 @@ class Administration:
         }
 
     def sweep(self, user_id: UserId) -> None:
-        """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
+        """Finish a block again: for requests that were in progress, or after a failure or a crash."""
         identity = self.identities.find(user_id)
         if identity is not None and identity.blocked:
-            with _partly_done("block"):
-                self._revoke(identity)
+            self._finish_block(identity)
+
+    def _finish_block(self, identity: Identity) -> None:
+        with _partly_done("block-row"):
+            self.sessions.end_all(identity.user_id)
+        with _partly_done("block"):
+            self._index(identity.user_id, identity)
+            self._revoke(identity)
+            if identity.blocking:
+                self.identities.update_if_present(identity.user_id, blocking=False)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""

@@ -11,14 +11,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+import structlog
+
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditQuery, AuditTrail
-from trusted_service.errors import PARTLY_DONE, Conflict, UpstreamError
+from trusted_service.errors import Conflict, UpstreamError
 from trusted_service.models import Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import RowExists
 from trusted_service.users.administration import Administration
+
+log = structlog.get_logger(__name__)
 
 OUTCOME_ONLY = ("identity-created",)
 """Recorded once done, without a beginning."""
@@ -82,6 +86,22 @@ class Repair:
         for user_id in actions.block:
             if self.identities.find(user_id) is None:
                 yield from self._repaired(actor, self._find(user_id, None, actions), dry_run=dry_run)
+
+    def finish_blocks(self, *, since: datetime, until: datetime) -> None:
+        """Finish the blocks that began in this time and were interrupted, as their processes died.
+
+        Every instance does so now and then: until then a block that only reached the row leaves sessions.
+        """
+        newest: dict[UserId | None, str] = {}
+        for event in self.audit.all(AuditQuery(action="block", since=since, until=until)):
+            newest.setdefault(event.target, event.outcome)
+        for user_id, outcome in newest.items():
+            identity = self.identities.find(user_id) if user_id and outcome != "done" else None
+            if identity is not None and identity.blocking:
+                try:
+                    self.administration.sweep(identity.user_id)
+                except UpstreamError as error:
+                    log.error("block_not_finished", user=str(user_id), reason=error.reason)
 
     def _find(self, user_id: UserId, identity: Identity | None, actions: _LatestActions) -> Damage | None:
         block = actions.block.get(user_id)
@@ -172,5 +192,4 @@ def _took_effect(event: AuditEvent, outcome: AuditEvent | None) -> bool:
         return True
     if outcome is None:
         return False
-    partly = PARTLY_DONE["block" if event.action == "block" else "delete"]
-    return outcome.outcome == "done" or outcome.detail.startswith(partly)
+    return outcome.outcome == "done" or outcome.detail.startswith(("blocked, ", "deleted, "))

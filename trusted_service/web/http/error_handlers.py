@@ -53,6 +53,10 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
         "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
         "Please block them again in a moment."
     ),
+    "block-row": _(
+        "The user is blocked, but not all of their sessions have ended, and the revocation of their tokens "
+        "follows that. Both go on in the background."
+    ),
     "delete": _(
         "The user is deleted, but tokens of an identity in another Communication Services resource "
         "could not be revoked. They expire within 24 hours."

@@ -3,21 +3,26 @@
 from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response
 
+from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, caller, services
 from trusted_service.web.security.audiences import signed_in
 from trusted_service.web.security.authentication import clear_cookie
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
+SESSIONS = 50  # on a page
+
 
 @bp.get("")
 @signed_in
 def account() -> str:
     user_id = caller().user.id
+    sessions, place = services().sessions.page(user_id, after=lists.read_cursor(), limit=SESSIONS)
     return render_template(
         "account/account.html",
         user=services().identities.find(user_id),
-        sessions=services().sessions.list_by_user(user_id),
+        sessions=sessions,
+        next=lists.sign_cursor(place),
         own_session=caller().session,
         done=request.args.get("done"),
     )

@@ -51,12 +51,14 @@ def users_csv() -> Response:
 def user(tenant_id: UUID, object_id: UUID) -> str:
     user_id = UserId(str(tenant_id), str(object_id))
     identity = services().identities.get(user_id)
+    sessions, place = services().sessions.page(user_id, after=lists.read_cursor(), limit=50)
     events = services().audit.page(AuditQuery(target=user_id), limit=50)
     return render_template(
         "admin/user.html",
         user=identity,
         former=services().ledger.former(identity),
-        sessions=services().sessions.list_by_user(user_id),
+        sessions=sessions,
+        next=lists.sign_cursor(place),
         events=[event for _, event in events],
         done=request.args.get("done"),
     )

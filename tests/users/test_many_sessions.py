@@ -1,0 +1,149 @@
+"""Thousands of sessions of a user end as fast as one, and a user has fifty at most."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support.admin_client import bearer, get_me
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.own_azure import World
+from tests.support.pages import assert_error_page, read_page
+from tests.support.person import Person
+from tests.support.problems import assert_problem
+from tests.support.rows import get_session, list_sessions, plant_sessions
+from tests.support.service import Service
+from tests.support.storage_proxy import Fault
+
+pytestmark = pytest.mark.timeout(300)  # a busy Azurite takes its time to plant sessions
+
+LIMIT_SECONDS = 15.0
+"""The contract's limit for a block and for any response, however many sessions there are."""
+LATENCY_SECONDS = 0.015
+MAX_SESSIONS, PAGE = 50, 50
+UNAVAILABLE = "upstream_unavailable"
+SLOW_COMPUTER_SECONDS = 120.0
+
+
+@pytest.fixture
+def user(world: World, mapped_user: Person) -> Person:
+    """A user without pending background tasks, and a signed-in administrator."""
+    assert world.admin.csrf
+    world.storage.wait_until_quiet(0.2)
+    return mapped_user
+
+
+def add_latency(world: World) -> None:
+    world.storage.plant(Fault(kind="delay", seconds=LATENCY_SECONDS))
+
+
+@pytest.mark.parametrize("count", [1_000, 10_000])
+def test_block_comes_before_sessions_end(world: World, user: Person, count: int) -> None:
+    plant_sessions(world.tables, user, count)
+    token, headers, callback = user.get_token(), bearer(world.azure, user), user.start_sign_in()
+    add_latency(world)
+    with ThreadPoolExecutor(1) as pool:
+        blocking = pool.submit(timed, partial(world.admin.act, "api", user, "block"))
+        wait_until(lambda: get_me(user, headers).status_code == 403)
+        assert_error_page(user.finish_sign_in(callback), 403)
+        assert count < 10_000 or not blocking.done(), "the block waited for sessions to end"
+        response, seconds = blocking.result()
+    assert seconds < LIMIT_SECONDS
+    if response.status_code != 200:  # Azurite was too busy: the rest ends in the background
+        assert re.search("is blocked|is done", assert_problem(response, 503, UNAVAILABLE)["detail"])
+        wait_until(lambda: not world.list_rows(user)[0]["Blocking"], SLOW_COMPUTER_SECONDS)
+    assert world.list_sessions(user) == []
+    assert user.get("/api/me").status_code == 401
+    assert world.azure.check_token(token)["valid"] is False
+    assert_problem(get_me(user, headers), 403, "blocked")
+
+
+@pytest.mark.parametrize("action", ["delete", "sign-out", "logout at Entra ID"])
+def test_thousands_of_sessions_end_at_once(world: World, user: Person, action: str) -> None:
+    callback = user.start_sign_in()
+    assert user.finish_sign_in(callback).status_code == 302
+    (sid,) = parse_qs(urlsplit(callback).query)["session_state"]
+    plant_sessions(world.tables, user, 2_000, sid=sid)
+    add_latency(world)
+    if action == "logout at Entra ID":
+        response, seconds = timed(partial(user.get, "/auth/front-channel-logout", params={"sid": sid}))
+    else:
+        response, seconds = timed(partial(world.admin.act, "api", user, action))
+    assert response.status_code in (200, 204), response.text
+    assert seconds < LIMIT_SECONDS
+    assert world.list_sessions(user) == []
+
+
+def test_two_blocks_at_once_end_all_sessions(world: World, user: Person, other_service: Service) -> None:
+    plant_sessions(world.tables, user, 1_000)
+    act = world.admin.act
+    headers = {"X-CSRFToken": world.admin.csrf}
+    elsewhere = world.admin.person.at(other_service.url)
+    responses = run_concurrently(
+        [
+            partial(act, "api", user, "block"),
+            partial(elsewhere.post, f"/api/admin/users/{user.key}/block", headers=headers),
+        ]
+    )
+    assert [response.status_code for response in responses] == [200] * 2
+    assert world.list_sessions(user) == []
+
+
+@pytest.mark.parametrize(("method", "table"), [("GET", "sessions"), ("POST", "$batch")])
+def test_interrupted_block_ends_sessions_later(world: World, user: Person, method: str, table: str) -> None:
+    """The storage fails where sessions should end; nobody blocks the user again."""
+    partition = get_session(world.tables, user)["PartitionKey"]
+    plant_sessions(world.tables, user, 2)
+    token, headers = user.get_token(), bearer(world.azure, user)
+    world.storage.plant(Fault(kind="status", method=method, table=table, about=partition, times=2))
+    problem = assert_problem(world.admin.act("api", user, "block"), 503, UNAVAILABLE)
+    assert "is blocked" in problem["detail"]
+    assert "revocation" in problem["detail"]
+    assert_problem(get_me(user, headers), 403, "blocked")
+    wait_until(lambda: world.list_sessions(user) == [])
+    wait_until(lambda: world.azure.check_token(token)["valid"] is False)
+    wait_until(lambda: not world.list_rows(user)[0]["Blocking"])
+
+
+def test_oldest_session_ends_when_another_begins(
+    world: World, signed_in: Person, other_service: Service
+) -> None:
+    """Twenty begin at once at two instances; sessions that have ended do not count."""
+    now = datetime.now(UTC)
+    plant_sessions(world.tables, signed_in, MAX_SESSIONS - 1, CreatedAt=now - timedelta(hours=1))
+    plant_sessions(
+        world.tables, signed_in, 3, CreatedAt=now - timedelta(minutes=1), SeenAt=now - timedelta(hours=2)
+    )
+    browsers = [Person(world.azure, world.service.url, signed_in.account) for _ in range(20)]
+    callbacks = [browser.start_sign_in() for browser in browsers]
+    callbacks[::2] = [url.replace(world.service.url, other_service.url) for url in callbacks[::2]]
+    pairs = zip(browsers, callbacks, strict=True)
+    responses = run_concurrently([partial(browser.finish_sign_in, url) for browser, url in pairs])
+    assert {response.status_code for response in responses} == {302}
+    live = [row for row in world.list_sessions(signed_in) if row["SeenAt"] > now - timedelta(hours=1)]
+    assert len(live) == MAX_SESSIONS
+    assert all(browser.is_signed_in() for browser in [signed_in, *browsers])
+    assert signed_in.signed_in().is_signed_in()
+    assert len(world.list_sessions(signed_in)) - 3 == MAX_SESSIONS, "the browser's own session ends instead"
+
+
+def test_pages_list_fifty_sessions_each(world: World, user: Person) -> None:
+    plant_sessions(world.tables, user, 5_000)
+    rows = {row["RowKey"] for row in list_sessions(world.tables, user)}
+    admin_page = f"/admin/users/{user.key}"
+    for browser, path in ((user, "/account"), (world.admin.person, admin_page)):
+        shown: list[str] = []
+        for _ in range(3):
+            page = read_page(browser, path)
+            assert len(str(page)) < 100_000
+            buttons = [str(button["value"]) for button in page.select("button[name=session]")]
+            assert len(buttons) in (PAGE, PAGE - 1)  # one's own has no button
+            shown += buttons
+            (link,) = page.select("a[rel=next]")
+            path = str(link["href"])
+        assert len(set(shown)) == len(shown)
+        assert set(shown) <= rows
+    assert len(user.get("/api/me/export").json()["sessions"]) == len(rows)
