@@ -210,6 +210,35 @@ def test_shared_revocation_ends_with_its_request() -> None:
         first.result()
 
 
+def test_waiting_revocations_leave_threads_free() -> None:
+    calls = Calls()
+    revocations = Revocations(calls)
+
+    def revoke() -> None:
+        with shares.shared():
+            revocations.revoke("8:acs:x")
+
+    with ThreadPoolExecutor(65) as pool:
+        futures = [pool.submit(revoke) for _ in range(64)]
+        wait_until(lambda: sum(future.done() for future in futures) == 64 - deadlines.MAX_CALLS)
+        refused = [future for future in futures if future.done()]
+        by_administrator = pool.submit(revocations.revoke, "8:acs:x")
+        calls.may_end.set()
+        assert all(isinstance(future.exception(), UpstreamThrottled) for future in refused)
+        assert sum(future.exception() is None for future in futures) == deadlines.MAX_CALLS
+        assert by_administrator.exception() is None
+
+
+def test_delayed_tasks_stay_in_their_share() -> None:
+    """The revocations after a block of a job count as the job's, in whatever thread they run."""
+    seen = list[bool]()
+    with shares.shared():
+        task = shares.keep(lambda: seen.append(shares.is_shared()))
+    task()
+    shares.keep(lambda: seen.append(shares.is_shared()))()
+    assert seen == [True, False]
+
+
 def test_administrator_shares_no_call_with_users() -> None:
     calls = Calls()
     calls.may_end.set()

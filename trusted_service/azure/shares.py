@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Final, Literal
 
 import structlog
@@ -48,14 +47,15 @@ def shared(applies: bool = True) -> Iterator[None]:
         _is_shared.reset(token)
 
 
-def keep(task: Callable[[], object]) -> Callable[[], object]:
-    """Return the task, to be run in another thread for whoever this one works for."""
-    return partial(_run, is_shared(), task)
+def keep(task: Callable[[], object]) -> Callable[[], None]:
+    """Return the task for another thread, where its calls count as this thread's do now."""
+    applies = is_shared()
 
+    def run() -> None:
+        with shared(applies):
+            task()
 
-def _run(applies: bool, task: Callable[[], object]) -> object:
-    with shared(applies):
-        return task()
+    return run
 
 
 class Shares:
