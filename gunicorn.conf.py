@@ -74,7 +74,7 @@ def when_ready(server: Arbiter) -> None:
 def post_worker_init(worker: Worker) -> None:
     """Resume jobs that another worker left, and clean up: this worker may get no request for a long time."""
     if isinstance(worker.wsgi, Flask):
-        worker.wsgi.extensions["trusted_service"].start()
+        worker.wsgi.extensions["trusted_service"].start(worker.cfg.workers)
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:

@@ -105,8 +105,9 @@ class Services:
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
         )
 
-    def start(self) -> None:
-        """Start periodic work. Comes after any fork."""
+    def start(self, processes: int = 1) -> None:
+        """Start periodic work, in one of several processes. Comes after any fork."""
+        self.communication.shares.processes = processes
         self.background.run(self.index.require)
         self.background.run(self.authority.refresh)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))

@@ -18,7 +18,7 @@ from tests.support.storage_proxy import Fault, StorageProxy
 
 USERS = int(os.environ.get("JOBS_USERS", "120"))  # 2,000 in occasional longer runs
 MAX_SECONDS = 120 + USERS
-"""At 15 users per second a job takes less, even if a lease has to expire first."""
+"""At 10 users per second a job takes less, even if a lease has to expire first."""
 CHECKED = 400
 
 

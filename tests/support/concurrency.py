@@ -17,6 +17,14 @@ def run_concurrently(actions: Sequence[Callable[[], T]]) -> list[T]:
         return [future.result() for future in [pool.submit(action) for action in actions]]
 
 
+def repeat(action: Callable[[], T], seconds: float) -> list[T]:
+    """Run the action again and again for so long; return its results in order."""
+    ends, results = time.monotonic() + seconds, list[T]()
+    while time.monotonic() < ends:
+        results.append(action())
+    return results
+
+
 def alongside(action: Callable[[], T], other: Callable[[], object]) -> T:
     """Run both at once; return the result of `action`."""
     with ThreadPoolExecutor(max_workers=2) as pool:

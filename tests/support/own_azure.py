@@ -20,6 +20,7 @@ from tests.support.storage_proxy import Fault, StorageProxy
 GENEROUS = {
     "RATE_LIMIT_TOKEN": "100000 per minute",
     "RATE_LIMIT_SIGN_IN": "100000 per minute",
+    "RATE_LIMIT_ACCOUNT": "100000 per minute",
     "MISSING_IDENTITY_GRACE_SECONDS": "0",
 }
 

@@ -23,7 +23,7 @@ GRACE = 2
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with own_azure({"RATE_LIMIT_ACCOUNT": "100000 per minute"}) as running:
+    with own_azure() as running:
         yield running
 
 

@@ -20,6 +20,8 @@ from azure.core.utils import parse_connection_string
 from trusted_service import errors
 from trusted_service.azure import transport
 from trusted_service.azure.errors import azure_call, body_code, error_code
+from trusted_service.azure.revocations import Revocations
+from trusted_service.azure.shares import Shares
 from trusted_service.models import AccessToken, find_resource
 from trusted_service.settings import Settings
 
@@ -48,6 +50,8 @@ class Communication:
         self._client = CommunicationIdentityClient(
             self._endpoint, key, transport=transport.new_transport(session), retry_total=0
         )
+        self.shares = Shares(settings.rate_limit_storage_uri)
+        self._revocations = Revocations(self._revoke)
 
     def create_identity(self, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:
         """Create an identity and its first token in one call; return its raw id (`8:acs:…`) and the token."""
@@ -65,11 +69,16 @@ class Communication:
 
     def revoke_tokens(self, acs_user_id: str) -> None:
         """Revoke all tokens of the identity, if it exists, within 15 minutes. Raises IdentityNotOwned."""
+        self._revocations.revoke(acs_user_id)
+
+    def _revoke(self, acs_user_id: str) -> None:
+        self.shares.take("revoke")
         with contextlib.suppress(errors.IdentityNotFound), _identity_call():
             self._client.revoke_tokens(CommunicationUserIdentifier(acs_user_id))
 
     def delete_identity(self, acs_user_id: str) -> None:
         """Delete the identity, if it exists, which revokes its tokens. Raises IdentityNotOwned."""
+        self.shares.take("delete")
         with contextlib.suppress(errors.IdentityNotFound), _identity_call():
             self._client.delete_user(CommunicationUserIdentifier(acs_user_id))
 
@@ -94,7 +103,7 @@ class Communication:
     def owns(self, resource: str) -> bool:
         """Revoke the tokens of an identity that cannot exist; return False if it is another resource's."""
         try:
-            self.revoke_tokens(f"{resource}_{NO_IDENTITY}")
+            self._revoke(f"{resource}_{NO_IDENTITY}")
         except errors.IdentityNotOwned:
             return False
         return True

@@ -81,6 +81,11 @@ def current_call() -> Call | None:
     return _current.get()
 
 
+def seconds_left() -> float:
+    """The seconds until the deadline of this thread's request; REQUEST_SECONDS if it handles none."""
+    return max(0.0, min(REQUEST_SECONDS, _request_deadline.get() - time.monotonic()))
+
+
 @contextmanager
 def request_budget(request_id: str, seconds: float = REQUEST_SECONDS) -> Iterator[None]:
     """All calls inside end within `seconds` from now and carry `request_id`."""

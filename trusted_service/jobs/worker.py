@@ -18,7 +18,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from trusted_service import errors
-from trusted_service.azure import deadlines
+from trusted_service.azure import deadlines, shares
 from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
@@ -36,10 +36,8 @@ RETRY_SECONDS = (1.0, 4.0, 10.0)
 """Waits before the retries of an action, where an upstream fails."""
 DEFAULT_PAUSE, MIN_PAUSE, MAX_PAUSE = 5.0, 1.0, 120.0
 """Seconds to pause where an upstream throttles: without a `Retry-After`, and the limits of one."""
-PER_SECOND = {"check": 200.0, "delete": 15.0, "block": 5.0}
-"""The limit is 500 deletions and 500 revocations in 30 s, and a block revokes three times.
-https://learn.microsoft.com/azure/communication-services/concepts/service-limits#identity
-"""
+PER_SECOND = {"check": 200.0, "delete": 10.0, "block": 3.0}
+"""Within the share of users and jobs (`azure/shares.py`); a block revokes three times."""
 
 
 class LeaseLost(Exception):
@@ -147,7 +145,8 @@ class JobRun(threading.Thread):
         while not self.stop.wait(self._worker.take_turn(kind, pause)) and self._await_lease():
             pause = 0.0
             try:
-                with deadlines.request_budget(request_id), bound_contextvars(request_id=request_id):
+                names = bound_contextvars(request_id=request_id)
+                with deadlines.request_budget(request_id), names, shares.shared():
                     return self._act(item, user_id)
             except errors.UpstreamThrottled as error:
                 seconds = errors.retry_after_seconds(error.retry_after)

@@ -19,7 +19,7 @@ from trusted_service.access.erasure import Erasure, may_have_tokens
 from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditQuery, AuditTrail
-from trusted_service.azure import deadlines
+from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
 from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
@@ -89,7 +89,7 @@ class Administration:
 
     def revoke_own(self, actor: Actor, user_id: UserId) -> None:
         """Revoke every ACS token of the acting user, who may have no row yet."""
-        with contextlib.suppress(errors.NotFound):
+        with contextlib.suppress(errors.NotFound), shares.shared():
             self.revoke(actor, user_id)
 
     def sign_out(self, actor: Actor, user_id: UserId) -> None:
@@ -108,7 +108,7 @@ class Administration:
 
     def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition = None) -> bool:
         """Erase all but a block; return whether there was a row. Raises Conflict like `block`."""
-        with self.audit.action(actor, "delete", user_id):
+        with self.audit.action(actor, "delete", user_id), shares.shared(actor.kind == "user"):
             _require(only_if)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
             # one of the two sees the other.
@@ -157,7 +157,8 @@ class Administration:
     def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
         """Run the task later, with retries; log the event whenever it fails."""
         failed = partial(log.error, event, user=str(user_id))
-        self.background.run_after(seconds, partial(task, user_id), retries=RETRY_DELAYS, failed=failed)
+        kept = shares.keep(partial(task, user_id))
+        self.background.run_after(seconds, kept, retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""

@@ -98,7 +98,7 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
 
 def _handle_http_error(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or 500)
-    if status < 400:
+    if status < 400 or error.response is not None:
         return make_response(error.get_response())
     if status >= 500:
         return _handle_defect(error)

@@ -39,7 +39,7 @@ HEADER_TEXTS = {
     "Retry-After": "Seconds, or an HTTP date where an upstream sent one.",
     "Allow": "The methods that the address allows.",
 }
-ERRORS = (401, 403, 405, 413, 500, 503)
+ERRORS = (401, 403, 405, 413, 429, 500, 503)
 """Of every operation that is not public."""
 
 
@@ -116,8 +116,7 @@ def _operation(rule: Rule, operation: models.Operation, schemas: Document) -> Do
         described["requestBody"] = {"required": is_required, "content": _content(operation.request, schemas)}
     if audience_of(view) is Audience.PUBLIC:
         return described | {"security": []}
-    errors = {*ERRORS, *operation.errors}
-    errors |= {400, 415} if operation.request else set()
+    errors = {*ERRORS} | ({400, 415} if operation.request else set())
     errors |= {400} if operation.query else set()
     errors |= {404} if rule.arguments else set()
     for status in sorted(errors):

@@ -50,7 +50,6 @@ class Operation:
     response: type[Model] | None = None
     request: type[Model] | None = None
     statuses: tuple[int, ...] = (200,)
-    errors: tuple[int, ...] = ()  # beyond those of every operation
     query: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # JSON Schemas by parameter
 
     def __call__(self, view: View) -> View:

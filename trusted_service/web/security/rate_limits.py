@@ -1,19 +1,49 @@
-"""Rate limits: of tokens by user, of sign-ins by client address."""
+"""Rate limits by user or, where the caller is not known, by client address.
+
+Each caller is counted on every route; a route that writes has a limit of its own instead.
+"""
 
 import math
 import time
 
-from flask import Flask
-from flask_limiter import Limiter
+import structlog
+from flask import Flask, Response
+from flask_limiter import Limit, Limiter, RequestLimit
 
-from trusted_service.web.http.context import caller, client_address, services
+from trusted_service.azure.shares import REDIS_OPTIONS
+from trusted_service.web.http.context import caller, client_address, optional_caller, services
 
-limiter = Limiter(client_address)
+log = structlog.get_logger(__name__)
+
+USUAL, ADMINISTRATION = "3000 per minute", "600 per minute"
+"""What a caller may read from a route, and an administrator do and export; jobs are for more."""
+
+
+def _caller_key() -> str:
+    return str(caller().user.id)
+
+
+def _ignore(_: RequestLimit) -> Response:
+    """Whoever signs out elsewhere is told nothing: the response is the usual one."""
+    log.warning("excess_rate_limit_exceeded")
+    return Response(status=200)
+
+
+usual = Limit(USUAL, key_function=_caller_key, exempt_when=lambda: optional_caller() is None)
+limiter = Limiter(client_address, default_limits=[usual])
 
 limit_tokens = limiter.shared_limit(
-    lambda: services().settings.rate_limit_token, scope="token", key_func=lambda: str(caller().user.id)
+    lambda: services().settings.rate_limit_token, scope="token", key_func=_caller_key
 )
+limit_account = limiter.shared_limit(
+    lambda: services().settings.rate_limit_account, scope="account", key_func=_caller_key
+)
+limit_administration = limiter.shared_limit(ADMINISTRATION, scope="administration", key_func=_caller_key)
 limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sign_in, scope="sign-in")
+# As many as there are sign-ins: each of these can be followed by one logout.
+limit_logouts = limiter.shared_limit(
+    lambda: services().settings.rate_limit_sign_in, scope="front-channel", on_breach=_ignore
+)
 
 
 def init_app(app: Flask, storage_uri: str) -> None:
@@ -21,7 +51,7 @@ def init_app(app: Flask, storage_uri: str) -> None:
     app.config["RATELIMIT_STORAGE_URI"] = storage_uri
     app.config["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] = True
     if storage_uri != "memory://":
-        app.config["RATELIMIT_STORAGE_OPTIONS"] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+        app.config["RATELIMIT_STORAGE_OPTIONS"] = REDIS_OPTIONS
     limiter.init_app(app)
 
 

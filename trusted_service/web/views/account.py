@@ -7,6 +7,7 @@ from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, caller, services
 from trusted_service.web.security.audiences import signed_in
 from trusted_service.web.security.authentication import clear_cookie
+from trusted_service.web.security.rate_limits import limit_account
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
@@ -30,6 +31,7 @@ def account() -> str:
 
 @bp.post("/end-session")
 @signed_in
+@limit_account
 def end_session() -> Response:
     """End the session that the form names, or all but this one."""
     user_id, own = caller().user.id, caller().session
@@ -42,6 +44,7 @@ def end_session() -> Response:
 
 @bp.post("/revoke")
 @signed_in
+@limit_account
 def revoke() -> Response:
     services().administration.revoke_own(actor(), caller().user.id)
     return redirect("/account?done=revoke", 303)
@@ -55,6 +58,7 @@ def confirm_delete() -> str:
 
 @bp.post("/delete")
 @signed_in
+@limit_account
 def delete() -> Response:
     """Erase everything about the caller, which also signs them out."""
     services().administration.delete(actor(), caller().user.id)

@@ -15,6 +15,7 @@ from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import User
 from trusted_service.web.security.audiences import administrator
+from trusted_service.web.security.rate_limits import limit_administration
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
@@ -40,6 +41,7 @@ def users() -> str:
 
 @bp.get("/users.csv")
 @administrator
+@limit_administration
 def users_csv() -> Response:
     """Every user, streamed."""
     rows = (user_json(user).values() for user in services().identities.all())
@@ -76,6 +78,7 @@ def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
 
 @bp.post(f"{USER}/{ACTION}")
 @administrator
+@limit_administration
 def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
     """Do the action, then show the user, or the list where the user is gone. A form may end one session."""
     user_id = UserId(str(tenant_id), str(object_id))

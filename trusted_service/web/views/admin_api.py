@@ -12,6 +12,7 @@ from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import Operation, User, UserPage
 from trusted_service.web.security.audiences import administrator
+from trusted_service.web.security.rate_limits import limit_administration
 
 bp = Blueprint("admin_api", __name__, url_prefix="/api/admin")
 
@@ -60,8 +61,9 @@ def _add_action(action: Action) -> None:
     view.__doc__ = f"{action.summary}. {action.description}"
     response = None if action.status == 204 else User
     operation_id = "signOutUser" if action.name == "sign-out" else f"{action.name}User"
-    Operation(operation_id, response, statuses=(action.status,))(administrator(view))
-    bp.add_url_rule(f"{USER}/{action.name}", action.name, view, methods=["POST"])
+    limited = limit_administration(view)
+    Operation(operation_id, response, statuses=(action.status,))(administrator(limited))
+    bp.add_url_rule(f"{USER}/{action.name}", action.name, limited, methods=["POST"])
 
 
 for _action in ACTIONS.values():

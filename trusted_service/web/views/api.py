@@ -9,7 +9,7 @@ from trusted_service.web.http.context import actor, caller, record_use, services
 from trusted_service.web.openapi import models
 from trusted_service.web.security.audiences import signed_in
 from trusted_service.web.security.authentication import clear_cookie, csrf_value
-from trusted_service.web.security.rate_limits import limit_tokens
+from trusted_service.web.security.rate_limits import limit_account, limit_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ def me() -> Response:
 @bp.post("/token")
 @signed_in
 @limit_tokens
-@models.Operation("createToken", models.Token, request=models.TokenRequest, errors=(429,))
+@models.Operation("createToken", models.Token, request=models.TokenRequest)
 def token() -> Response:
     """Get a token for the caller's own identity. The first one creates the identity."""
     settings = services().settings
@@ -57,7 +57,7 @@ def token() -> Response:
 @bp.post("/token/teams")
 @signed_in
 @limit_tokens
-@models.Operation("exchangeTeamsToken", models.TeamsToken, request=models.TeamsTokenRequest, errors=(429,))
+@models.Operation("exchangeTeamsToken", models.TeamsToken, request=models.TeamsTokenRequest)
 def teams_token() -> Response:
     """Exchange the caller's own Teams token. Another user's is `forbidden`, a bad one `invalid_request`."""
     entra_token = request_body.parse(models.TeamsTokenRequest).teams_user_aad_token
@@ -67,6 +67,7 @@ def teams_token() -> Response:
 
 @bp.post("/me/revoke")
 @signed_in
+@limit_account
 @models.Operation("revokeMe", statuses=(204,))
 def revoke() -> tuple[str, int]:
     """Revoke the caller's tokens. Communication Services refuses them everywhere after up to 15 minutes."""
@@ -76,6 +77,7 @@ def revoke() -> tuple[str, int]:
 
 @bp.get("/me/export")
 @signed_in
+@limit_account
 @models.Operation("exportMe", models.Export)
 def export() -> Response:
     """Get everything that is stored about the caller."""
@@ -84,6 +86,7 @@ def export() -> Response:
 
 @bp.delete("/me")
 @signed_in
+@limit_account
 @models.Operation("deleteMe", statuses=(204,))
 def delete() -> Response:
     """Erase the caller. Identity, mapping and sessions are deleted; a browser is signed out."""

@@ -12,6 +12,7 @@ from trusted_service.web.http import lists
 from trusted_service.web.http.context import services
 from trusted_service.web.openapi.models import Event
 from trusted_service.web.security.audiences import administrator
+from trusted_service.web.security.rate_limits import limit_administration
 
 bp = Blueprint("audit", __name__, url_prefix="/admin")
 
@@ -37,6 +38,7 @@ def audit() -> str:
 
 @bp.get("/audit.csv")
 @administrator
+@limit_administration
 def audit_csv() -> Response:
     """The same events, streamed."""
     rows = (event_json(event).values() for event in services().audit.all(_query()))

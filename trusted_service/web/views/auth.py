@@ -18,7 +18,7 @@ from trusted_service.web.http import context
 from trusted_service.web.http.context import caller, optional_caller, services
 from trusted_service.web.security import authentication, sign_in_state
 from trusted_service.web.security.audiences import public, signed_in, visitor
-from trusted_service.web.security.rate_limits import limit_sign_ins, limit_tokens
+from trusted_service.web.security.rate_limits import limit_logouts, limit_sign_ins, limit_tokens, limiter
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +116,7 @@ def _show_teams_token(signed_in: SignedIn) -> str:
 
 @bp.post("/sign-out")
 @visitor
+@limiter.exempt
 def sign_out() -> Response:
     """End the session here, on every instance, and then at Entra ID."""
     caller = optional_caller()
@@ -135,6 +136,7 @@ def sign_out() -> Response:
 
 @bp.get("/front-channel-logout")
 @public
+@limit_logouts
 def front_channel_logout() -> Response:
     """Entra ID calls this in a frame, without our cookie, when a user signs out elsewhere.
 

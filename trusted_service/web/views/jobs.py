@@ -14,6 +14,7 @@ from trusted_service.users.csv_file import UnreadableFile
 from trusted_service.web.http import lists, request_body
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.security.audiences import administrator
+from trusted_service.web.security.rate_limits import limit_administration
 
 bp = Blueprint("jobs", __name__, url_prefix="/admin/jobs")
 
@@ -41,6 +42,7 @@ def new(problem: UnreadableFile | None = None, action: str = "") -> str:
 
 @bp.post("")
 @administrator
+@limit_administration
 @request_body.up_to(MAX_FILE + request_body.LARGEST_BODY)
 def create() -> BaseResponse | tuple[str, int]:
     """Create a job of the selected users, or of a file. It is a dry run until it is started."""
@@ -81,6 +83,7 @@ def job_json(job_id: str) -> Response:
 
 @bp.get("/<job_id>.csv")
 @administrator
+@limit_administration
 def job_csv(job_id: str) -> Response:
     found = _get(job_id)
     rows = (item.cells for item in services().jobs.all_items(found))
@@ -89,6 +92,7 @@ def job_csv(job_id: str) -> Response:
 
 @bp.post("/<job_id>/start")
 @administrator
+@limit_administration
 def start(job_id: str) -> BaseResponse:
     """Begin the action; a deletion must have been confirmed."""
     found = _get(job_id)
@@ -100,6 +104,7 @@ def start(job_id: str) -> BaseResponse:
 
 @bp.post("/<job_id>/cancel")
 @administrator
+@limit_administration
 def cancel(job_id: str) -> BaseResponse:
     found = _get(job_id)
     services().jobs.cancel(actor(), found)
