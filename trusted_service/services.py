@@ -10,6 +10,8 @@ import structlog
 from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
+from trusted_service.access import administrators
+from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure
 from trusted_service.access.identity_switch import IdentitySwitch
 from trusted_service.access.new_identities import NewIdentities
@@ -87,15 +89,19 @@ class Services:
             identities, sessions, provisioning, communication, self.entra_tokens, index, audit, self.usage
         )
 
+        self.administrators = Administrators(
+            storage.open("administrators"), identities, tenants, settings.admin_role
+        )
         self.directory = Directory(identities, ledger, index, tenants)
         self.administration = Administration(
-            identities, sessions, ledger, communication, index, pin, erasure, audit, self.background, tenants
+            *(identities, sessions, ledger, communication, index, pin, erasure),
+            *(self.administrators, audit, self.background, tenants),
         )
         self.reindex = Reindex(identities, ledger, index)
         self.repair = Repair(identities, ledger, index, self.administration, audit)
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
-        self.jobs = Jobs(storage.open("jobs"), audit)
+        self.jobs = Jobs(storage.open("jobs"), audit, self.administrators)
         self.job_worker = JobWorker(self.jobs, self.administration)
 
         self.readiness = Readiness(
@@ -108,6 +114,7 @@ class Services:
         self.background.run(self.authority.refresh)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
+        self.background.run_every(administrators.FLUSH_SECONDS, self.administrators.flush)
         self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
 

@@ -94,4 +94,4 @@ def test_job_ends_with_its_starters_tenant() -> None:
         world.service.stop()
         with world.new_instance({"ENTRA_ALLOWED_TENANTS": str(uuid.uuid4())}):
             find = partial(find_row, world.tables, "jobs", path.rpartition("/")[2], "job")
-            wait_until(lambda: (find() or {})["State"] == "cancelled", seconds=60)
+            wait_until(lambda: "cancelled" in str(find()), seconds=60)

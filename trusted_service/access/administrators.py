@@ -4,6 +4,7 @@ Table `administrators`: one row for each user or application that ever had the r
 which is empty once they came without it.
 """
 
+import contextlib
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,13 @@ from typing import Any, Literal
 
 import structlog
 
-from trusted_service.errors import LastAdministrator, OwnAccount, RoleMissing, UpstreamError, UpstreamUnavailable
+from trusted_service.errors import (
+    LastAdministrator,
+    OwnAccount,
+    RoleMissing,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from trusted_service.models import Actor, User, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import Row, RowChanged, Table, utc, version_of
@@ -22,8 +29,8 @@ log = structlog.get_logger(__name__)
 FLUSH_SECONDS = 2.0
 PARTITION = "administrators"
 RENEWED_AFTER, SEEN_FOR = timedelta(days=1), timedelta(days=90)
-LEAVING_FOR = timedelta(minutes=1)
-"""A block or deletion takes effect within this time, or has failed."""
+LEAVING_FOR = timedelta(seconds=20)
+"""A block takes effect within this time, or has failed."""
 ATTEMPTS = 8
 
 Objection = Literal["", "tenant", "blocked", "role"]
@@ -56,7 +63,9 @@ class Administrators:
             rows, now = self._rows(), datetime.now(UTC)
             for user_id, (has_role, application) in noted.items():
                 row = rows.pop(_key(user_id), None)
-                if has_role and not (row and row["Role"] == self.role and now - row["SeenAt"] < RENEWED_AFTER):
+                if has_role and not (
+                    row and row["Role"] == self.role and now - row["SeenAt"] < RENEWED_AFTER
+                ):
                     self._put(user_id, self.role, application=application)
                 elif row and row["Role"] and not has_role:
                     self._put(user_id, "", application=application)
@@ -129,12 +138,10 @@ class Administrators:
                 return
             if (other := next(filter(self._stays, rows.values()), None)) is None:
                 raise LastAdministrator("the last administrator seen")
-            leaving = {**own, "LeavingAt": datetime.now(UTC)}
-            try:
-                self.table.transact([put_operation(row, version=version_of(row)) for row in (leaving, other)])
+            leaving = put_operation({**own, "LeavingAt": datetime.now(UTC)}, version=version_of(own))
+            with contextlib.suppress(RowChanged):
+                self.table.transact([leaving, put_operation(other, version=version_of(other))])
                 return
-            except RowChanged:
-                continue
         raise UpstreamUnavailable("Table Storage", "the administrators changed too often")
 
     def _stays(self, row: Row) -> bool:

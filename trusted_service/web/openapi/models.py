@@ -163,6 +163,9 @@ class Event(Model):
 class Export(Model):
     user: User
     block_reason: str
+    administrator_seen_at: Time | None = Field(
+        description="When the user last came as an administrator, to the day; null for never."
+    )
     identities: list[Identity]
     sessions: list[Session]
     audit: list[Event]
