@@ -1,5 +1,6 @@
 """The services of one process, made from the settings: what views and commands work with."""
 
+import contextlib
 import os
 import time
 from datetime import timedelta
@@ -26,6 +27,7 @@ from trusted_service.background import BackgroundTasks
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
+from trusted_service.errors import UpstreamError
 from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
@@ -125,6 +127,8 @@ class Services:
             self.job_worker.close()
         finally:
             self.usage.close()
+            with contextlib.suppress(UpstreamError):
+                self.administrators.flush()
 
     def purge_sessions(self) -> None:
         """Delete the rows of sessions that have ended. The next run does what a failure leaves."""

@@ -7,16 +7,15 @@ from functools import partial
 
 import pytest
 
-from tests.support.admin_client import ROLE, Admin, bearer, get_me
+from tests.support.admin_client import ROLE, Admin, bearer, get_me, take_role
 from tests.support.concurrency import wait_until
 from tests.support.jobs import JobAdmin
-from tests.support.local_azure import LocalAzure
 from tests.support.own_azure import own_azure
 from tests.support.person import Person
 from tests.support.rows import find_row, list_rows
 from tests.support.service import Service
 
-USERS = 75
+USERS = 120
 NewAdmin = Callable[[], JobAdmin]
 
 
@@ -31,12 +30,6 @@ def start_deletion(author: JobAdmin, count: int = USERS) -> str:
     author.start(path)
     author.wait_until(path, lambda status: status["done"] > 0)
     return path
-
-
-def take_role(azure: LocalAzure, person: Person) -> None:
-    account = person.account
-    members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
-    azure.put_account(account.username, **members, roles=[])
 
 
 @pytest.mark.parametrize(

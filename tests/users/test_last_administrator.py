@@ -1,18 +1,19 @@
 """Administrators do not shut out themselves, nor, without saying so twice, the last of them."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 import requests
 
-from tests.support.admin_client import CHANNELS, Admin, Channel, bearer, call, get_me
+from tests.support.admin_client import CHANNELS, Admin, Channel, bearer, call, get_me, take_role
 from tests.support.commands import CommandFailed, run_users
 from tests.support.concurrency import run_concurrently, wait_until
 from tests.support.own_azure import World, own_azure
 from tests.support.pages import assert_error_page, read_page
 from tests.support.problems import assert_problem
-from tests.support.rows import list_rows
+from tests.support.rows import list_rows, merge_row
 from tests.support.storage_proxy import Fault
 
 TWICE = "last-administrator"
@@ -27,7 +28,7 @@ def world() -> Iterator[World]:
 
 def count_administrators(world: World) -> int:
     rows = list_rows(world.tables, "administrators", "PartitionKey", "administrators")
-    return sum(bool(row["Role"]) for row in rows)
+    return sum(bool(row["Role"]) and not row["Application"] for row in rows)
 
 
 def by_application(world: World, target: str, action: str, **query: str) -> requests.Response:
@@ -62,6 +63,21 @@ def test_application_confirms_removal_of_last_administrator(world: World) -> Non
     assert not admin.person.is_signed_in()
 
 
+def test_administrators_unseen_for_long_do_not_count(world: World) -> None:
+    admin, another = world.new_admin(), world.new_admin()
+    wait_until(lambda: count_administrators(world) == 2)
+    key = another.person.key.replace("/", ".")
+    unseen = {"SeenAt": datetime.now(UTC) - timedelta(days=91)}
+    merge_row(world.tables, "administrators", ("administrators", key), unseen)
+    assert_problem(by_application(world, admin.person.key, "block"), 409, "conflict")
+    assert get_me(admin.person, bearer(world.azure, world.new_person())).status_code == 200
+    wait_until(lambda: count_administrators(world) == 1)
+    another.person.signed_in()
+    wait_until(lambda: count_administrators(world) == 2)
+    assert admin.person.get("/api/me/export").json()["administratorSeenAt"]
+    assert by_application(world, admin.person.key, "block").status_code == 200
+
+
 def test_operator_confirms_removal_of_last_administrator(world: World) -> None:
     admin = world.new_admin()
     wait_until(lambda: count_administrators(world) == 1)
@@ -77,9 +93,7 @@ def test_operator_confirms_removal_of_last_administrator(world: World) -> None:
 def test_page_asks_twice_for_last_administrator(world: World, channel: Channel) -> None:
     """The other one has lost the role since their session began."""
     admin, former = world.new_admin(), world.new_admin()
-    account = former.person.account
-    members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
-    world.azure.put_account(account.username, **members, roles=[])
+    take_role(world.azure, former.person)
     assert get_me(former.person, bearer(world.azure, former.person)).status_code == 200
     wait_until(lambda: count_administrators(world) == 1)
     if channel == "api":

@@ -33,7 +33,7 @@ LEAVING_FOR = timedelta(seconds=20)
 """A block takes effect within this time, or has failed."""
 ATTEMPTS = 8
 
-Objection = Literal["", "tenant", "blocked", "role"]
+Objection = Literal["", "tenant not allowed", "blocked", "no administrator"]
 """Why somebody may not act as an administrator any more."""
 
 
@@ -102,11 +102,11 @@ class Administrators:
             return ""
         user_id = _user_id(actor)
         if user_id.tenant_id not in self.tenants:
-            return "tenant"
+            return "tenant not allowed"
         if self._is_blocked(user_id):
             return "blocked"
         row = self.table.find(PARTITION, _key(user_id))
-        return "" if row is not None and row["Role"] == self.role else "role"
+        return "" if row is not None and row["Role"] == self.role else "no administrator"
 
     def is_last(self, user_id: UserId) -> bool:
         """Whether nobody else is left who could undo the user's block or deletion."""

@@ -33,11 +33,6 @@ COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": 
 COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id", "Objection": "objection"}
 TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
 """Columns of the header, with the attributes of a job that they hold."""
-OBJECTIONS: dict[Objection, str] = {
-    "tenant": "is of a tenant that is not allowed",
-    "blocked": "is blocked",
-    "role": "is no administrator",
-}
 MAX_ATTEMPTS, MAX_PAGES = 6, 50
 """To change a header; in one transaction, which may hold 4 MiB."""
 
@@ -115,7 +110,7 @@ class Jobs:
     def stop(self, job: Job, objection: Objection) -> None:
         """Cancel the job because the administrator who started it may not go on."""
         change = partial(Job.cancelled, objection=objection)
-        self._change(SYSTEM, "cancel-job", job, change, f" {job.actor.key} {OBJECTIONS[objection]}")
+        self._change(SYSTEM, "cancel-job", job, change, f" {job.actor.key}: {objection}")
 
     def save(self, job: Job, page: Page | None = None) -> Job | None:
         """Write the header and, if given, a page; neither, and return None, if the header has changed."""
