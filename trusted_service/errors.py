@@ -67,6 +67,14 @@ class RoleMissing(TrustedServiceError):
     """The caller does not have the administrators' app role."""
 
 
+class OwnAccount(TrustedServiceError):
+    """An administrator would block or delete themselves."""
+
+
+class LastAdministrator(TrustedServiceError):
+    """Nobody who could undo it would be left, and that was not confirmed."""
+
+
 class TeamsNotGranted(TrustedServiceError):
     """Entra ID did not let the service act in Teams for the user."""
 

@@ -1,5 +1,6 @@
 """The services of one process, made from the settings: what views and commands work with."""
 
+import contextlib
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,8 @@ import structlog
 from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
+from trusted_service.access import administrators
+from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure
 from trusted_service.access.identity_switch import IdentitySwitch
 from trusted_service.access.new_identities import NewIdentities
@@ -24,6 +27,7 @@ from trusted_service.background import BackgroundTasks
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
+from trusted_service.errors import UpstreamError
 from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
@@ -90,15 +94,19 @@ class Services:
             identities, sessions, provisioning, communication, self.entra_tokens, index, audit, self.usage
         )
 
+        self.administrators = Administrators(
+            storage.open("administrators"), identities, tenants, settings.admin_role
+        )
         self.directory = Directory(identities, ledger, index, tenants)
         self.administration = Administration(
-            identities, sessions, ledger, communication, index, pin, erasure, audit, self.background, tenants
+            *(identities, sessions, ledger, communication, index, pin, erasure),
+            *(self.administrators, audit, self.background, tenants),
         )
         self.reindex = Reindex(identities, ledger, index)
         self.repair = Repair(identities, ledger, index, self.administration, audit)
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
-        self.jobs = Jobs(storage.open("jobs"), audit)
+        self.jobs = Jobs(storage.open("jobs"), audit, self.administrators)
         self.job_worker = JobWorker(self.jobs, self.administration)
 
         self.readiness = Readiness(
@@ -112,6 +120,7 @@ class Services:
         self.background.run(self.authority.refresh)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
+        self.background.run_every(administrators.FLUSH_SECONDS, self.administrators.flush)
         self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         # At first those of a process that this one may replace, whose sessions have not ended by themselves.
@@ -128,6 +137,8 @@ class Services:
             self.job_worker.close()
         finally:
             self.usage.close()
+            with contextlib.suppress(UpstreamError):
+                self.administrators.flush()
 
     def finish_blocks(self) -> None:
         """Finish blocks that another process has left, which died."""

@@ -64,6 +64,13 @@ def bearer(azure: LocalAzure, person: Person, **members: object) -> dict[str, st
     return {"Authorization": f"Bearer {token}"}
 
 
+def take_role(azure: LocalAzure, person: Person) -> None:
+    """Take the person's app roles away at Entra ID."""
+    account = person.account
+    members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
+    azure.put_account(account.username, **members, roles=[])
+
+
 def call(method: str, url: str, **options: Any) -> requests.Response:
     """Send a request without cookies, and without following redirects."""
     return requests.request(method, url, allow_redirects=False, timeout=CALL_SECONDS, **options)

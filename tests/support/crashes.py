@@ -96,7 +96,7 @@ class CrashSite:
         self.service.start()
         blocked = [user.person for user in users if user.boundary.action == "block" and user.boundary.begun]
         for person in blocked:  # the new process finishes the blocks
-            wait_until(lambda rows=partial(self.world.list_rows, person): not rows()[0]["Blocking"])  # type: ignore[misc]
+            wait_until(partial(self._is_block_finished, person))
         return {
             user.boundary: Outcome(
                 returning=user,
@@ -137,6 +137,9 @@ class CrashSite:
             elif user.boundary.action == "unblock":
                 self.admin.do("api", user.person, "block")
                 assert user.person.sign_in().status_code == 403
+
+    def _is_block_finished(self, person: Person) -> bool:
+        return not self.world.list_rows(person)[0]["Blocking"]
 
     def _hold(self, user: HeldUser) -> Fault | None:
         boundary, about = user.boundary, user.person.account.object_id

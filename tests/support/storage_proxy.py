@@ -24,7 +24,7 @@ Headers = list[tuple[str, str]]
 REFUSAL = b'{"odata.error": {"code": "PlantedFault", "message": {"value": "Planted."}}}'
 """https://learn.microsoft.com/rest/api/storageservices/status-and-error-codes2#sample-error-response"""
 DRIP = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-BACKGROUND_TABLES = ("usage", "jobs")
+BACKGROUND_TABLES = ("usage", "jobs", "administrators")
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from tests.support.own_azure import World, own_azure
 from tests.support.problems import assert_problem
 from tests.support.rows import delete_identity_row
 
-TABLES = ("identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage")
+TABLES = ("identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage", "administrators")
 LISTS = {"userindex": "/api/admin/users", "audit": "/admin/audit", "jobs": "/admin/jobs"}
 
 

@@ -24,6 +24,7 @@ CODES = {
     403: {"csrf_failed", "blocked", "insufficient_scope", "forbidden"},
     404: {"not_found"},
     405: {"method_not_allowed"},
+    409: {"conflict"},
     413: {"too_large"},
     415: {"unsupported_media_type"},
     429: {"rate_limited"},

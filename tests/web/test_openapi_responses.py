@@ -81,10 +81,15 @@ def test_every_documented_response_matches_its_schema(
         document = requests.get(f"{service.url}/openapi.json", timeout=CALL_SECONDS).json()
         person = new_person(at=service)
         assert person.sign_in().status_code == 302
-        admin = bearer(azure, new_person(roles=[ROLE], at=service))
+        administrator = new_person(roles=[ROLE], at=service)
+        admin, admin_id = bearer(azure, administrator), administrator.account.object_id
         checker = Checker(document, person, bearer(azure, person), admin)
         send_valid_requests(checker)
         send_invalid_requests(checker)
+        for action in ("block", "delete"):
+            path = f"{USER}/{action}"
+            assert checker.send("POST", path, admin, admin_id).status_code == 409
+            assert checker.send("POST", path, admin, params={"confirm": "x"}).status_code == 400
         limited = bearer(azure, new_person(at=service))
         for operations in LIMITED.values():
             for _ in range(PER_MINUTE):

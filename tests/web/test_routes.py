@@ -9,7 +9,7 @@ import requests
 from bs4 import BeautifulSoup
 from flask import Flask
 
-from tests.support.admin_client import ROLE, Admin, bearer, call
+from tests.support.admin_client import ROLE, Admin, bearer, call, take_role
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page, assert_no_visible_markup
 from tests.support.person import Person
@@ -182,11 +182,10 @@ def test_app_only_token_administers_until_blocked(routes: list[Route], admin: Ad
 
 def test_removed_role_takes_effect_immediately(azure: LocalAzure, new_person: Callable[..., Person]) -> None:
     person = new_person(roles=[ROLE]).signed_in()
-    users, account = f"{person.url}/api/admin/users", person.account
+    users = f"{person.url}/api/admin/users"
     assert person.get("/admin/users").status_code == 200
     assert call("GET", users, headers=bearer(azure, person)).status_code == 200
-    members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
-    azure.put_account(account.username, **members, roles=[])
+    take_role(azure, person)
     assert person.signed_in().me()["user"]["roles"] == []
     assert_error_page(person.get("/admin/users"), 403)
     for response in (person.get("/api/admin/users"), call("GET", users, headers=bearer(azure, person))):

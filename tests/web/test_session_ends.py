@@ -1,13 +1,14 @@
 """Session expiry: the idle and absolute limits, and the recording of use."""
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 from azure.data.tables import TableServiceClient
 
-from tests.support.admin_client import finish_sign_in_at
+from tests.support.admin_client import ROLE, assert_signed_out, finish_sign_in_at
 from tests.support.concurrency import wait_until
 from tests.support.cookies import read_cookies
 from tests.support.person import Person
@@ -50,6 +51,30 @@ def test_session_expires_at_its_limit(
     # An expired session's row stays as it is, so it can also show the other side of the limit.
     age_session(tables, signed_in, column, limit - MOMENT)
     assert person.get("/api/me").status_code == 200
+
+
+def test_session_of_removed_tenant_is_refused(
+    settings: dict[str, str], service: Service, mapped_user: Person, new_person: Callable[..., Person]
+) -> None:
+    """From the next request after a restart; the session is good for signing out, though."""
+    admin, origin = new_person(roles=[ROLE]).signed_in(), {"Origin": service.url}
+    csrf = mapped_user.csrf_headers()
+    narrower = settings | {"PUBLIC_URL": service.url, "ENTRA_ALLOWED_TENANTS": str(uuid.uuid4())}
+    with Service(narrower) as restarted:
+        assert_signed_out(mapped_user, restarted.url)
+        there = mapped_user.at(restarted.url)
+        assert mapped_user.account.object_id not in there.get("/").text
+        for method, path in (("POST", "/api/token"), ("POST", "/api/me/revoke"), ("DELETE", "/api/me")):
+            assert_problem(there.call(method, path, headers=csrf), 401, "not_signed_in")
+        assert there.get("/auth/teams").status_code == 302
+        assert_problem(there.post("/api/token/teams", headers=csrf, json={}), 401, "not_signed_in")
+        assert admin.at(restarted.url).get("/admin/users").status_code == 302
+        assert_problem(admin.at(restarted.url).get("/api/admin/users"), 401, "not_signed_in")
+        assert mapped_user.is_signed_in()
+        assert there.post("/auth/sign-out", headers=origin).status_code == 403  # without the CSRF value
+        response = there.post("/auth/sign-out", headers=origin | csrf)
+        assert "logout" in response.headers["Location"]
+        assert not mapped_user.is_signed_in()
 
 
 def test_cookie_lives_as_long_as_the_session(short_lived: Service, signed_in: Person) -> None:

@@ -15,11 +15,11 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from trusted_service.audit import AuditQuery
-from trusted_service.errors import NotFound, TrustedServiceError
+from trusted_service.errors import LastAdministrator, NotFound, TrustedServiceError
 from trusted_service.models import MAX_REASON, Actor, Identity, UserId
 from trusted_service.representation import user_json
 from trusted_service.services import Services
-from trusted_service.users.actions import ACTIONS, Action
+from trusted_service.users.actions import ACTIONS, LAST_ADMINISTRATOR, Action
 from trusted_service.users.administration import SWEEP_DELAYS
 from trusted_service.users.directory import Position, Status, UserQuery
 
@@ -40,6 +40,8 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
                 function(current_app.extensions["trusted_service"], **options)
             except NotFound:
                 raise click.ClickException("There is no such user.") from None
+            except LastAdministrator as error:
+                raise click.ClickException(f"This is {error}: add --{LAST_ADMINISTRATOR}.") from None
             except TrustedServiceError as error:
                 raise click.ClickException(str(error) or type(error).__name__) from None
 
@@ -124,7 +126,8 @@ def _add_action(action: Action) -> None:
             raise click.UsageError(f"The reason must have at most {MAX_REASON} characters.")
         if not flags.get("yes", True):
             click.confirm(f"Erase {user} for good?", abort=True, err=True)
-        result = action.run(services.administration, operator(), user, reason)
+        confirmed = flags.get("last_administrator", False)
+        result = action.run(services.administration, operator(), user, reason, confirmed=confirmed)
         identity = services.identities.find(user) if as_json or "wait" in flags else None
         text = "There was no such user." if result is False else action.done_text
         print_result(user_json(identity or user), text, as_json=as_json)
@@ -135,6 +138,8 @@ def _add_action(action: Action) -> None:
     if action.name == "block":
         run = click.option("--wait/--no-wait", default=True, help="Also revoke tokens in progress.")(run)
         run = click.option("--reason", default="", help="For administrators to read.")(run)
+    if action.ends_access:
+        run = click.option(f"--{LAST_ADMINISTRATOR}", is_flag=True, help="Even the last administrator.")(run)
     if action.name == "delete":
         run = click.option("--yes", is_flag=True, help="Do not ask.")(run)
     command(action.name)(click.argument("user", type=user_id)(run))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
+from trusted_service.access.administrators import Objection
 from trusted_service.errors import InvalidRequest
 from trusted_service.models import Actor, UserId, join_lines
 
@@ -61,7 +62,7 @@ class Job:
 
     `retries` is true while it repeats the rows that failed. `lease_owner` may work on it until
     `lease_until`; `write_id` names the owner's last write: by it, the owner recognises a write
-    whose response was lost. `version` is the ETag.
+    whose response was lost. `objection` is why the service cancelled it. `version` is the ETag.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Job:
     retries: bool = False
     checks: Counter[Check]
     states: Counter[ItemState]
+    objection: Objection = ""
     lease_owner: str = ""
     lease_until: datetime | None = None
     write_id: str = ""
@@ -131,10 +133,11 @@ class Job:
         started = replace(self, state="running", actor=actor, ended_at=None)
         return replace(started, retries=True) if self.state == "done" else replace(started, reason=reason)
 
-    def cancelled(self) -> "Job":
+    def cancelled(self, objection: Objection = "") -> "Job":
         """A job that has ended stays as it is."""
-        ended = self.state in ("done", "cancelled")
-        return self if ended else replace(self, state="cancelled", ended_at=datetime.now(UTC))
+        if self.state in ("done", "cancelled"):
+            return self
+        return replace(self, state="cancelled", objection=objection, ended_at=datetime.now(UTC))
 
     def finished(self) -> "Job":
         """After the dry run or the action. A job that was cancelled meanwhile stays as it is."""

@@ -16,19 +16,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+from trusted_service.access.administrators import Administrators, Objection
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
-from trusted_service.models import Actor, UserId
+from trusted_service.models import SYSTEM, Actor, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
 
 HEADER = "job"
 COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}
-COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id"}
+COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id", "Objection": "objection"}
 TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
 """Columns of the header, with the attributes of a job that they hold."""
 MAX_ATTEMPTS, MAX_PAGES = 6, 50
@@ -41,9 +43,11 @@ class Jobs:
 
     table: Table
     audit: AuditTrail
+    administrators: Administrators
 
     def create(self, actor: Actor, action: JobAction, items: Sequence[Item]) -> Job:
-        """Create a job whose rows are to be checked, which changes nothing."""
+        """Create a job whose rows are to be checked, which changes nothing. Raises RoleMissing."""
+        self.administrators.admit(actor)
         now = datetime.now(UTC)
         own = [item for item in items if item.check == "unchecked" and str(item.user_id) == actor.key]
         items = [item.checked("yourself") if item in own else item for item in items]
@@ -67,7 +71,7 @@ class Jobs:
         row = self.table.find(job_id, HEADER)
         if row is None:
             return None
-        values: dict[str, Any] = {name: row[column] for column, name in COLUMNS.items()}
+        values: dict[str, Any] = {name: row.get(column, "") for column, name in COLUMNS.items()}
         values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
         return Job(
             id=job_id,
@@ -94,13 +98,19 @@ class Jobs:
                 yield from _read_page(row)
 
     def start(self, actor: Actor, job: Job, reason: str) -> None:
-        """Let the action begin, or repeat the rows that failed. Raises InvalidRequest if there are none."""
+        """Let the action begin, or repeat failed rows. Raises InvalidRequest for none, and RoleMissing."""
+        self.administrators.admit(actor)
         self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
         self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
 
     def cancel(self, actor: Actor, job: Job) -> None:
         """Stop the job for good: rows that have begun are finished. Does nothing to one that has ended."""
         self._change(actor, "cancel-job", job, Job.cancelled)
+
+    def stop(self, job: Job, objection: Objection) -> None:
+        """Cancel the job because the administrator who started it may not go on."""
+        change = partial(Job.cancelled, objection=objection)
+        self._change(SYSTEM, "cancel-job", job, change, f" {job.actor.key}: {objection}")
 
     def save(self, job: Job, page: Page | None = None) -> Job | None:
         """Write the header and, if given, a page; neither, and return None, if the header has changed."""
@@ -127,9 +137,9 @@ class Jobs:
                     self.table.delete("open", mark["RowKey"], version=version_of(mark))
         return jobs
 
-    def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job]) -> None:
+    def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job], why: str = "") -> None:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
-        audited = self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}")
+        audited = self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}{why}")
         with contextlib.suppress(Conflict), audited:
             for _ in range(MAX_ATTEMPTS):
                 changed = change(job)

@@ -18,6 +18,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from trusted_service import errors
+from trusted_service.access.administrators import Objection
 from trusted_service.azure import deadlines, shares
 from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
@@ -95,6 +96,7 @@ class JobRun(threading.Thread):
         self._owner = secrets.token_hex(8)
         self._renewed_at = -math.inf
         self._finished = False
+        self._objection: Objection = ""
 
     def run(self) -> None:
         log.info("job_taken", job=self._job.id, state=self._job.state, left=self._job.left)
@@ -107,6 +109,8 @@ class JobRun(threading.Thread):
                     log.warning("job_not_read", job=self._job.id, reason=str(error))
                 finally:
                     self.stop.set()
+            if self._objection:
+                self._worker.jobs.stop(self._job, self._objection)
             self._save(release=True)
             log.info("job_left", job=self._job.id)
         except LeaseLost:
@@ -117,6 +121,8 @@ class JobRun(threading.Thread):
     def _work(self, pool: ThreadPoolExecutor) -> None:
         """Work on all rows, and record their results about every second. Raises LeaseLost, UpstreamError."""
         for number in range(self._begun.page_count):
+            if not self._may_go_on():
+                return
             page = self._worker.jobs.page(self._job, number)
             pending = {
                 pool.submit(self._apply, item, item.user_id): place
@@ -164,6 +170,13 @@ class JobRun(threading.Thread):
                 return item.acted_on("failed", type(error).__name__)
         return item
 
+    def _may_go_on(self) -> bool:
+        """Whether the actor may; otherwise nothing more begins. Raises UpstreamError."""
+        if objection := self._worker.jobs.administrators.find_objection(self._begun.actor):
+            self._objection = objection
+            self.stop.set()
+        return not objection
+
     def _await_lease(self) -> bool:
         """Wait until the lease lasts longer than an action; return False as soon as `stop` is set."""
         while time.monotonic() >= self._renewed_at + LEASE_SECONDS - ACTION_SECONDS:
@@ -172,10 +185,13 @@ class JobRun(threading.Thread):
         return True
 
     def _act(self, item: Item, user_id: UserId) -> Item:
-        """Check, block or delete the user, unless the job has been cancelled."""
+        """Check, block or delete the user, unless the job has been cancelled or its actor may not go on."""
         job, administration = self._begun, self._worker.administration
-        if job.state == "running" and not ((now := self._worker.jobs.find(job.id)) and now.active):
-            return item
+        if job.state == "running":
+            if not ((now := self._worker.jobs.find(job.id)) and now.active and self._may_go_on()):
+                return item
+            if job.actor.key == str(user_id):
+                return item.acted_on("skipped", "the administrator who started the job")
         if job.state == "running" and job.action == "delete":
             existed = administration.delete(job.actor, user_id)
             # A user of the dry run who is gone now was deleted by this job before a crash, or meanwhile.

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from trusted_service import errors
+from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure, may_have_tokens
 from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
@@ -22,7 +23,7 @@ from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
+from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines, rfc3339
 from trusted_service.representation import event_json, ledger_json, session_json, user_json
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -48,20 +49,31 @@ class Administration:
     index: UserIndex
     pin: ResourcePin
     erasure: Erasure
+    administrators: Administrators
     audit: AuditTrail
     background: BackgroundTasks
     tenants: Sequence[str]
 
-    def block(self, actor: Actor, user_id: UserId, reason: str = "", *, only_if: Condition = None) -> None:
+    def block(
+        self,
+        actor: Actor,
+        user_id: UserId,
+        reason: str = "",
+        *,
+        confirmed: bool = False,
+        only_if: Condition = None,
+    ) -> None:
         """Keep the user out, with or without a row. Raises Conflict first if `only_if` returns false.
 
-        Raises NotFound for a new row of a tenant that is not allowed, unless a repair brings it back.
+        Raises NotFound for a new row of a tenant that is not allowed, unless a repair brings it back; and
+        OwnAccount, or LastAdministrator unless `confirmed`.
         """
         if only_if is None and user_id.tenant_id not in self.tenants:
             self.identities.get(user_id)
         reason = join_lines(reason, MAX_REASON)
         with self.audit.action(actor, "block", user_id, reason):
             _require(only_if)
+            self.administrators.let_go(actor, user_id, confirmed=confirmed or only_if is not None)
             self.index.begin()
             delays: tuple[float, ...] = (0.0, *SWEEP_DELAYS)
             try:
@@ -106,13 +118,17 @@ class Administration:
         with self.audit.action(actor, "end-session", user_id, "all others"):
             self.sessions.end_all(user_id, but=own)
 
-    def delete(self, actor: Actor, user_id: UserId, *, only_if: Condition = None) -> bool:
-        """Erase all but a block; return whether there was a row. Raises Conflict like `block`."""
+    def delete(
+        self, actor: Actor, user_id: UserId, *, confirmed: bool = False, only_if: Condition = None
+    ) -> bool:
+        """Erase all but a block; return whether there was a row. Raises what `block` does but NotFound."""
         with self.audit.action(actor, "delete", user_id), shares.shared(actor.kind == "user"):
             _require(only_if)
+            self.administrators.let_go(actor, user_id, confirmed=confirmed or only_if is not None)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
             # one of the two sees the other.
             self.sessions.end_all(user_id)
+            self.administrators.forget(user_id)
             try:
                 self._erase(user_id, only_if)
             except errors.NotFound:
@@ -123,9 +139,11 @@ class Administration:
         """Everything that is stored about the user, as JSON. The ids of sessions are not stored."""
         identity = self.identities.find(user_id)
         entries = [] if identity is None else self.ledger.all_of(identity)
+        seen_at = self.administrators.find_seen_at(user_id)
         return {
             "user": user_json(identity or user_id),
             "blockReason": "" if identity is None else identity.block_reason,
+            "administratorSeenAt": seen_at and rfc3339(seen_at),
             "identities": [ledger_json(entry) for entry in entries],
             "sessions": [session_json(session) for session in self.sessions.list_by_user(user_id)],
             "audit": [event_json(event) for event in self.audit.all(AuditQuery(target=user_id))],

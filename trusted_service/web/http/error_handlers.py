@@ -31,6 +31,8 @@ ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
     errors.OtherUser: ("forbidden", "authz_fail", "other user"),
     errors.TenantNotAllowed: ("forbidden", "authz_fail", "tenant not allowed"),
     errors.TeamsNotGranted: ("forbidden", "authz_fail", "teams "),
+    errors.OwnAccount: ("conflict", "authz_fail", ""),
+    errors.LastAdministrator: ("conflict", "authz_fail", ""),
     errors.NotFound: ("not_found", "", ""),
 }
 """The code, the log event (none if empty), and the beginning of the logged reason."""
@@ -42,6 +44,11 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
     errors.TeamsNotGranted: _(
         "Entra ID did not let this service act in Microsoft Teams for you. You or your organisation "
         "must consent first."
+    ),
+    errors.OwnAccount: _("You cannot block or delete yourself. Your own data can be erased under “My data”."),
+    errors.LastAdministrator: _(
+        "This is the last administrator who was seen here, so it takes a second confirmation: "
+        "confirm=last-administrator."
     ),
     errors.NotFound: _("There is no such user."),
     errors.IndexMissing: _(

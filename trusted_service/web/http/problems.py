@@ -14,6 +14,7 @@ PROBLEMS = {
     "insufficient_scope": (403, _("The token does not carry our scope.")),
     "not_found": (404, _("There is nothing at this address.")),
     "method_not_allowed": (405, _("This address does not allow that method.")),
+    "conflict": (409, _("This cannot be done as things are now.")),
     "too_large": (413, _("The request is too large.")),
     "unsupported_media_type": (415, _("The request body must be JSON.")),
     "rate_limited": (429, _("Too many requests. Please wait a moment.")),

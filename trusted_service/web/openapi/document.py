@@ -116,7 +116,7 @@ def _operation(rule: Rule, operation: models.Operation, schemas: Document) -> Do
         described["requestBody"] = {"required": is_required, "content": _content(operation.request, schemas)}
     if audience_of(view) is Audience.PUBLIC:
         return described | {"security": []}
-    errors = {*ERRORS} | ({400, 415} if operation.request else set())
+    errors = {*ERRORS, *operation.errors} | ({400, 415} if operation.request else set())
     errors |= {400} if operation.query else set()
     errors |= {404} if rule.arguments else set()
     for status in sorted(errors):

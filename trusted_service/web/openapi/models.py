@@ -50,6 +50,7 @@ class Operation:
     response: type[Model] | None = None
     request: type[Model] | None = None
     statuses: tuple[int, ...] = (200,)
+    errors: tuple[int, ...] = ()  # beyond those of every operation
     query: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # JSON Schemas by parameter
 
     def __call__(self, view: View) -> View:
@@ -162,6 +163,9 @@ class Event(Model):
 class Export(Model):
     user: User
     block_reason: str
+    administrator_seen_at: Time | None = Field(
+        description="When the user last came as an administrator, to the day; null for never."
+    )
     identities: list[Identity]
     sessions: list[Session]
     audit: list[Event]

@@ -25,6 +25,9 @@ CREDENTIALS = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+)", re.IGNORECASE)
 """https://www.rfc-editor.org/rfc/rfc6750.html#section-2.1"""
 
 
+SIGN_OUT = "auth.sign_out"
+
+
 def init_app(app: Flask) -> None:
     app.config["SESSION_COOKIE_NAME"] = app.config["COOKIE_PREFIX"] + "session"
     app.extensions["session_signer"] = signing.signer(app, "session")
@@ -87,6 +90,8 @@ def _get_bearer(*, for_administrators: bool) -> Caller:
     if not (for_administrators if bearer.application else services().settings.api_scope in bearer.scopes):
         raise InsufficientScope
     caller = services().access.admit(bearer.user)  # an application can be blocked like a user
+    if for_administrators or services().settings.admin_role not in bearer.user.roles:
+        services().administrators.note(bearer.user, application=bearer.application)
     return Caller(user=bearer.user, application=True) if bearer.application else caller
 
 
@@ -103,6 +108,10 @@ def _find_session_caller() -> Caller | None:
     if session is None:
         log.info("session_use_after_expire")
         return None
+    if session.user.id.tenant_id not in services().settings.entra_allowed_tenants:
+        log.warning("authz_fail", reason="tenant not allowed", user=str(session.user.id))
+        if request.endpoint != SIGN_OUT:
+            return None
     bind_user(session.user)
     caller = Caller(user=session.user, session=session)
     record_use(caller)

@@ -15,7 +15,7 @@ from trusted_service.web.http.context import caller, client_address, optional_ca
 
 log = structlog.get_logger(__name__)
 
-USUAL, ADMINISTRATION = "3000 per minute", "600 per minute"
+USUAL, ADMINISTRATION = "6000 per minute", "1200 per minute"
 """What a caller may read from a route, and an administrator do and export; jobs are for more."""
 
 

@@ -7,10 +7,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as BaseResponse
 
 from trusted_service.audit import AuditQuery
-from trusted_service.errors import UpstreamError
+from trusted_service.errors import OwnAccount, UpstreamError
 from trusted_service.models import MAX_REASON, UserId
 from trusted_service.representation import user_json
-from trusted_service.users.actions import ACTIONS
+from trusted_service.users.actions import ACTIONS, LAST_ADMINISTRATOR
 from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import User
@@ -69,11 +69,14 @@ def user(tenant_id: UUID, object_id: UUID) -> str:
 @bp.get(f"{USER}/confirm/{ACTION}")
 @administrator
 def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
-    """Explain the action and what of it cannot be undone, and ask."""
-    user_id = UserId(str(tenant_id), str(object_id))
+    """Explain the action and what of it cannot be undone, and ask; twice for the last administrator."""
+    user_id, ends_access = UserId(str(tenant_id), str(object_id)), ACTIONS[action].ends_access
+    if ends_access and str(user_id) == actor().key:
+        raise OwnAccount("yourself")
+    is_last = ends_access and services().administrators.is_last(user_id)
     user = services().identities.find(user_id)
     values = {"user_id": user_id, "user": user, "action": ACTIONS[action], "max_reason": MAX_REASON}
-    return render_template("admin/confirm.html", **values)
+    return render_template("admin/confirm.html", **values, twice=LAST_ADMINISTRATOR if is_last else None)
 
 
 @bp.post(f"{USER}/{ACTION}")
@@ -87,7 +90,8 @@ def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
         services().administration.end_session(actor(), user_id, session)
         action = "end-session"
     else:
-        ACTIONS[action].run(services().administration, actor(), user_id, request.form.get("reason", ""))
+        reason, confirmed = request.form.get("reason", ""), request.form.get("confirm") == LAST_ADMINISTRATOR
+        ACTIONS[action].run(services().administration, actor(), user_id, reason, confirmed=confirmed)
     is_gone = action == "delete"
     with contextlib.suppress(UpstreamError):  # the action is done, even if this read fails
         is_gone = services().identities.find(user_id) is None

@@ -2,12 +2,12 @@
 
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
-from trusted_service.errors import UpstreamError
+from trusted_service.errors import InvalidRequest, UpstreamError
 from trusted_service.models import UserId
 from trusted_service.representation import user_json
-from trusted_service.users.actions import ACTIONS, Action
+from trusted_service.users.actions import ACTIONS, LAST_ADMINISTRATOR, Action
 from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import Operation, User, UserPage
@@ -21,6 +21,9 @@ QUERY: dict[str, dict[str, object]] = {
     "q": {"description": "Beginning of a word of the name or of the user name, or an object or ACS user id."},
     "status": {"description": "Only these.", "enum": ["active", "blocked"]},
     "cursor": {"description": "`next` of the previous page."},
+}
+CONFIRM: dict[str, dict[str, object]] = {
+    "confirm": {"description": "Even the last administrator.", "enum": [LAST_ADMINISTRATOR]}
 }
 
 
@@ -47,8 +50,10 @@ def user(tenant_id: UUID, object_id: UUID) -> Response:
 
 def _add_action(action: Action) -> None:
     def view(tenant_id: UUID, object_id: UUID) -> Response:
-        user_id = UserId(str(tenant_id), str(object_id))
-        action.run(services().administration, actor(), user_id)
+        user_id, confirm = UserId(str(tenant_id), str(object_id)), request.args.get("confirm")
+        if action.ends_access and confirm not in (None, LAST_ADMINISTRATOR):
+            raise InvalidRequest(f"confirm must be {LAST_ADMINISTRATOR}.")
+        action.run(services().administration, actor(), user_id, confirmed=confirm is not None)
         if action.status == 204:
             return Response(status=204)
         try:
@@ -61,8 +66,10 @@ def _add_action(action: Action) -> None:
     view.__doc__ = f"{action.summary}. {action.description}"
     response = None if action.status == 204 else User
     operation_id = "signOutUser" if action.name == "sign-out" else f"{action.name}User"
+    errors, query = ((409,), CONFIRM) if action.ends_access else ((), {})
     limited = limit_administration(view)
-    Operation(operation_id, response, statuses=(action.status,))(administrator(limited))
+    statuses = (action.status,)
+    Operation(operation_id, response, statuses=statuses, errors=errors, query=query)(administrator(limited))
     bp.add_url_rule(f"{USER}/{action.name}", action.name, limited, methods=["POST"])
 
 

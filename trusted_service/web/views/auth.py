@@ -92,6 +92,7 @@ def _start_session(signed_in: SignedIn, target: str) -> Response:
         log.info("session_expired", user=str(former.user.id), reason="replaced")
     log.info("authn_login_success")
     log.info("session_created")
+    services().administrators.note(signed_in.user)
     context.run_after_response(functools.partial(services().access.record_sign_in, signed_in.user))
     response = redirect(target, 302)
     authentication.set_cookie(response, session_id)
