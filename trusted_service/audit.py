@@ -62,14 +62,20 @@ class AuditTrail:
 
     @contextmanager
     def action(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> Iterator[None]:
-        """Record the start, then the outcome. An action whose start cannot be recorded does not run."""
+        """Record the start, then the outcome. An action whose start cannot be recorded does not run.
+
+        One that is interrupted has failed: a stream whose reader has gone ends with GeneratorExit. An error's
+        notes become part of the detail.
+        """
         started = _new_event(actor, action, target, detail)
         self._add(started)
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             reason = str(error) if isinstance(error, TrustedServiceError) else type(error).__name__
-            self._add_outcome(replace(started, outcome="failed", detail=reason))
+            reason = reason if isinstance(error, Exception) else "interrupted"
+            detail = "; ".join([reason, *getattr(error, "__notes__", ())])
+            self._add_outcome(replace(started, outcome="failed", detail=detail))
             raise
         self._add_outcome(replace(started, outcome="done"))
 
