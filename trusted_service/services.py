@@ -1,7 +1,6 @@
 """The services of one process, made from the settings: what views and commands work with."""
 
 import os
-import time
 from datetime import timedelta
 from functools import partial
 
@@ -24,15 +23,16 @@ from trusted_service.background import BackgroundTasks
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
-from trusted_service.jobs.service import Jobs
+from trusted_service.jobs.service import MARKED, Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
+from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
 from trusted_service.settings import Settings
 from trusted_service.storage.account import StorageAccount
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
-from trusted_service.storage.sessions import SessionTable
-from trusted_service.usage import FLUSH_SECONDS, UsageCounter, UsageTable
+from trusted_service.storage.sessions import PURGE_DELAY, SessionTable
+from trusted_service.usage import DAYS, FLUSH_SECONDS, UsageCounter, UsageTable
 from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
@@ -45,8 +45,6 @@ log = structlog.get_logger(__name__)
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 PIN_REFRESH_SECONDS = 15.0
-FIRST_PURGE_SECONDS, PURGE_SECONDS = 300.0, 3600.0
-PURGED_PER_SECOND = 20.0
 
 
 class Services:
@@ -72,7 +70,8 @@ class Services:
         ledger_table = storage.open("ledger")
         self.ledger = ledger = Ledger(ledger_table)
         self.audit = audit = AuditTrail(storage.open("audit"))
-        self.usage = UsageCounter(UsageTable(storage.open("usage")))
+        usage = UsageTable(storage.open("usage"))
+        self.usage = UsageCounter(usage, days=settings.retention_usage_days or DAYS)
 
         self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
         self.pin = pin = ResourcePin(ledger_table, identities, communication)
@@ -98,6 +97,15 @@ class Services:
         self.jobs = Jobs(storage.open("jobs"), audit)
         self.job_worker = JobWorker(self.jobs, self.administration)
 
+        kept = {
+            "audit": (settings.retention_audit_days, audit.purge),
+            "usage": (settings.retention_usage_days, usage.purge),
+            "jobs": (settings.retention_jobs_days, self.jobs.purge),
+        }
+        rules = {kind: (timedelta(days=days), purge) for kind, (days, purge) in kept.items() if days}
+        rules |= {"sessions": (PURGE_DELAY, sessions.purge), "job marks": (MARKED, self.jobs.purge_marks)}
+        self.retention = Retention(ledger_table.now, self.background, rules)
+
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
         )
@@ -108,7 +116,7 @@ class Services:
         self.background.run(self.authority.refresh)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
-        self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
+        self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
 
     def close(self) -> None:
@@ -118,17 +126,6 @@ class Services:
             self.job_worker.close()
         finally:
             self.usage.close()
-
-    def purge_sessions(self) -> None:
-        """Delete the rows of sessions that have ended. The next run does what a failure leaves."""
-        purged = 0
-        for _ in self.sessions.purge():
-            purged += 1
-            if self.background.closed:
-                break
-            time.sleep(1 / PURGED_PER_SECOND)
-        if purged:
-            log.info("sessions_purged", rows=purged)
 
 
 def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
