@@ -5,6 +5,7 @@ Table `audit`: rows are added and never changed. Each event has two rows, newest
 """
 
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,14 +17,17 @@ from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
 from trusted_service.models import Actor, AuditEvent, UserId, join_lines
 from trusted_service.storage.tables import Row, Table, utc
-from trusted_service.storage.transactions import Columns
+from trusted_service.storage.transactions import Columns, batches
 
 log = structlog.get_logger(__name__)
 
 OUTCOME_SECONDS = 2.0
 """Time for writing the outcome, even when the request's own time is over."""
+ALL = "all"
 LAST_MICROSECOND = 10**17
 MAX_DETAIL = 500
+MAX_PURGED = 10_000
+"""Keys of old events in memory at a time."""
 
 EVENTS = {
     "block": "user_updated",
@@ -62,14 +66,20 @@ class AuditTrail:
 
     @contextmanager
     def action(self, actor: Actor, action: str, target: UserId | None, detail: str = "") -> Iterator[None]:
-        """Record the start, then the outcome. An action whose start cannot be recorded does not run."""
+        """Record the start, then the outcome. An action whose start cannot be recorded does not run.
+
+        One that is interrupted has failed: a stream whose reader has gone ends with GeneratorExit. An error's
+        notes become part of the detail.
+        """
         started = _new_event(actor, action, target, detail)
         self._add(started)
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             reason = str(error) if isinstance(error, TrustedServiceError) else type(error).__name__
-            self._add_outcome(replace(started, outcome="failed", detail=reason))
+            reason = reason if isinstance(error, Exception) else "interrupted"
+            detail = "; ".join([reason, *getattr(error, "__notes__", ())])
+            self._add_outcome(replace(started, outcome="failed", detail=detail))
             raise
         self._add_outcome(replace(started, outcome="done"))
 
@@ -98,6 +108,25 @@ class AuditTrail:
             yield from (event for _, event in page)
             after = page[-1][0]
 
+    def purge(self, before: datetime) -> Iterator[int]:
+        """Delete the events from before this time, the oldest first, so that the trail never has gaps.
+
+        `users repair` could otherwise find a block whose end is gone. The rows among all events are deleted
+        last, and written first: no crash leaves a row that they do not lead to.
+        """
+        condition = "PartitionKey eq @all and RowKey gt @newest"
+        values = {"all": ALL, "newest": _descending(before)}
+        columns = ("TargetTenantId", "TargetObjectId")
+        while oldest := deque(self._table.query(condition, values, columns=columns), MAX_PURGED):
+            for rows in batches(reversed(oldest)):
+                users: dict[str, list[str]] = {}
+                for row in rows:
+                    if target := _find_target(row):
+                        users.setdefault(_partition(target), []).append(str(row["RowKey"]))
+                for partition, keys in [*users.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
+                    self._table.delete_all(partition, keys)
+                    yield len(keys)
+
     def _add_outcome(self, event: AuditEvent) -> None:
         log.info(
             EVENTS[event.action],
@@ -117,9 +146,8 @@ class AuditTrail:
     def _add(self, event: AuditEvent) -> None:
         """Raises UpstreamError if the event could not be written to both places."""
         row = {"RowKey": f"{_descending(event.at)}-{uuid.uuid4().hex[:8]}", **_columns(event)}
-        if event.target is not None:
-            self._table.put({"PartitionKey": _partition(event.target), **row})
-        self._table.put({"PartitionKey": _partition(None), **row})
+        for partition in dict.fromkeys((ALL, _partition(event.target))):
+            self._table.put({"PartitionKey": partition, **row})
 
 
 def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) -> AuditEvent:
@@ -136,7 +164,11 @@ def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) ->
 
 
 def _partition(target: UserId | None) -> str:
-    return f"user-{target.object_id}-{target.tenant_id}" if target else "all"
+    return f"user-{target.object_id}-{target.tenant_id}" if target else ALL
+
+
+def _find_target(row: Row) -> UserId | None:
+    return UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None
 
 
 def _descending(time: datetime) -> str:
@@ -165,7 +197,7 @@ def _event(row: Row) -> AuditEvent:
         at=utc(row["At"]),
         actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
         action=row["Action"],
-        target=UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None,
+        target=_find_target(row),
         outcome=row["Outcome"],
         detail=join_lines(row["Detail"], MAX_DETAIL),
         request_id=row["RequestId"],

@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import requests
-import structlog
 from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
-from trusted_service.access import administrators
 from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure
 from trusted_service.access.identity_switch import IdentitySwitch
@@ -28,15 +25,16 @@ from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
 from trusted_service.errors import UpstreamError
-from trusted_service.jobs.service import Jobs
+from trusted_service.jobs.service import MARKED, Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
+from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
 from trusted_service.settings import Settings
 from trusted_service.storage.account import StorageAccount
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
-from trusted_service.storage.sessions import SessionTable
-from trusted_service.usage import FLUSH_SECONDS, UsageCounter, UsageTable
+from trusted_service.storage.sessions import PURGE_DELAY, SessionTable
+from trusted_service.usage import DAYS, FLUSH_SECONDS, UsageCounter, UsageTable
 from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
@@ -44,13 +42,9 @@ from trusted_service.users.reindex import Reindex
 from trusted_service.users.repair import Repair
 from trusted_service.users.restoration import Restoration
 
-log = structlog.get_logger(__name__)
-
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 PIN_REFRESH_SECONDS = 15.0
-FIRST_PURGE_SECONDS, PURGE_SECONDS = 300.0, 3600.0
-PURGED_PER_SECOND = 20.0
 FINISH_BLOCKS_SECONDS = 15.0
 INTERRUPTED = timedelta(minutes=15), timedelta(seconds=20)
 """How long ago a block began that is looked for again, at most and at least: one in progress takes 15 s."""
@@ -79,7 +73,8 @@ class Services:
         ledger_table = storage.open("ledger")
         self.ledger = ledger = Ledger(ledger_table)
         self.audit = audit = AuditTrail(storage.open("audit"))
-        self.usage = UsageCounter(UsageTable(storage.open("usage")))
+        usage = UsageTable(storage.open("usage"))
+        self.usage = UsageCounter(usage, days=settings.retention_usage_days or DAYS)
 
         self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
         self.pin = pin = ResourcePin(ledger_table, identities, communication)
@@ -109,6 +104,15 @@ class Services:
         self.jobs = Jobs(storage.open("jobs"), audit, self.administrators)
         self.job_worker = JobWorker(self.jobs, self.administration)
 
+        kept = {
+            "audit": (settings.retention_audit_days, audit.purge),
+            "usage": (settings.retention_usage_days, usage.purge),
+            "jobs": (settings.retention_jobs_days, self.jobs.purge),
+        }
+        rules = {kind: (timedelta(days=days), purge) for kind, (days, purge) in kept.items() if days}
+        rules |= {"sessions": (PURGE_DELAY, sessions.purge), "job marks": (MARKED, self.jobs.purge_marks)}
+        self.retention = Retention(ledger_table.now, self.background, rules)
+
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
         )
@@ -120,8 +124,7 @@ class Services:
         self.background.run(self.authority.refresh)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
-        self.background.run_every(administrators.FLUSH_SECONDS, self.administrators.flush)
-        self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
+        self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         # At first those of a process that this one may replace, whose sessions have not ended by themselves.
         now = datetime.now(UTC)
@@ -144,17 +147,6 @@ class Services:
         """Finish blocks that another process has left, which died."""
         now, (oldest, newest) = datetime.now(UTC), INTERRUPTED
         self.repair.finish_blocks(since=now - oldest, until=now - newest)
-
-    def purge_sessions(self) -> None:
-        """Delete the rows of sessions that have ended. The next run does what a failure leaves."""
-        purged = 0
-        for _ in self.sessions.purge():
-            purged += 1
-            if self.background.closed:
-                break
-            time.sleep(1 / PURGED_PER_SECOND)
-        if purged:
-            log.info("sessions_purged", rows=purged)
 
 
 def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:

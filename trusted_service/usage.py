@@ -8,7 +8,7 @@ nothing: its partition is the day in UTC (`2026-11-23`), its key the hour and th
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
@@ -73,6 +73,10 @@ class UsageTable:
         values = {"Tokens": counts.tokens, "SignIns": counts.sign_ins, "Refusals": counts.refusals}
         self.table.put({"PartitionKey": f"{hour:%Y-%m-%d}", "RowKey": f"{hour:%H}-{process}"} | values)
 
+    def purge(self, before: datetime) -> Iterator[int]:
+        """Delete the days that were over before this time, a transaction at each step."""
+        return self.table.purge("PartitionKey lt @day", {"day": f"{before:%Y-%m-%d}"})
+
     def read_hours(self, first: date, last: date) -> dict[datetime, Counts]:
         """What all processes counted in these days, by the beginning of the hour, without empty hours."""
         hours: dict[datetime, Counts] = {}
@@ -88,8 +92,11 @@ class UsageTable:
 class UsageCounter:
     """Counts for this process, whose counts of an hour are one row; reads what all processes counted."""
 
-    def __init__(self, table: UsageTable, now: Callable[[tzinfo], datetime] = datetime.now) -> None:
+    def __init__(
+        self, table: UsageTable, now: Callable[[tzinfo], datetime] = datetime.now, *, days: int = DAYS
+    ) -> None:
         self._table = table
+        self._days = min(days, DAYS)
         self._now = now
         # Of each hour since the process began: they are absolute, and a clock can be set back.
         self._counts: dict[datetime, Counts] = {}
@@ -130,7 +137,7 @@ class UsageCounter:
         if self._latest is not None and begin - self._latest[0] < FRESH_SECONDS:
             return self._latest[1]
         at = self._now(UTC)
-        days = [at.date() - timedelta(days=back) for back in reversed(range(DAYS))]
+        days = [at.date() - timedelta(days=back) for back in reversed(range(self._days))]
         picture = UsagePicture(at, days, self._table.read_hours(days[0], days[-1]))
         self._latest = begin, picture
         return picture

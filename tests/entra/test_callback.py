@@ -174,11 +174,10 @@ def test_flow_of_another_sign_in_is_refused(service: Service, person: Person) ->
 
 
 def test_forged_flow_cookie_is_refused(person: Person) -> None:
-    for number in range(8):
+    for number in range(10):
         callback = person.start_sign_in()
         (cookie,) = flow_cookies(person).values()
-        document, _, signature = cookie.rsplit(".", 2)
-        forged = [cookie[:-1], cookie.removesuffix(f".{signature}"), f"{cookie}A", f"A{cookie}"]
-        forged += [f"{document}.AAAAAA.{'A' * 43}", "", "A" * 4000, "...."]
+        forged = [cookie[:-1], cookie[:-4], cookie[:-44], f"{cookie}A", f"{cookie}AAAA", f"A{cookie}"]
+        forged += [f"{cookie[:20]}{cookie[20:].swapcase()}", "", "A" * 4000, "...."]
         replace_flow(person, forged[number])
         assert_error_page(person.finish_sign_in(callback), 400)

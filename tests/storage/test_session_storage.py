@@ -2,7 +2,8 @@
 
 import time
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,10 +17,10 @@ from tests.support.new_table import new_table
 from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
-from tests.support.rows import age_session, get_session
-from tests.support.storage_proxy import Fault, Kind
+from tests.support.rows import get_session
+from tests.support.storage_proxy import Fault, Kind, StorageProxy
+from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import User, UserId
-from trusted_service.services import Services
 from trusted_service.storage.sessions import SessionTable
 
 HOUR = timedelta(hours=1)
@@ -93,16 +94,46 @@ def test_failed_sign_in_leaves_no_unreachable_session(
     assert person.sign_in().status_code == 302
 
 
-@pytest.mark.parametrize(("column", "minutes"), [("SeenAt", 60), ("CreatedAt", 480)])
-def test_ended_session_is_purged_after_some_minutes(
-    world: World, signed_in: Person, services: Services, column: str, minutes: int
+@pytest.mark.parametrize("storage_ahead", [-70, 70, 0], ids=["fast", "slow", "written by a slow one"])
+def test_wrong_clock_purges_no_live_session(
+    settings: dict[str, str], storage_proxy: StorageProxy, storage_ahead: int
 ) -> None:
-    services.purge_sessions()
-    assert signed_in.is_signed_in()
-    for late, left in ((1, 1), (6, 0)):
-        age_session(world.tables, signed_in, column, timedelta(minutes=minutes + late))
-        services.purge_sessions()
-        assert len(world.list_sessions(signed_in)) == left
+    """The clock of the purging instance, or of the one that wrote the row, is 70 minutes off."""
+    table, skew = new_table(settings), timedelta(minutes=storage_ahead)
+    sessions = SessionTable(table, idle=HOUR, absolute=8 * HOUR)
+    new_session(sessions, "")
+    (row,) = table.query()
+    seen_at = datetime.now(UTC) + (skew or timedelta(minutes=-70))
+    table.merge({**{key: row[key] for key in ("PartitionKey", "RowKey")}, "SeenAt": seen_at})
+    date = format_datetime(datetime.now(UTC) + skew, usegmt=True)
+    storage_proxy.plant(Fault(kind="date", code=date))
+    assert abs(table.now() - datetime.now(UTC) - skew) < timedelta(minutes=5)
+    assert list(sessions.purge(table.now())) == []
+    assert len(list(table.query())) == 1
+
+
+@pytest.mark.parametrize("date", ["", "now", "Thu, 31 Feb 2099 00:00:00 GMT"])
+def test_unknown_time_purges_nothing(
+    settings: dict[str, str], storage_proxy: StorageProxy, date: str
+) -> None:
+    table = new_table(settings)
+    storage_proxy.plant(Fault(kind="date", code=date))
+    with pytest.raises(UpstreamUnavailable):
+        table.now()
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_only_ended_sessions_are_purged(settings: dict[str, str], absolute: bool) -> None:
+    table = new_table(settings)
+    limits = {"idle": HOUR, "absolute": SHORT} if absolute else {"idle": SHORT, "absolute": HOUR}
+    sessions, live = SessionTable(table, **limits), SessionTable(table, idle=HOUR, absolute=HOUR)
+    session_id = new_session(sessions, "")
+    assert list(sessions.purge(table.now())) == []
+    time.sleep(2.1)  # the storage sets the timestamps of rows, and tells its time in whole seconds
+    assert list(live.purge(table.now())) == []
+    assert live.find(session_id) is not None
+    assert list(sessions.purge(table.now())) == [1]
+    assert live.find(session_id) is None
 
 
 def new_session(sessions: SessionTable, entra_session_id: str) -> str:
@@ -117,15 +148,16 @@ def test_entra_session_rows_are_purged(settings: dict[str, str]) -> None:
     for _ in range(3):
         new_session(sessions, f"{uuid.uuid4()}")
     assert len(list(table.query())) == 6
-    assert list(sessions.purge()) == []
-    time.sleep(1.1)  # the storage sets the timestamps of rows
+    assert list(sessions.purge(table.now())) == []
+    time.sleep(2.1)  # the storage sets the timestamps of rows, and tells its time in whole seconds
     left = SessionTable(table, idle=SHORT, absolute=HOUR)
-    list(left.purge(timedelta()))
+    list(left.purge(table.now()))
     assert len(list(table.query())) == 3, "these rows stay until their session must have ended"
     kept = new_session(SessionTable(table, idle=HOUR, absolute=HOUR), "kept")
-    run_concurrently([lambda: list(sessions.purge(timedelta())) for _ in range(2)])
+    before = table.now()
+    run_concurrently([lambda: list(sessions.purge(before)) for _ in range(2)])
     rows = [str(row["PartitionKey"]) for row in table.query()]
     assert len(rows) == 2
     assert sum(row.startswith("sid-") for row in rows) == 1
-    assert sessions.find(kept) is not None
+    assert SessionTable(table, idle=HOUR, absolute=HOUR).find(kept) is not None
     assert sessions.end_entra_session("kept") == 1

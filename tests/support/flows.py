@@ -1,14 +1,15 @@
 """The cookie of a sign-in in progress, read and written with the service's own key."""
 
-import hashlib
+import json
 import time
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from itsdangerous import TimestampSigner, URLSafeTimedSerializer
+from cryptography.fernet import MultiFernet
 
 from tests.support.person import Person
 from tests.support.service import Service
+from trusted_service.web.security.signing import cipher
 
 PREFIX = "sign-in-"
 
@@ -25,14 +26,15 @@ def flow_cookies(person: Person) -> dict[str, str]:
 def read_own_flow(service: Service, person: Person) -> dict[str, Any]:
     """Return the content of the browser's only flow cookie."""
     (cookie,) = flow_cookies(person).values()
-    return dict(_serializer(service, 0).loads(cookie))
+    return dict(json.loads(_cipher(service).decrypt(cookie)))
 
 
 def write_own_flow(
     service: Service, person: Person, document: dict[str, Any], *, seconds_ago: int = 0
 ) -> None:
     """Give the browser the cookie that the service would have set `seconds_ago`."""
-    replace_flow(person, str(_serializer(service, seconds_ago).dumps(document)))
+    at = int(time.time()) - seconds_ago
+    replace_flow(person, _cipher(service).encrypt_at_time(json.dumps(document).encode(), at).decode())
 
 
 def replace_flow(person: Person, cookie: str) -> None:
@@ -53,14 +55,5 @@ def join_callback(address: str, parameters: Parameters) -> str:
     return f"{address}?{urlencode(parameters)}"
 
 
-def _serializer(service: Service, seconds_ago: int) -> URLSafeTimedSerializer:
-    class Signer(TimestampSigner):
-        def get_timestamp(self) -> int:
-            return int(time.time()) - seconds_ago
-
-    return URLSafeTimedSerializer(
-        service.env["SECRET_KEY"],
-        salt="sign-in",
-        signer=Signer,
-        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-    )
+def _cipher(service: Service) -> MultiFernet:
+    return cipher((service.env["SECRET_KEY"],), "sign-in")

@@ -60,16 +60,32 @@ def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> No
             list(pool.map(client.submit_transaction, batches))
 
 
-def plant_crowd(settings: Mapping[str, str], count: int) -> None:
+def plant_crowd(settings: Mapping[str, str], count: int, *, name: str = "") -> None:
     """Write `count` users without index rows: a hundred share an object id, each in another tenant."""
     tenants = [str(uuid.uuid4()) for _ in range(TENANTS)]
     keys = [(str(uuid.uuid4()), tenant) for _ in range(-(-count // TENANTS)) for tenant in tenants]
     users = make_users(count, tenants[0], str(uuid.UUID(int=1)))
     rows = [
-        {**identity_row(user), "PartitionKey": key[0], "RowKey": key[1]}
+        {**identity_row(replace(user, name=name)), "PartitionKey": key[0], "RowKey": key[1]}
         for user, key in zip(users, keys, strict=False)
     ]
     put_rows(settings, "identities", rows)
+
+
+def plant_events(
+    settings: Mapping[str, str], count: int, age: timedelta, target: UserId | None = None
+) -> None:
+    """Write `count` events of this age to the audit trail, about this user if there is one."""
+    at = datetime.now(UTC) - age
+    event: dict[str, object] = dict.fromkeys(("ActorName", "Detail", "RequestId"), "")
+    event |= {"ActionId": "planted", "At": at, "Action": "block", "Outcome": "done"}
+    event |= {"ActorKind": "system", "ActorKey": "system"}
+    event |= {"TargetTenantId": target.tenant_id if target else ""}
+    event |= {"TargetObjectId": target.object_id if target else ""}
+    partitions = ["all", *([f"user-{target.object_id}-{target.tenant_id}"] if target else [])]
+    keys = [f"{10**17 - int(at.timestamp() * 1_000_000):017d}-{number:08x}" for number in range(count)]
+    rows = [{**event, "PartitionKey": one, "RowKey": key} for one in partitions for key in keys]
+    put_rows(settings, "audit", rows)
 
 
 def make_users(

@@ -16,8 +16,9 @@ import requests
 from tests.support.http_server import QuietHandler
 
 Kind = Literal[
-    "status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit", "signal"
-]
+    "status", "reset", "hang", "half", "drip", "delay", "fail-after-commit", "hang-after-commit", "signal",
+    "date",
+]  # fmt: skip
 
 IDLE_SECONDS = 2.0
 Headers = list[tuple[str, str]]
@@ -39,7 +40,7 @@ class Fault:
     times: int | None = None  # None: until cleared
     skip: int = 0  # earlier calls to let through
     status: int = 503
-    code: str = "PlantedFault"
+    code: str = "PlantedFault"  # of a "date": the whole header
     retry_after: str | None = None
     seconds: float = 0.0
     action: Callable[[], object] | None = None
@@ -199,6 +200,10 @@ class _Handler(QuietHandler):
                 if fault.action is not None:  # runs before this call is forwarded
                     fault.action()
                 self._respond(*self._forward(body))
+            case "date":
+                status, headers, content = self._forward(body)
+                headers = [header for header in headers if header[0].lower() != "date"]
+                self._respond(status, [*headers, ("Date", fault.code)], content)
             case "status" | "fail-after-commit":
                 if fault.kind == "fail-after-commit":
                     self._forward(body)

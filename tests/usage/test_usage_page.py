@@ -117,6 +117,18 @@ def test_empty_page_reports_no_activity(world: World, read: Read) -> None:
     assert page.select_one(f'a[href="{PATH}"]')
 
 
+def test_page_shows_only_days_that_are_kept(world: World, administrator: Person) -> None:
+    today = datetime.now(UTC).date()
+    for back in (6, 7, 10):
+        world.put(f"{today - timedelta(days=back)}", 0, Counts(tokens=1))
+    settings = {"PUBLIC_URL": administrator.url, "RETENTION_USAGE_DAYS": "7"}
+    with Service(world.settings | settings) as service:
+        page = read_page(administrator.at(service.url), PATH)
+    assert "Usage in the last 7 days" in page.text
+    _head, *days, total = read_table(page)
+    assert (len(days), total[1]) == (7, "1")
+
+
 def test_storage_outage_and_invalid_day_are_errors(world: World, reader: Person) -> None:
     world.storage.plant(Fault(kind="status", method="GET", table="usage"))
     assert_error_page(reader.get(PATH), 503)

@@ -3,7 +3,9 @@
 import csv
 import io
 import re
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import psutil
@@ -12,11 +14,13 @@ import requests
 from azure.data.tables import TableServiceClient
 
 from tests.support.admin_client import SECTION_5A, Admin
+from tests.support.concurrency import wait_until
+from tests.support.log import read_event
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
-from tests.support.rows import get_identity
-from tests.support.seed import plant_crowd
+from tests.support.rows import get_identity, list_rows
+from tests.support.seed import plant_crowd, plant_events
 from tests.support.storage_proxy import Fault, StorageProxy
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -87,7 +91,7 @@ def test_storage_outage_at_start_is_503(admin: Admin, storage_proxy: StorageProx
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnAzure]:
     with own_azure() as running:
-        plant_crowd(running.azure.env, ROWS)
+        plant_crowd(running.azure.env, ROWS, name="x" * 1200)  # more than the buffers of a connection hold
         yield running
 
 
@@ -117,13 +121,51 @@ def test_large_file_is_complete_with_constant_memory(own: OwnAzure, own_admin: A
     assert (worker.memory_info().rss - before) / 1e6 < 12
 
 
-def test_interrupted_file_is_an_error_and_blocks_nothing(own: OwnAzure, own_admin: Admin) -> None:
-    own.storage.plant(Fault(kind="status", method="GET", table="identities", skip=3))
-    with own_admin.person.get("/admin/users.csv", stream=True) as response:
+def last_export(own: OwnAzure) -> tuple[str, str]:
+    """Return outcome and detail of the newest event about an export."""
+    rows = list_rows(own.tables, "audit", "Action", "export")
+    newest = min(rows, key=lambda row: str(row["RowKey"]))
+    return newest["Outcome"], newest["Detail"]
+
+
+def assert_recorded_as_cut_short(own: OwnAzure, reason: str) -> None:
+    outcome, detail = last_export(own)
+    assert outcome == "failed"
+    found = re.fullmatch(rf"{reason}; stopped after ([0-9,]+) rows", detail)
+    assert found, detail
+    assert 0 < int(found[1].replace(",", "")) < ROWS
+
+
+@pytest.mark.parametrize("table", ["identities", "audit"])
+def test_broken_file_is_recorded_as_failed(own: OwnAzure, own_admin: Admin, table: str) -> None:
+    path = {"identities": "/admin/users.csv", "audit": "/admin/audit.csv"}[table]
+    if table == "audit":
+        plant_events(own.azure.env, 700, timedelta(days=1))
+    own.storage.plant(Fault(kind="status", method="GET", table=table, skip=1))
+    with own_admin.person.get(path, stream=True) as response:
         assert response.status_code == 200
         with pytest.raises(requests.RequestException):
             list(response.iter_content(65536))
     own.storage.clear()
+    assert_recorded_as_cut_short(own, "Table Storage: HTTP 503 PlantedFault")
+    logged = read_event(own.service, response, "sensitive_read")
+    assert logged["outcome"] == "failed"
+
+
+def test_abandoned_file_is_recorded_as_failed(own: OwnAzure, own_admin: Admin) -> None:
     with own_admin.person.get("/admin/users.csv", stream=True) as response:
-        next(response.iter_lines())
+        lines = response.iter_lines()
+        next(lines)
+        time.sleep(1)  # the service waits for the client, which does not read
+        assert last_export(own)[0] == "started"
+    wait_until(lambda: last_export(own)[0] != "started")
+    assert_recorded_as_cut_short(own, "interrupted")
     assert own_admin.person.get("/admin/users", params={"q": "nobody"}).status_code == 200
+
+
+def test_long_file_is_complete_and_recorded(own: OwnAzure, own_admin: Admin) -> None:
+    own.storage.plant(Fault(kind="delay", method="GET", table="identities", seconds=2.5))
+    began = time.monotonic()
+    assert len(read_users(own_admin)) == ROWS
+    assert time.monotonic() - began > 11, "longer than all calls of another request may take"
+    assert last_export(own) == ("done", "")

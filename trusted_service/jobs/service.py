@@ -25,10 +25,12 @@ from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
 from trusted_service.models import SYSTEM, Actor, UserId
-from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc, version_of
+from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
 
 HEADER = "job"
+MARKED = timedelta(minutes=10)
+"""How long a mark stays at least: a job is marked before it is started."""
 COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}
 COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id", "Objection": "objection"}
 TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
@@ -52,7 +54,7 @@ class Jobs:
         own = [item for item in items if item.check == "unchecked" and str(item.user_id) == actor.key]
         items = [item.checked("yourself") if item in own else item for item in items]
         job = Job(
-            id=f"{10**14 - int(now.timestamp() * 1000):015d}-{secrets.token_hex(8)}",
+            id=f"{_descending(now)}-{secrets.token_hex(8)}",
             action=action,
             actor=actor,
             created_at=now,
@@ -60,11 +62,12 @@ class Jobs:
             states=Counter(item.state for item in items),
         )
         pages = [_put_page(job, n, items[n * PAGE_SIZE :][:PAGE_SIZE]) for n in range(job.page_count)]
+        # In the list first: it leads `purge` to what a crash leaves. The header last: it makes pages a job.
+        self.table.put({"PartitionKey": "list", "RowKey": job.id})
         for start in range(0, len(pages), MAX_PAGES):
             self.table.transact(pages[start : start + MAX_PAGES])
-        self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
-        self.table.put({"PartitionKey": "list", "RowKey": job.id})
-        self.save(job)  # the last: without a header, pages are not a job
+        self._mark(job)
+        self.save(job)
         return job
 
     def find(self, job_id: str) -> Job | None:
@@ -100,7 +103,7 @@ class Jobs:
     def start(self, actor: Actor, job: Job, reason: str) -> None:
         """Let the action begin, or repeat failed rows. Raises InvalidRequest for none, and RoleMissing."""
         self.administrators.admit(actor)
-        self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
+        self._mark(job)
         self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
 
     def cancel(self, actor: Actor, job: Job) -> None:
@@ -125,17 +128,42 @@ class Jobs:
         return None
 
     def list_open(self) -> list[Job]:
-        """The jobs that have work left and no lease. Removes old marks of jobs without work."""
-        jobs, now = [], datetime.now(UTC)
-        for mark in self.table.partition("open"):
+        """The jobs that have work left and no lease."""
+        now = datetime.now(UTC)
+        jobs = [self.find(mark["RowKey"]) for mark in self.table.partition("open")]
+        return [job for job in jobs if job and job.active and (job.lease_until or now) <= now]
+
+    def purge_marks(self, before: datetime) -> Iterator[int]:
+        """Delete marks from before this time of jobs without work, one at each step."""
+        condition = "PartitionKey eq @open and Timestamp lt @before"
+        for mark in self.table.query(condition, {"open": "open", "before": before}):
             job = self.find(mark["RowKey"])
-            if job is not None and job.active:
-                if job.lease_until is None or job.lease_until <= now:
-                    jobs.append(job)
-            elif utc(mark["At"]) < now - timedelta(minutes=10):  # a job is marked before it is started
+            if job is None or not job.active:
                 with contextlib.suppress(RowChanged):  # marked again
                     self.table.delete("open", mark["RowKey"], version=version_of(mark))
-        return jobs
+                yield 1
+
+    def purge(self, before: datetime) -> Iterator[int]:
+        """Delete the jobs that were over before this time, and drafts from before it, one at each step."""
+        condition = "PartitionKey eq @list and RowKey gt @newest"
+        for entry in self.table.query(condition, {"list": "list", "newest": _descending(before)}, columns=()):
+            job_id = str(entry["RowKey"])
+            if (job := self.find(job_id)) is not None:
+                times = (job.created_at, job.ended_at, job.lease_until)
+                if job.active or any(time is not None and time >= before for time in times):
+                    continue
+                try:
+                    self.table.delete(job_id, HEADER, version=job.version)
+                except RowChanged:  # it has just been started
+                    continue
+            yield from self.table.purge("PartitionKey eq @job", {"job": job_id})
+            self.table.delete("open", job_id)
+            self.table.delete("list", job_id)  # the last: it leads to the others after a crash
+            yield 1
+
+    def _mark(self, job: Job) -> None:
+        """Let every process find the job."""
+        self.table.put({"PartitionKey": "open", "RowKey": job.id})
 
     def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job], why: str = "") -> None:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
@@ -149,6 +177,10 @@ class Jobs:
                     return
                 job = self.find(job.id) or job
             raise UpstreamUnavailable("Table Storage", "the job changed too often")
+
+
+def _descending(time: datetime) -> str:
+    return f"{10**14 - int(time.timestamp() * 1000):015d}"
 
 
 def _put_page(job: Job, number: int, items: Sequence[Item]) -> Operation:

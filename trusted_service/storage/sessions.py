@@ -156,21 +156,19 @@ class SessionTable:
         """End what was started by this Entra ID session (its `sid`); return how many sessions."""
         return entra_sessions.end(self.table, entra_session_id)
 
-    def purge(self, delay: timedelta = PURGE_DELAY) -> Iterator[None]:
-        """Delete the rows of sessions that ended on their own, one for each step; several instances may."""
-        now = datetime.now(UTC) - delay
-        unused, old = now - self.idle, now - self.absolute
+    def purge(self, before: datetime) -> Iterator[int]:
+        """Delete the rows of sessions that ended on their own before this time, by the storage's clock.
+
+        A row that has just been written stays, however old the times in it: its writer's clock may be slow.
+        """
+        unused, old = before - self.idle, before - self.absolute
         # The SDK takes `@old)` for the name of a parameter, hence the space.
-        ended = "PartitionKey lt @first and (SeenAt lt @unused or CreatedAt lt @old )"
+        ended = "(SeenAt lt @unused or CreatedAt lt @old ) and Timestamp lt @written"
+        times = {"unused": unused, "old": old, "written": max(unused, old)}
+        yield from self.table.purge(f"PartitionKey lt @first and {ended}", {"first": SID} | times)
         # These rows are as old as the session that they lead to, and are not written again.
         leads = "PartitionKey ge @first and PartitionKey lt @end and Timestamp lt @old"
-        rows = itertools.chain(
-            self.table.query(ended, {"first": SID, "unused": unused, "old": old}, columns=()),
-            self.table.query(leads, {"first": SID, "end": f"{SID}~", "old": old}, columns=()),
-        )
-        for row in rows:
-            self.table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
-            yield
+        yield from self.table.purge(leads, {"first": SID, "end": f"{SID}~", "old": old})
 
     def _live(self, user_id: UserId, *, after: str = "", **options: Any) -> Iterator[Row]:
         """The rows of the user's sessions that have not ended, in the order of their keys."""

@@ -148,6 +148,25 @@ class Table:
                 return
             yield from rows
 
+    def purge(self, condition: str, values: Columns) -> Iterator[int]:
+        """Delete the rows that satisfy the condition, and yield how many after each transaction."""
+        found = self.query(condition, values, columns=())
+        for partition, rows in itertools.groupby(found, lambda row: str(row["PartitionKey"])):
+            for some in batches(str(row["RowKey"]) for row in rows):
+                self.delete_all(partition, some)
+                yield len(some)
+
+    def now(self) -> datetime:
+        """The storage's own time, to the second. Raises UpstreamUnavailable also if it does not say."""
+        responses: list[PipelineResponse[Any, Any]] = []
+        with suppress(ResourceNotFoundError), self._call(ResourceNotFoundError):
+            self._client.get_entity("now", "now", raw_response_hook=responses.append)
+        date = responses[-1].http_response.headers.get("Date", "")
+        try:
+            return datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        except ValueError as error:
+            raise UpstreamUnavailable("Table Storage", "a response without a date") from error
+
     def _update(self, row: Columns, mode: UpdateMode, version: str | None) -> str:
         try:
             with self._call(ResourceNotFoundError, ResourceModifiedError):

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import cast
+from typing import ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -19,6 +19,9 @@ from trusted_service.usage import REFUSAL
 from trusted_service.web.security.audiences import Audience, audience_of
 
 log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
@@ -112,6 +115,12 @@ def run_after_response(task: Callable[[], None]) -> None:
     g.task = task
 
 
+def as_request(task: Callable[P, T], seconds: float = deadlines.REQUEST_SECONDS) -> Callable[P, T]:
+    """The task for later, with the id and names of this request, and `seconds` for its own calls."""
+    names = structlog.contextvars.bound_contextvars(**structlog.contextvars.get_contextvars())
+    return deadlines.request_budget(request_id(), seconds)(names(task))
+
+
 def _begin() -> None:
     g.started_at = time.monotonic()
     structlog.contextvars.bind_contextvars(client=client_address())
@@ -131,8 +140,5 @@ def _end(response: Response) -> Response:
         code=g.get("error_code"),
     )
     if "task" in g:
-        # The task has the request's id and names in the log and upstream, and a deadline of its own.
-        names = structlog.contextvars.bound_contextvars(**structlog.contextvars.get_contextvars())
-        task = deadlines.request_budget(request_id())(names(g.task))
-        response.call_on_close(functools.partial(services().background.run, task))
+        response.call_on_close(functools.partial(services().background.run, as_request(g.task)))
     return response

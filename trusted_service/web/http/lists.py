@@ -1,35 +1,39 @@
-"""Lists: the query of the list of users, signed cursors, and CSV files."""
+"""Lists: the query of the list of users, encrypted cursors, and CSV files."""
 
 import itertools
 import json
-from collections.abc import Iterable
-from contextlib import nullcontext
+import math
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from cryptography.fernet import InvalidToken
 from flask import Response, request
-from itsdangerous import BadData
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.representation import csv_lines
 from trusted_service.users.directory import Position, UserPage, UserQuery
-from trusted_service.web.http.context import actor, services
-from trusted_service.web.security.signing import serializer
+from trusted_service.web.http.context import actor, as_request, services
+from trusted_service.web.security.signing import decrypt, encrypt
 
 QUERY = {"q": "text", "status": "status", "tenant": "tenant_id", "sort": "sort"}
 """The parameters of the list of users."""
+CHUNK = 200
+"""The lines of a file that are sent at once."""
 
 
 def sign_cursor(place: str | None) -> str | None:
-    return None if place is None else str(serializer(f"cursor {request.endpoint}").dumps(place))
+    """Encrypt the place, which can hold names, for the address of the next page of this list."""
+    return None if place is None else encrypt(f"cursor {request.endpoint}", place)
 
 
 def read_cursor() -> str:
-    """Return the position, "" without a cursor. Raises InvalidRequest unless it was signed for this list."""
+    """Return the position, "" without a cursor. Raises InvalidRequest unless it was made for this list."""
     cursor = request.args.get("cursor", "")
     try:
-        return str(serializer(f"cursor {request.endpoint}").loads(cursor)) if cursor else ""
-    except BadData as error:
+        return decrypt(f"cursor {request.endpoint}", cursor)[0] if cursor else ""
+    except InvalidToken as error:
         raise InvalidRequest("cursor is not valid.") from error
 
 
@@ -65,9 +69,24 @@ def export_csv(
 ) -> Response:
     """Stream the rows as an audited file. If the first lines cannot be read, the response is an error."""
     audited = services().audit.action(actor(), "export", None, detail)
-    with nullcontext() if request.method == "HEAD" else audited:
-        lines = csv_lines(header, rows)
-        chunks = iter(lambda: "".join(itertools.islice(lines, 200)), "")
-        response = Response(itertools.chain([next(chunks, "")], chunks), mimetype="text/csv")
+    stream = _stream(nullcontext() if request.method == "HEAD" else audited, csv_lines(header, rows))
+    first = next(stream)
+    # A long file may take longer than a request; each of its calls has a deadline of its own.
+    rest = as_request(lambda: next(stream, ""), math.inf)
+    response = Response(itertools.chain([first], iter(rest, "")), mimetype="text/csv")
+    response.call_on_close(as_request(stream.close, math.inf))
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+def _stream(audited: AbstractContextManager[None], lines: Iterator[str]) -> Generator[str]:
+    """Yield the lines in chunks. Until the last one has been taken, the file counts as cut short."""
+    rows = -1  # the first line is the header
+    with audited:
+        try:
+            while chunk := list(itertools.islice(lines, CHUNK)):
+                yield "".join(chunk)
+                rows += len(chunk)
+        except BaseException as error:
+            error.add_note(f"stopped after {max(rows, 0):,} rows")
+            raise

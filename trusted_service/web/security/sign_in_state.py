@@ -1,20 +1,21 @@
-"""The state of a sign-in while the browser is at Entra ID: a signed cookie for each, so tabs may overlap."""
+"""The state of a sign-in while the browser is at Entra ID: an encrypted cookie each, so tabs may overlap."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 from urllib.parse import parse_qsl, urlencode
 
+from cryptography.fernet import InvalidToken
 from flask import after_this_request, current_app, request
-from itsdangerous import BadData
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from trusted_service.entra.sign_in import Flow
 from trusted_service.errors import SignInFailed
 from trusted_service.web.security.audiences import Audience, audience_of
-from trusted_service.web.security.signing import serializer
+from trusted_service.web.security.signing import decrypt, encrypt
 
 Purpose = Literal["sign-in", "teams"]
 """To sign in, or to get a token for Teams for a user who is signed in."""
@@ -38,7 +39,7 @@ def keep(response: Response, kept: KeptFlow) -> None:
     names = sorted((name for name in request.cookies if name.startswith(_name())), key=_started_at)
     for name in names[: -(MAX_FLOWS - 1)]:
         response.delete_cookie(name, **attributes)
-    value = str(serializer("sign-in").dumps(kept))
+    value = encrypt("sign-in", json.dumps(kept))
     response.set_cookie(_name(kept["flow"]["state"]), value, max_age=MAX_AGE_SECONDS, **attributes)
 
 
@@ -53,9 +54,10 @@ def take(state: str) -> KeptFlow:
         return response
 
     try:
-        kept: KeptFlow = serializer("sign-in").loads(request.cookies.get(name, ""), max_age=MAX_AGE_SECONDS)
-    except BadData as error:
+        text, _at = decrypt("sign-in", request.cookies.get(name, ""), MAX_AGE_SECONDS)
+    except InvalidToken as error:
         raise SignInFailed("no-flow") from error
+    kept: KeptFlow = json.loads(text)
     if kept["flow"]["state"] != state:
         raise SignInFailed("state")
     return kept
@@ -87,10 +89,9 @@ def _name(state: str = "") -> str:
     return f"{current_app.config['COOKIE_PREFIX']}sign-in-{digest}"
 
 
-def _started_at(name: str) -> float:
+def _started_at(name: str) -> int:
     """When the sign-in of this cookie began; 0 if it is not valid."""
     try:
-        _, at = serializer("sign-in").loads(request.cookies[name], MAX_AGE_SECONDS, return_timestamp=True)
-    except BadData:
+        return decrypt("sign-in", request.cookies[name], MAX_AGE_SECONDS)[1]
+    except InvalidToken:
         return 0
-    return float(at.timestamp())

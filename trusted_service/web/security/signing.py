@@ -1,20 +1,24 @@
-"""Signs what a browser keeps. What a key of SECRET_KEY_FALLBACKS signed stays valid."""
+"""Signs and encrypts what a browser keeps. What was made with a key of SECRET_KEY_FALLBACKS stays valid."""
 
+import base64
+import contextlib
+import functools
 import hashlib
-from typing import Any
+from collections.abc import Sequence
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from flask import Flask, current_app
-from itsdangerous import Signer, URLSafeTimedSerializer
+from itsdangerous import Signer
 
 from trusted_service.settings import Settings
-
-OPTIONS: dict[str, Any] = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Configure the keys, and the prefix and the attributes of each cookie."""
-    # itsdangerous signs with the last key. With SECRET_KEY, Flask would read our cookie as its own session.
-    app.config["SIGNING_KEYS"] = settings.secret_keys[::-1]
+    # Not as SECRET_KEY, or Flask would read our cookie as its own session.
+    app.config["KEYS"] = settings.secret_keys
     # The prefix makes browsers refuse the cookie from another host, path or plain http:
     # https://www.rfc-editor.org/rfc/rfc6265bis#name-the-__host-prefix
     app.config["COOKIE_PREFIX"] = "__Host-" if settings.https else ""
@@ -23,9 +27,27 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def signer(app: Flask, purpose: str) -> Signer:
     """A signature made for one purpose is not valid for another."""
-    return Signer(app.config["SIGNING_KEYS"], salt=purpose, **OPTIONS)
+    keys = app.config["KEYS"][::-1]  # itsdangerous signs with the last one
+    return Signer(keys, salt=purpose, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
-def serializer(purpose: str) -> URLSafeTimedSerializer:
-    """Signs a small JSON document together with the time."""
-    return URLSafeTimedSerializer(current_app.config["SIGNING_KEYS"], salt=purpose, signer_kwargs=OPTIONS)
+def encrypt(purpose: str, text: str) -> str:
+    """What is made for one purpose cannot be read for another. The time is legible."""
+    return cipher(current_app.config["KEYS"], purpose).encrypt(text.encode()).decode()
+
+
+def decrypt(purpose: str, value: str, max_age: int | None = None) -> tuple[str, int]:
+    """Return the text and when it was encrypted, in seconds. Raises InvalidToken, also after `max_age`."""
+    token, key = value.encode(errors="replace"), cipher(current_app.config["KEYS"], purpose)
+    with contextlib.suppress(ValueError):  # not base64
+        # Fernet ignores what base64 does not need.
+        if base64.urlsafe_b64encode(base64.urlsafe_b64decode(token)) == token:
+            return key.decrypt(token, max_age).decode(), key.extract_timestamp(token)
+    raise InvalidToken
+
+
+@functools.lru_cache
+def cipher(keys: Sequence[str], purpose: str) -> MultiFernet:
+    """Encrypts with the first key. https://www.rfc-editor.org/rfc/rfc5869.html"""
+    derived = (HKDF(SHA256(), 32, salt=None, info=purpose.encode()).derive(key.encode()) for key in keys)
+    return MultiFernet(Fernet(base64.urlsafe_b64encode(key)) for key in derived)

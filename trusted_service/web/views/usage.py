@@ -1,4 +1,4 @@
-"""The page that shows how much is done: 30 days, or the hours of one of them."""
+"""The page that shows how much is done: 30 days, unless fewer are kept, or the hours of one of them."""
 
 from datetime import timedelta
 
@@ -30,6 +30,7 @@ def usage() -> str:
         total=sum((counts for counts in periods.values() if counts), Counts()),
         scale_end=_scale_end,
         day=day,
+        days=len(days),
         day_before=days.get(str(day - timedelta(days=1))) if day else None,
         day_after=days.get(str(day + timedelta(days=1))) if day else None,
         flush_seconds=round(FLUSH_SECONDS),

@@ -1,0 +1,248 @@
+"""Rows whose time is over are deleted, by the storage's clock, whatever interrupts that."""
+
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from azure.data.tables import TableServiceClient
+
+from tests.support.admin_client import ROLE
+from tests.support.concurrency import run_concurrently
+from tests.support.jobs import JobAdmin
+from tests.support.local_azure import LocalAzure
+from tests.support.new_table import new_table
+from tests.support.own_azure import World
+from tests.support.pages import read_page
+from tests.support.rows import list_rows
+from tests.support.seed import plant_events
+from tests.support.settings import OWN_SETTINGS
+from tests.support.storage_proxy import Fault, StorageProxy
+from trusted_service.access.administrators import Administrators
+from trusted_service.app import create_app
+from trusted_service.audit import AuditTrail
+from trusted_service.errors import UpstreamError, UpstreamUnavailable
+from trusted_service.jobs.models import Item
+from trusted_service.jobs.service import Jobs
+from trusted_service.models import Actor, UserId
+from trusted_service.services import Services
+from trusted_service.settings import Settings
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.tables import Table
+from trusted_service.usage import Counts, UsageTable
+
+ACTOR = Actor(kind="system", key="system", name="")
+DAY = timedelta(days=1)
+Purge = Callable[[datetime], Iterator[int]]
+
+
+def new_user() -> UserId:
+    return UserId(str(uuid.uuid4()), str(uuid.uuid4()))
+
+
+def count_rows(tables: TableServiceClient, user: UserId) -> Counter[str]:
+    """Return how many events about the user each partition has."""
+    rows = list_rows(tables, "audit", "TargetObjectId", user.object_id)
+    return Counter(str(row["PartitionKey"]) for row in rows)
+
+
+def test_old_events_are_deleted_everywhere(world: World, services: Services) -> None:
+    user, partition = new_user(), "user-{0.object_id}-{0.tenant_id}"
+    for count, days in ((250, 401), (3, 399)):
+        plant_events(world.azure.env, count, days * DAY, user)
+    services.retention.run()
+    assert count_rows(world.tables, user) == {"all": 3, partition.format(user): 3}
+    for until, texts in ((400, 0), (398, 3)):
+        query = {"target": str(user), "until": f"{datetime.now(UTC) - until * DAY:%Y-%m-%d}"}
+        assert len(read_page(world.admin.person, "/admin/audit", **query).select("tbody tr")) == texts
+
+
+@pytest.mark.parametrize("date", [datetime.now(UTC) - 2 * DAY, None], ids=["slow", "none"])
+def test_retention_follows_the_storage_clock(world: World, services: Services, date: datetime | None) -> None:
+    user = new_user()
+    plant_events(world.azure.env, 1, 401 * DAY, user)
+    world.storage.plant(Fault(kind="date", code=format_datetime(date, usegmt=True) if date else ""))
+    if date is None:
+        with pytest.raises(UpstreamUnavailable):
+            services.retention.run()
+    else:
+        services.retention.run()
+    assert set(count_rows(world.tables, user).values()) == {1}
+
+
+def test_failure_of_one_kind_stops_no_other(world: World, services: Services) -> None:
+    user = new_user()
+    plant_events(world.azure.env, 1, 401 * DAY, user)
+    tables = world.tables.create_table_if_not_exists("usage")
+    tables.upsert_entity({"PartitionKey": "2001-01-01", "RowKey": "07-a"})
+    world.storage.plant(Fault(kind="status", method="GET", table="audit"))
+    services.retention.run()
+    assert count_rows(world.tables, user)
+    assert list_rows(world.tables, "usage", "PartitionKey", "2001-01-01") == []
+
+
+@pytest.mark.parametrize("days", ["0", "1"])
+def test_setting_decides_what_is_kept(azure: LocalAzure, days: str) -> None:
+    names = {f"RETENTION_{kind}_DAYS": days for kind in ("AUDIT", "USAGE", "JOBS")}
+    with azure.in_environment():
+        application = create_app(Settings.from_env(azure.env | OWN_SETTINGS | names))
+    ages = {kind: age for kind, (age, _) in application.extensions["trusted_service"].retention.rules.items()}
+    assert all(ages.pop(kind) < DAY for kind in ("sessions", "job marks"))
+    assert ages == ({} if days == "0" else dict.fromkeys(("audit", "usage", "jobs"), DAY))
+
+
+@pytest.fixture
+def table(settings: dict[str, str]) -> Table:
+    return new_table(settings)
+
+
+def table_name(table: Table) -> str:
+    return str(table._client.table_name)
+
+
+def fill_audit(table: Table) -> Purge:
+    trail, users = AuditTrail(table), [new_user() for _ in range(3)]
+    for user in (*users, None, *users):
+        trail.record(ACTOR, "block", user)
+    return trail.purge
+
+
+def fill_usage(table: Table) -> Purge:
+    usage = UsageTable(table)
+    for process in "abc":
+        usage.put(process, datetime(2020, 1, 1, tzinfo=UTC), Counts(tokens=1))
+    return usage.purge
+
+
+def new_draft(table: Table, rows: int = 101) -> tuple[Jobs, str]:
+    jobs = Jobs(table, AuditTrail(table), Administrators(table, IdentityTable(table), (), ""))
+    job = jobs.create(ACTOR, "block", [Item(line, new_user()) for line in range(rows)])
+    assert jobs.save(job.finished())
+    return jobs, job.id
+
+
+def fill_jobs(table: Table) -> Purge:
+    new_draft(table)
+    return new_draft(table)[0].purge
+
+
+FILLS = [fill_audit, fill_usage, fill_jobs]
+later = pytest.mark.parametrize("fill", FILLS)
+
+
+@later
+def test_interrupted_purge_leaves_no_row(
+    table: Table, storage_proxy: StorageProxy, fill: Callable[[Table], Purge]
+) -> None:
+    """Each call of it fails once, as if the process were killed there."""
+    for skip in itertools.count():
+        purge = fill(table)
+        fault = Fault(kind="status", about=table_name(table), skip=skip, times=1)
+        storage_proxy.plant(fault)
+        interrupted = False
+        try:
+            list(purge(table.now() + DAY))
+        except UpstreamError:
+            interrupted = True
+        storage_proxy.clear()
+        list(purge(table.now() + DAY))
+        assert list(table.query()) == []
+        if not interrupted:
+            break
+    assert skip > 2
+
+
+@later
+def test_two_instances_purge_together(table: Table, fill: Callable[[Table], Purge]) -> None:
+    for _ in range(3):
+        purge = fill(table)
+    before = table.now() + DAY
+    run_concurrently([lambda: list(purge(before)) for _ in range(3)])
+    assert list(table.query()) == []
+
+
+@later
+def test_purge_keeps_what_is_not_old(table: Table, fill: Callable[[Table], Purge]) -> None:
+    purge = fill(table)
+    before = len(list(table.query()))
+    list(purge(datetime(2020, 1, 1, 12, tzinfo=UTC)))
+    assert len(list(table.query())) == before
+
+
+def test_purge_begins_with_the_oldest_events(table: Table) -> None:
+    trail = AuditTrail(table)
+    for number in range(104):
+        trail.record(ACTOR, "block", None, f"{number}")
+    assert next(trail.purge(table.now() + DAY)) == 100
+    assert [row["Detail"] for row in table.query()] == ["103", "102", "101", "100"]
+
+
+@pytest.mark.parametrize("state", ["checking", "running", "leased", "ended-lately"])
+def test_job_in_use_is_never_purged(table: Table, state: str) -> None:
+    jobs, job_id = new_draft(table, 1)
+    now = table.now()
+    columns: dict[str, object] = {"State": "done"}
+    if state == "leased":
+        columns |= {"LeaseOwner": "x", "LeaseUntil": now + DAY}
+    elif state == "ended-lately":
+        columns |= {"EndedAt": now + DAY}
+    else:
+        columns |= {"State": state}
+    table.merge({"PartitionKey": job_id, "RowKey": "job", **columns})
+    assert list(jobs.purge(now + timedelta(minutes=1))) == []
+    found = jobs.find(job_id)
+    assert found is not None
+    assert len(list(jobs.all_items(found))) == 1
+
+
+def test_only_marks_without_work_are_purged(table: Table) -> None:
+    jobs, draft = new_draft(table, 1)
+    active = jobs.create(ACTOR, "block", [Item(1, new_user())]).id
+    assert list(jobs.purge_marks(table.now() - DAY)) == []
+    assert list(jobs.purge_marks(table.now() + DAY)) == [1]
+    assert [row["RowKey"] for row in table.partition("open")] == [active]
+    assert [job.id for job in jobs.list_open()] == [active]
+    found = jobs.find(draft)
+    assert found is not None
+    jobs.start(ACTOR, found, "")
+    assert {job.id for job in jobs.list_open()} == {active, draft}
+
+
+def test_draft_started_meanwhile_is_kept(table: Table, storage_proxy: StorageProxy) -> None:
+    jobs, job_id = new_draft(table, 1)
+    found = jobs.find(job_id)
+    assert found is not None
+
+    def start() -> None:
+        jobs.start(ACTOR, found, "")
+
+    fault = Fault(kind="signal", method="DELETE", table=table_name(table), times=1, action=start)
+    storage_proxy.plant(fault)
+    assert list(jobs.purge(table.now() + DAY)) == []
+    assert fault.times == 0
+    assert [job.state for job in jobs.newest(after="", limit=9)] == ["running"]
+    assert [job.id for job in jobs.list_open()] == [job_id]
+
+
+def test_old_job_is_gone_for_administrators(world: World, services: Services) -> None:
+    admin = JobAdmin(world.new_person(roles=[ROLE]).signed_in())
+    path = admin.draft(admin.select("block", [uuid.uuid4()]))
+    job_id = path.rpartition("/")[2]
+    jobs = world.tables.get_table_client("jobs")
+    old = f"{10**14 - int((datetime.now(UTC) - 31 * DAY).timestamp() * 1000):015d}-{job_id[16:]}"
+    for row in list(jobs.list_entities()):
+        if job_id in (row["PartitionKey"], row["RowKey"]):
+            moved = {**row, **{key: old for key in ("PartitionKey", "RowKey") if row[key] == job_id}}
+            if row["RowKey"] == "job":
+                moved["CreatedAt"] = row["CreatedAt"] - 31 * DAY
+            jobs.upsert_entity(moved)
+    old_path = path.replace(job_id, old)
+    assert admin.person.get(old_path).status_code == 200
+    services.retention.run()
+    assert admin.person.get(old_path).status_code == 404
+    assert admin.person.get(path).status_code == 200
+    assert old not in admin.person.get("/admin/jobs").text
+    assert not [row for row in jobs.list_entities() if old in (row["PartitionKey"], row["RowKey"])]
