@@ -11,6 +11,7 @@ from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
 from trusted_service.access.erasure import Erasure
+from trusted_service.access.former_names import FormerNames
 from trusted_service.access.identity_switch import IdentitySwitch
 from trusted_service.access.new_identities import NewIdentities
 from trusted_service.access.provisioning import Provisioning
@@ -27,12 +28,14 @@ from trusted_service.entra.tokens import EntraTokens
 from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
+from trusted_service.personal_data import PersonalData
 from trusted_service.settings import Settings
 from trusted_service.storage.account import StorageAccount
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.usage import FLUSH_SECONDS, UsageCounter, UsageTable
+from trusted_service.users.actor_names import ActorNames
 from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
@@ -71,12 +74,14 @@ class Services:
         self.sessions = sessions = SessionTable(storage.open("sessions"), idle, absolute)
         ledger_table = storage.open("ledger")
         self.ledger = ledger = Ledger(ledger_table)
-        self.audit = audit = AuditTrail(storage.open("audit"))
+        audit_table, jobs_table = storage.open("audit"), storage.open("jobs")
+        self.audit = audit = AuditTrail(audit_table)
         self.usage = UsageCounter(UsageTable(storage.open("usage")))
 
         self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
         self.pin = pin = ResourcePin(ledger_table, identities, communication)
-        erasure = Erasure(identities, ledger, communication, index, pin)
+        former_names = FormerNames((audit_table, jobs_table), self.background)
+        erasure = Erasure(identities, ledger, communication, index, pin, audit, former_names)
         switch = IdentitySwitch(identities, sessions, ledger)
         new_identities = NewIdentities(identities, ledger, communication, pin, self.background)
         grace = timedelta(seconds=settings.missing_identity_grace_seconds)
@@ -87,6 +92,7 @@ class Services:
             identities, sessions, provisioning, communication, self.entra_tokens, index, audit, self.usage
         )
 
+        self.actor_names = ActorNames(identities, sessions)
         self.directory = Directory(identities, ledger, index, tenants)
         self.administration = Administration(
             identities, sessions, ledger, communication, index, pin, erasure, audit, self.background, tenants
@@ -95,8 +101,10 @@ class Services:
         self.repair = Repair(identities, ledger, index, self.administration, audit)
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
-        self.jobs = Jobs(storage.open("jobs"), audit)
+        self.jobs = Jobs(jobs_table, audit)
         self.job_worker = JobWorker(self.jobs, self.administration)
+
+        self.personal_data = PersonalData(identities, sessions, ledger, audit, self.jobs)
 
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}

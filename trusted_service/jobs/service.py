@@ -10,10 +10,11 @@ and rows always agree, and a process whose lease another has taken can no longer
 """
 
 import contextlib
+import itertools
 import json
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
-from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
+from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
 from trusted_service.models import Actor, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
@@ -65,18 +66,7 @@ class Jobs:
 
     def find(self, job_id: str) -> Job | None:
         row = self.table.find(job_id, HEADER)
-        if row is None:
-            return None
-        values: dict[str, Any] = {name: row[column] for column, name in COLUMNS.items()}
-        values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
-        return Job(
-            id=job_id,
-            actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
-            checks=Counter(json.loads(row["Findings"])),
-            states=Counter(json.loads(row["States"])),
-            version=version_of(row),
-            **values,
-        )
+        return None if row is None else _read_header(row)
 
     def newest(self, *, after: str, limit: int) -> list[Job]:
         """Up to `limit` jobs, the newest first, that come after the one with the id `after`."""
@@ -93,6 +83,28 @@ class Jobs:
             if row["RowKey"] != HEADER:
                 yield from _read_page(row)
 
+    def mentions(
+        self, user_id: UserId | None, limit: int | None
+    ) -> tuple[Mapping[UserId, Sequence[Mention]], bool]:
+        """The jobs about this user, or about all, and those they started; and whether all were read.
+
+        Reads up to `limit` rows of the table, those of the newest jobs first.
+        """
+        mentions = defaultdict[UserId, list[Mention]](list)
+        condition = "RowKey eq @header or RowKey ge @first and RowKey lt @behind"
+        rows = self.table.query(condition, {"header": HEADER, "first": "page-", "behind": "page."})
+        job: Job | None = None
+        for row in itertools.islice(rows, limit):
+            if row["RowKey"] == HEADER:  # sorts before the pages of its job
+                job = _read_header(row)
+                if job.actor.user_id:
+                    mentions[job.actor.user_id].append((job, None))
+            elif job and row["PartitionKey"] == job.id and (not user_id or user_id.object_id in row["Items"]):
+                for item in _read_page(row):
+                    if item.user_id:
+                        mentions[item.user_id].append((job, item))
+        return mentions, next(rows, None) is None
+
     def start(self, actor: Actor, job: Job, reason: str) -> None:
         """Let the action begin, or repeat the rows that failed. Raises InvalidRequest if there are none."""
         self.table.put({"PartitionKey": "open", "RowKey": job.id, "At": datetime.now(UTC)})
@@ -105,7 +117,7 @@ class Jobs:
     def save(self, job: Job, page: Page | None = None) -> Job | None:
         """Write the header and, if given, a page; neither, and return None, if the header has changed."""
         values = {column: getattr(job, name) for column, name in (COLUMNS | TIMES).items()}
-        values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key, "ActorName": job.actor.name}
+        values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key}
         values |= {"Findings": json.dumps(job.checks), "States": json.dumps(job.states)}
         row = {column: value for column, value in values.items() if value is not None}
         header = put_operation({"PartitionKey": job.id, "RowKey": HEADER} | row, version=job.version)
@@ -139,6 +151,19 @@ class Jobs:
                     return
                 job = self.find(job.id) or job
             raise UpstreamUnavailable("Table Storage", "the job changed too often")
+
+
+def _read_header(row: Row) -> Job:
+    values: dict[str, Any] = {name: row[column] for column, name in COLUMNS.items()}
+    values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
+    return Job(
+        id=str(row["PartitionKey"]),
+        actor=Actor(kind=row["ActorKind"], key=row["ActorKey"]),
+        checks=Counter(json.loads(row["Findings"])),
+        states=Counter(json.loads(row["States"])),
+        version=version_of(row),
+        **values,
+    )
 
 
 def _put_page(job: Job, number: int, items: Sequence[Item]) -> Operation:

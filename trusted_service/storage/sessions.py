@@ -123,6 +123,14 @@ class SessionTable:
         rows = [str(row["RowKey"]) for row in self.table.partition(partition)]
         self.table.delete_all(partition, [row for row in rows if row != kept])
 
+    def forget_leads(self, user_id: UserId) -> None:
+        """Delete what leads from Entra ID sessions to the user's, also to those that have ended."""
+        partition = _partition(user_id)
+        condition = "PartitionKey ge @first and PartitionKey lt @end and RowKey ge @own and RowKey lt @behind"
+        keys = {"first": SID, "end": f"{SID}~", "own": f"{partition}.", "behind": f"{partition}/"}
+        for row in self.table.query(condition, keys, columns=()):
+            self.table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
+
     def end_entra_session(self, entra_session_id: str) -> int:
         """End what was started by this Entra ID session (its `sid`); return how many sessions."""
         partition = _sid_partition(entra_session_id)
