@@ -34,7 +34,7 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import Table
 from trusted_service.usage import Counts, UsageTable
 
-ACTOR = Actor(kind="system", key="system", name="")
+ACTOR = Actor(kind="system", key="system")
 DAY = timedelta(days=1)
 Purge = Callable[[datetime], Iterator[int]]
 

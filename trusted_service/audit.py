@@ -1,13 +1,16 @@
 """The audit trail. An action whose start cannot be recorded does not run.
 
-Table `audit`: rows are added and never changed. Each event has two rows, newest first: one among all events
-(partition `all`) and one among those about its user (`user-…`), so that a user's events are a range of keys.
+Table `audit`: rows are added; only an erasure changes them. Each event has two rows, newest first: one among
+all events (partition `all`) and one among those about its user (`user-…`), so that a user's events are a
+range of keys. The outcome of an administrator's action has a third (`actor-…`), without the user, for their
+export.
 """
 
+import heapq
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -15,8 +18,8 @@ import structlog
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
-from trusted_service.models import Actor, AuditEvent, UserId, join_lines
-from trusted_service.storage.tables import Row, Table, utc
+from trusted_service.models import Actor, AuditEvent, UserId, join_lines, without_acs_user_ids
+from trusted_service.storage.tables import RowChanged, Table, utc
 from trusted_service.storage.transactions import Columns, batches
 
 log = structlog.get_logger(__name__)
@@ -108,6 +111,27 @@ class AuditTrail:
             yield from (event for _, event in page)
             after = page[-1][0]
 
+    def about_or_by(self, user_id: UserId) -> Iterator[AuditEvent]:
+        """The events about the user, and the outcomes of what they did to others, the newest first."""
+        about, by = (self._table.partition(name) for name in (_partition(user_id), _own_partition(user_id)))
+        rows = heapq.merge(about, by, key=lambda row: str(row["RowKey"]))
+        return (_event({"ActorKey": str(user_id), **row}) for row in rows)
+
+    def erase_details(self, user_id: UserId, reason: str) -> None:
+        """Remove ACS user ids, and reasons for blocks other than this one, from the events about the user."""
+        own = _partition(user_id)
+        condition, values = "PartitionKey eq @own and Detail gt @empty", {"own": own, "empty": ""}
+        for row in self._table.query(condition, values, columns=("Action", "Outcome", "Detail")):
+            detail = without_acs_user_ids(row["Detail"])
+            if row["Action"] == "block" and row["Outcome"] != "failed" and detail != reason:
+                detail = ""
+            if detail != row["Detail"]:
+                for partition in (_partition(None), own):  # the one by which the row is found comes last
+                    with suppress(RowChanged):
+                        self._table.merge(
+                            {"PartitionKey": partition, "RowKey": row["RowKey"], "Detail": detail}
+                        )
+
     def purge(self, before: datetime) -> Iterator[int]:
         """Delete the events from before this time, the oldest first, so that the trail never has gaps.
 
@@ -116,14 +140,17 @@ class AuditTrail:
         """
         condition = "PartitionKey eq @all and RowKey gt @newest"
         values = {"all": ALL, "newest": _descending(before)}
-        columns = ("TargetTenantId", "TargetObjectId")
+        columns = ("TargetTenantId", "TargetObjectId", "ActorKind", "ActorKey", "Outcome")
         while oldest := deque(self._table.query(condition, values, columns=columns), MAX_PURGED):
             for rows in batches(reversed(oldest)):
-                users: dict[str, list[str]] = {}
+                copies = defaultdict[str, list[str]](list)
                 for row in rows:
                     if target := _find_target(row):
-                        users.setdefault(_partition(target), []).append(str(row["RowKey"]))
-                for partition, keys in [*users.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
+                        copies[_partition(target)].append(str(row["RowKey"]))
+                    administrator = Actor(kind=row["ActorKind"], key=row["ActorKey"]).user_id
+                    if administrator not in (None, target) and row["Outcome"] != "started":
+                        copies[_own_partition(administrator)].append(str(row["RowKey"]))
+                for partition, keys in [*copies.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
                     self._table.delete_all(partition, keys)
                     yield len(keys)
 
@@ -139,15 +166,19 @@ class AuditTrail:
         )
         try:
             with deadlines.extra_time(OUTCOME_SECONDS):
-                self._add(replace(event, at=datetime.now(UTC)))
+                self._add(replace(event, at=datetime.now(UTC)), ended=True)
         except UpstreamError as error:
             log.error("audit_not_written", action_id=event.action_id, reason=error.reason)
 
-    def _add(self, event: AuditEvent) -> None:
-        """Raises UpstreamError if the event could not be written to both places."""
+    def _add(self, event: AuditEvent, *, ended: bool = False) -> None:
+        """Raises UpstreamError if the event could not be written to each place."""
         row = {"RowKey": f"{_descending(event.at)}-{uuid.uuid4().hex[:8]}", **_columns(event)}
         for partition in dict.fromkeys((ALL, _partition(event.target))):
             self._table.put({"PartitionKey": partition, **row})
+        if ended and (administrator := event.actor.user_id) not in (None, event.target):
+            own = {**row, **_columns(replace(event, target=None, detail=""))}
+            del own["ActorKey"]  # the partition names them
+            self._table.put({"PartitionKey": _own_partition(administrator), **own})
 
 
 def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) -> AuditEvent:
@@ -167,8 +198,12 @@ def _partition(target: UserId | None) -> str:
     return f"user-{target.object_id}-{target.tenant_id}" if target else ALL
 
 
-def _find_target(row: Row) -> UserId | None:
+def _find_target(row: Columns) -> UserId | None:
     return UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None
+
+
+def _own_partition(actor: UserId) -> str:
+    return f"actor-{actor.object_id}-{actor.tenant_id}"
 
 
 def _descending(time: datetime) -> str:
@@ -181,21 +216,20 @@ def _columns(event: AuditEvent) -> Columns:
         "At": event.at,
         "ActorKind": event.actor.kind,
         "ActorKey": event.actor.key,
-        "ActorName": event.actor.name,
         "Action": event.action,
         "TargetTenantId": event.target.tenant_id if event.target else "",
         "TargetObjectId": event.target.object_id if event.target else "",
         "Outcome": event.outcome,
-        "Detail": join_lines(event.detail, MAX_DETAIL),
+        "Detail": without_acs_user_ids(join_lines(event.detail, MAX_DETAIL)),
         "RequestId": event.request_id,
     }
 
 
-def _event(row: Row) -> AuditEvent:
+def _event(row: Columns) -> AuditEvent:
     return AuditEvent(
         action_id=row["ActionId"],
         at=utc(row["At"]),
-        actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
+        actor=Actor(kind=row["ActorKind"], key=row["ActorKey"]),
         action=row["Action"],
         target=_find_target(row),
         outcome=row["Outcome"],

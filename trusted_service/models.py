@@ -55,6 +55,11 @@ def find_resource(acs_user_id: str) -> str | None:
     return match[1].lower() if match else None
 
 
+def without_acs_user_ids(text: str) -> str:
+    """The text without ACS user ids: after an erasure, nothing may say whose an identity was."""
+    return _RAW_ID.sub("[identity]", text)
+
+
 def display_text(value: object, limit: int = MAX_NAME) -> str:
     """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
     text = value[: 2 * limit] if isinstance(value, str) else ""
@@ -198,7 +203,6 @@ class IssuedToken:
     scopes: tuple[str, ...]
     row: Identity | None = None
     change: Change | None = None
-    former_acs_user_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,14 +217,22 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """Somebody who acts on a user. `key` never changes hands: a user id, or an operator's OS user."""
+    """Somebody who acts on a user. `key` never changes hands: a user id, or an operator's OS user.
+
+    Without a name, because what an actor did is kept for longer than they may be here.
+    """
 
     kind: Literal["administrator", "application", "operator", "user", "system"]
     key: str
-    name: str
+
+    @property
+    def user_id(self) -> UserId | None:
+        """The administrator; None for anybody else."""
+        tenant_id, _, object_id = self.key.partition("/")
+        return UserId(tenant_id, object_id) if self.kind == "administrator" else None
 
 
-SYSTEM = Actor(kind="system", key="system", name="")
+SYSTEM = Actor(kind="system", key="system")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from azure.identity import ManagedIdentityCredential
 
 from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure
+from trusted_service.access.former_names import FormerNames
 from trusted_service.access.identity_switch import IdentitySwitch
 from trusted_service.access.new_identities import NewIdentities
 from trusted_service.access.provisioning import Provisioning
@@ -28,6 +29,7 @@ from trusted_service.errors import UpstreamError
 from trusted_service.jobs.service import MARKED, Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
+from trusted_service.personal_data import PersonalData
 from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
 from trusted_service.settings import Settings
 from trusted_service.storage.account import StorageAccount
@@ -35,6 +37,7 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import PURGE_DELAY, SessionTable
 from trusted_service.usage import DAYS, FLUSH_SECONDS, UsageCounter, UsageTable
+from trusted_service.users.actor_names import ActorNames
 from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
@@ -72,13 +75,15 @@ class Services:
         self.sessions = sessions = SessionTable(storage.open("sessions"), idle, absolute)
         ledger_table = storage.open("ledger")
         self.ledger = ledger = Ledger(ledger_table)
-        self.audit = audit = AuditTrail(storage.open("audit"))
+        audit_table, jobs_table = storage.open("audit"), storage.open("jobs")
+        self.audit = audit = AuditTrail(audit_table)
         usage = UsageTable(storage.open("usage"))
         self.usage = UsageCounter(usage, days=settings.retention_usage_days or DAYS)
 
         self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
         self.pin = pin = ResourcePin(ledger_table, identities, communication)
-        erasure = Erasure(identities, ledger, communication, index, pin)
+        former_names = FormerNames((audit_table, jobs_table), self.background)
+        erasure = Erasure(identities, ledger, communication, index, pin, audit, former_names)
         switch = IdentitySwitch(identities, sessions, ledger)
         new_identities = NewIdentities(identities, ledger, communication, pin, self.background)
         grace = timedelta(seconds=settings.missing_identity_grace_seconds)
@@ -92,6 +97,7 @@ class Services:
         self.administrators = Administrators(
             storage.open("administrators"), identities, tenants, settings.admin_role
         )
+        self.actor_names = ActorNames(identities, sessions)
         self.directory = Directory(identities, ledger, index, tenants)
         self.administration = Administration(
             *(identities, sessions, ledger, communication, index, pin, erasure),
@@ -101,7 +107,7 @@ class Services:
         self.repair = Repair(identities, ledger, index, self.administration, audit)
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
-        self.jobs = Jobs(storage.open("jobs"), audit, self.administrators)
+        self.jobs = Jobs(jobs_table, audit, self.administrators)
         self.job_worker = JobWorker(self.jobs, self.administration)
 
         kept = {
@@ -112,6 +118,8 @@ class Services:
         rules = {kind: (timedelta(days=days), purge) for kind, (days, purge) in kept.items() if days}
         rules |= {"sessions": (PURGE_DELAY, sessions.purge), "job marks": (MARKED, self.jobs.purge_marks)}
         self.retention = Retention(ledger_table.now, self.background, rules)
+
+        self.personal_data = PersonalData(identities, sessions, ledger, audit, self.jobs, self.administrators)
 
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}

@@ -78,10 +78,10 @@ def test_import_keeps_all_known_members(importer: Importer, admin: Admin) -> Non
     assert tuple(admin.get_user(f"{tenant}/{object_id}").values()) == (tenant, object_id, *members)
     for q in (name[1:], acs_user_id, object_id):
         assert find(admin, q=q, status="blocked") == [object_id]
-    events = list_rows(importer.tables, "audit", "PartitionKey", "all")
-    events = [event for event in events if event["Action"] == "import" and event["Detail"] == acs_user_id]
+    events = list_rows(importer.tables, "audit", "TargetObjectId", object_id)
+    events = [event for event in events if (event["PartitionKey"], event["Action"]) == ("all", "import")]
     assert sorted(event["Outcome"] for event in events) == ["done", "started"]
-    assert {event["ActorKind"] for event in events} == {"operator"}
+    assert {(event["ActorKind"], event["Detail"]) for event in events} == {("operator", "")}
 
 
 def test_imported_identity_gets_first_token(importer: Importer, person: Person) -> None:

@@ -148,15 +148,15 @@ class Provisioning:
 
     def _switch_to_new(self, request: TokenRequest, identity: Identity, change: Change) -> IssuedToken:
         """Make the row name a new identity. Raises RowChanged if it is not as it was read."""
-        user_id, former = identity.user_id, identity.acs_user_id
+        user_id, was = identity.user_id, identity.acs_user_id
         created, token = self.new_identities.create(user_id, request.scopes, request.minutes)
         try:
             row = self.identity_switch.switch(identity, created, "moved" if change == "moved" else "replaced")
         except BaseException as error:
             self.new_identities.discard_after(error, user_id, created)
             raise
-        log.warning("identity_switched", change=change, user=str(user_id), was=former, acs_user_id=created)
-        return IssuedToken(token, created, request.scopes, row, change, former)
+        log.warning("identity_switched", change=change, user=str(user_id), was=was, acs_user_id=created)
+        return IssuedToken(token, created, request.scopes, row, change)
 
     def _issue_first(self, request: TokenRequest) -> IssuedToken:
         user_id = request.user.id

@@ -143,10 +143,8 @@ class AccessService:
     def _record_token(self, caller: Caller, issued: IssuedToken) -> None:
         now, user_id, row = datetime.now(UTC), caller.user.id, issued.row
         if issued.change is not None:
-            # The ledger has a first identity: there, not here, an erasure removes its owner.
-            former = issued.former_acs_user_id
-            detail = f"{former} -> {issued.acs_user_id}" if former else ""
-            self.audit.record(SYSTEM, f"identity-{issued.change}", user_id, detail)
+            # Without the identities: the ledger has them, where an erasure removes their owner.
+            self.audit.record(SYSTEM, f"identity-{issued.change}", user_id)
         if caller.session is not None:
             acs_user_id = None if row is None or row.held else issued.acs_user_id
             self.sessions.record_use(caller.session, acs_user_id=acs_user_id, token_recorded_at=now)

@@ -14,7 +14,6 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from trusted_service.audit import AuditQuery
 from trusted_service.errors import LastAdministrator, NotFound, TrustedServiceError
 from trusted_service.models import MAX_REASON, Actor, Identity, UserId
 from trusted_service.representation import user_json
@@ -67,7 +66,7 @@ def operator() -> Actor:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         name = f"uid-{os.getuid()}"
-    return Actor(kind="operator", key=f"{name}@{socket.gethostname()}", name=name)
+    return Actor(kind="operator", key=f"{name}@{socket.gethostname()}")
 
 
 def print_result(document: object, *lines: str, as_json: bool) -> None:
@@ -167,15 +166,14 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         user is None
         or services.identities.find(user)
         or services.sessions.list_by_user(user)  # without an identity yet
-        or next(services.audit.all(AuditQuery(target=user)), None)
+        or next(services.audit.about_or_by(user), None)
     ):
         raise NotFound
     with services.audit.action(operator(), "export", user):
         if user is not None:
-            print_result(services.administration.export(user), as_json=True)
+            print_result(services.personal_data.export(user), as_json=True)
         else:
-            everybody = services.identities.all()
-            print_array(services.administration.export(identity.user_id) for identity in everybody)
+            print_array(services.personal_data.export_all())
 
 
 @command("repair")

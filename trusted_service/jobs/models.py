@@ -144,3 +144,7 @@ class Job:
         if self.state == "checking":
             return replace(self, state="draft")
         return replace(self, state="done", retries=False, ended_at=datetime.now(UTC)) if self.active else self
+
+
+Mention = tuple[Job, Item | None]
+"""A job with a user's row in it, or None for the administrator who created or started it."""

@@ -10,10 +10,11 @@ and rows always agree, and a process whose lease another has taken can no longer
 """
 
 import contextlib
+import itertools
 import json
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +24,7 @@ from trusted_service.access.administrators import Administrators, Objection
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
-from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Page
+from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
 from trusted_service.models import SYSTEM, Actor, UserId
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
@@ -72,18 +73,7 @@ class Jobs:
 
     def find(self, job_id: str) -> Job | None:
         row = self.table.find(job_id, HEADER)
-        if row is None:
-            return None
-        values: dict[str, Any] = {name: row.get(column, "") for column, name in COLUMNS.items()}
-        values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
-        return Job(
-            id=job_id,
-            actor=Actor(kind=row["ActorKind"], key=row["ActorKey"], name=row["ActorName"]),
-            checks=Counter(json.loads(row["Findings"])),
-            states=Counter(json.loads(row["States"])),
-            version=version_of(row),
-            **values,
-        )
+        return None if row is None else _read_header(row)
 
     def newest(self, *, after: str, limit: int) -> list[Job]:
         """Up to `limit` jobs, the newest first, that come after the one with the id `after`."""
@@ -99,6 +89,28 @@ class Jobs:
         for row in self.table.partition(job.id):
             if row["RowKey"] != HEADER:
                 yield from _read_page(row)
+
+    def mentions(
+        self, user_id: UserId | None, limit: int | None
+    ) -> tuple[Mapping[UserId, Sequence[Mention]], bool]:
+        """The jobs about this user, or about all, and those they started; and whether all were read.
+
+        Reads up to `limit` rows of the table, those of the newest jobs first.
+        """
+        mentions = defaultdict[UserId, list[Mention]](list)
+        condition = "RowKey eq @header or RowKey ge @first and RowKey lt @behind"
+        rows = self.table.query(condition, {"header": HEADER, "first": "page-", "behind": "page."})
+        job: Job | None = None
+        for row in itertools.islice(rows, limit):
+            if row["RowKey"] == HEADER:  # sorts before the pages of its job
+                job = _read_header(row)
+                if job.actor.user_id:
+                    mentions[job.actor.user_id].append((job, None))
+            elif job and row["PartitionKey"] == job.id and (not user_id or user_id.object_id in row["Items"]):
+                for item in _read_page(row):
+                    if item.user_id:
+                        mentions[item.user_id].append((job, item))
+        return mentions, next(rows, None) is None
 
     def start(self, actor: Actor, job: Job, reason: str) -> None:
         """Let the action begin, or repeat failed rows. Raises InvalidRequest for none, and RoleMissing."""
@@ -118,7 +130,7 @@ class Jobs:
     def save(self, job: Job, page: Page | None = None) -> Job | None:
         """Write the header and, if given, a page; neither, and return None, if the header has changed."""
         values = {column: getattr(job, name) for column, name in (COLUMNS | TIMES).items()}
-        values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key, "ActorName": job.actor.name}
+        values |= {"ActorKind": job.actor.kind, "ActorKey": job.actor.key}
         values |= {"Findings": json.dumps(job.checks), "States": json.dumps(job.states)}
         row = {column: value for column, value in values.items() if value is not None}
         header = put_operation({"PartitionKey": job.id, "RowKey": HEADER} | row, version=job.version)
@@ -181,6 +193,19 @@ class Jobs:
 
 def _descending(time: datetime) -> str:
     return f"{10**14 - int(time.timestamp() * 1000):015d}"
+
+
+def _read_header(row: Row) -> Job:
+    values: dict[str, Any] = {name: row.get(column, "") for column, name in COLUMNS.items()}
+    values |= {name: find_utc(row.get(column)) for column, name in TIMES.items()}
+    return Job(
+        id=str(row["PartitionKey"]),
+        actor=Actor(kind=row["ActorKind"], key=row["ActorKey"]),
+        checks=Counter(json.loads(row["Findings"])),
+        states=Counter(json.loads(row["States"])),
+        version=version_of(row),
+        **values,
+    )
 
 
 def _put_page(job: Job, number: int, items: Sequence[Item]) -> Operation:

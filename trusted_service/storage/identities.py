@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from trusted_service.errors import NotFound, UpstreamUnavailable
-from trusted_service.models import MAX_REASON, Identity, UserId, join_lines
+from trusted_service.models import MAX_REASON, Identity, UserId, join_lines, without_acs_user_ids
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
 
@@ -68,7 +68,8 @@ class IdentityTable:
 
     def clear(self, identity: Identity) -> None:
         """Leave nothing in the row but the block. Raises RowChanged if it is not as it was read."""
-        user_id, created_at, reason = identity.user_id, identity.created_at, identity.block_reason
+        user_id, created_at = identity.user_id, identity.created_at
+        reason = without_acs_user_ids(identity.block_reason)
         block = Identity(user_id=user_id, created_at=created_at, blocked=True, block_reason=reason)
         self._table.replace(_row(block), version=identity.version)
 

@@ -114,14 +114,17 @@ class Ledger:
         return sorted(former, key=lambda entry: entry.ended_at, reverse=True)
 
     def erase(self, identity: Identity) -> None:
-        """Keep nothing of the user's identities but their ids, which can never be claimed again."""
-        owner, now = identity.user_id, datetime.now(UTC)
+        """Keep nothing of the user's identities but their ids, which can never be claimed again.
+
+        No time either: that of the deletion in the audit trail would lead to the user.
+        """
+        owner = identity.user_id
         for acs_user_id in (entry.acs_user_id for entry in self.all_of(identity)):
             if find_resource(acs_user_id) is None:
                 continue
             entry = self.find(acs_user_id)
             if entry is None or entry.owner == owner:
-                erased = LedgerEntry(acs_user_id=acs_user_id, owner=None, until=now, reason="deleted")
+                erased = LedgerEntry(acs_user_id=acs_user_id, owner=None, reason="deleted")
                 self._table.put(_row(erased))
             self._table.delete(_partition(owner), acs_user_id.lower())
 

@@ -1,4 +1,4 @@
-"""Actions on a user: block, unblock, revoke, sign out, delete, export.
+"""Actions on a user: block, unblock, revoke, sign out, delete.
 
 An action is audited before it begins, and takes effect on the next request on every instance. First it shuts
 the user out, last it cleans up, so repeating an interrupted action finishes it.
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -19,12 +18,11 @@ from trusted_service.access.administrators import Administrators
 from trusted_service.access.erasure import Erasure, may_have_tokens
 from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
-from trusted_service.audit import AuditQuery, AuditTrail
+from trusted_service.audit import AuditTrail
 from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines, rfc3339
-from trusted_service.representation import event_json, ledger_json, session_json, user_json
+from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
@@ -132,22 +130,9 @@ class Administration:
             try:
                 self._erase(user_id, only_if)
             except errors.NotFound:
+                self.erasure.forget_details(user_id)  # an earlier call may have been interrupted
                 return False
             return True
-
-    def export(self, user_id: UserId) -> dict[str, Any]:
-        """Everything that is stored about the user, as JSON. The ids of sessions are not stored."""
-        identity = self.identities.find(user_id)
-        entries = [] if identity is None else self.ledger.all_of(identity)
-        seen_at = self.administrators.find_seen_at(user_id)
-        return {
-            "user": user_json(identity or user_id),
-            "blockReason": "" if identity is None else identity.block_reason,
-            "administratorSeenAt": seen_at and rfc3339(seen_at),
-            "identities": [ledger_json(entry) for entry in entries],
-            "sessions": [session_json(session) for session in self.sessions.list_by_user(user_id)],
-            "audit": [event_json(event) for event in self.audit.all(AuditQuery(target=user_id))],
-        }
 
     def sweep(self, user_id: UserId) -> None:
         """Finish a block again: for requests that were in progress, or after a failure or a crash."""
@@ -196,7 +181,7 @@ class Administration:
 
     def _erase(self, user_id: UserId, only_if: Condition) -> None:
         """Raises NotFound if there is no row."""
-        left: set[str] = set()
+        left: list[str] = []
 
         def mark(identity: Identity) -> None:
             _require(only_if)
@@ -204,7 +189,7 @@ class Administration:
 
         def finish(identity: Identity) -> None:
             if identity.deleting and identity.acs_user_id == marked.acs_user_id:
-                left.update(self.erasure.delete_identities(identity))
+                left.extend(self.erasure.delete_identities(identity))
                 self.erasure.forget(identity)
             # Otherwise another process has finished the deletion, and this row is a new one.
 
@@ -212,7 +197,7 @@ class Administration:
         with _partly_done("delete-row"), contextlib.suppress(errors.NotFound):
             self._change(user_id, finish)
         if left:
-            reason = f"tokens of {', '.join(sorted(left))} may still be valid, but are of another resource"
+            reason = "tokens of identities of another resource may still be valid"  # the log names them
             with _partly_done("delete"):
                 raise errors.UpstreamUnavailable("Communication Services", reason)
 

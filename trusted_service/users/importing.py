@@ -196,7 +196,7 @@ class MappingImport:
         acs_user_id, user_id = identity.acs_user_id, identity.user_id
         claimed = acs_user_id is not None and self.ledger.claim(user_id, acs_user_id, identity.created_at)
         try:
-            with self.audit.action(actor, "import", user_id, acs_user_id or "blocked"):
+            with self.audit.action(actor, "import", user_id, "" if acs_user_id else "blocked"):
                 self.identities.insert(identity)
         except (RowExists, UpstreamError) as error:
             unknown = isinstance(error, UpstreamError) and error.outcome_unknown

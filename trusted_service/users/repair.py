@@ -2,7 +2,8 @@
 
 Interrupted blocks and deletions are finished, outdated index rows written, and users blocked or erased whom
 the audit trail says to be so: restoring an older copy of a table lets them back in. Rows that the copy lacks
-are taken from the ledger, or their users would get other identities.
+are taken from the ledger, or their users would get other identities. Names that older versions stored with
+actions are removed.
 """
 
 from collections.abc import Iterator
@@ -73,6 +74,8 @@ class Repair:
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
+        if not dry_run:
+            self.administration.erasure.former_names.remove()
         actions = self._read_trail(AuditQuery())
         lost = {entry.owner: entry for entry in self.ledger.all() if entry.owner and entry.until is None}
         for identity in self.identities.all():
@@ -166,7 +169,7 @@ class Repair:
                     raise Conflict("The user has been deleted in the meantime.")
                 since = entry.since or datetime.now(UTC)
                 row = Identity(user_id=user_id, acs_user_id=damage.detail, created_at=since)
-                with suppress(RowExists), self.audit.action(actor, "restore", user_id, damage.detail):
+                with suppress(RowExists), self.audit.action(actor, "restore", user_id):
                     self.identities.insert(row)
                 self.index.update(user_id)
 

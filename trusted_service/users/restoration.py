@@ -61,7 +61,7 @@ class Restoration:
         identity = self.identities.get(user_id)
         if identity.deleting:
             raise Conflict("The user is being deleted.")
-        with self.audit.action(actor, "restore", user_id, f"{identity.acs_user_id} -> {entry.acs_user_id}"):
+        with self.audit.action(actor, "restore", user_id):
             if identity.acs_user_id == entry.acs_user_id:  # an earlier call was interrupted after that
                 self.sessions.forget_identity(user_id)
                 row = self.identities.update(identity, switching=False, missing_since=None)

@@ -65,11 +65,10 @@ def actor() -> Actor:
     """The caller as the audit trail names them: as an administrator on administrators' routes."""
     user = caller().user
     if caller().application:
-        return Actor(kind="application", key=str(user.id), name=user.name)
+        return Actor(kind="application", key=str(user.id))
     if audience_of(current_app.view_functions[request.endpoint or ""]) is Audience.ADMINISTRATOR:
-        return Actor(kind="administrator", key=str(user.id), name=user.username or user.name)
-    # Without a name: the trail outlives an erasure, and holds no more of the user than their ids.
-    return Actor(kind="user", key=str(user.id), name="")
+        return Actor(kind="administrator", key=str(user.id))
+    return Actor(kind="user", key=str(user.id))
 
 
 def request_id() -> str:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from trusted_service.web.security.audiences import View
 
 TENANT, OBJECT = "5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001", "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+KEY = f"{TENANT}/{OBJECT}"
 IDENTITY = "8:acs:6b1f0d52-8a34-4c0e-9d57-1f2e3d4c5b6a_0e9d8c7b-6a5f-4e3d-8c2b-1a0f9e8d7c6b"
 
 AcsUserId = Annotated[str, Field(description="An id of Communication Services.", examples=[IDENTITY])]
@@ -143,21 +144,37 @@ class Session(Model):
     login_hint: str | None
     created_at: Time
     seen_at: Time
+    last_token_at: Time | None
     address: str = Field(examples=["192.0.2.7"])
     user_agent: str = Field(examples=["Mozilla/5.0"])
     roles: list[str]
 
 
 class Event(Model):
+    """About the caller, or the outcome of what they did to others, who are left out."""
+
     at: Time
     action: str = Field(examples=["identity-created"])
     outcome: Literal["started", "done", "failed"]
-    actor_kind: str = Field(examples=["system"])
-    actor: str = Field(examples=["system"])
-    actor_name: str
-    target: str | None = Field(description="`<tenant id>/<object id>`", examples=[f"{TENANT}/{OBJECT}"])
+    actor_kind: str = Field(examples=["administrator"])
+    actor: str | None = Field(description="The caller; null for anybody else.", examples=[KEY])
+    target: str | None = Field(description="The caller; null for anybody else.", examples=[KEY])
     detail: str
     request_id: RequestId
+
+
+class Job(Model):
+    """A bulk action with a row about the caller, or one that they started."""
+
+    action: Literal["block", "delete"]
+    state: str = Field(examples=["done"])
+    created_at: Time
+    ended_at: Time | None
+    started_by_you: bool
+    reason: str
+    check: str | None = Field(description="What the dry run found.", examples=["found"])
+    result: str | None = Field(examples=["done"])
+    detail: str
 
 
 class Export(Model):
@@ -169,6 +186,8 @@ class Export(Model):
     identities: list[Identity]
     sessions: list[Session]
     audit: list[Event]
+    jobs: list[Job]
+    complete: bool = Field(description="False if there is more than a request can read: ask an operator.")
 
 
 class Health(Model):

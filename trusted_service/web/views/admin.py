@@ -54,14 +54,15 @@ def user(tenant_id: UUID, object_id: UUID) -> str:
     user_id = UserId(str(tenant_id), str(object_id))
     identity = services().identities.get(user_id)
     sessions, place = services().sessions.page(user_id, after=lists.read_cursor(), limit=50)
-    events = services().audit.page(AuditQuery(target=user_id), limit=50)
+    events = [event for _, event in services().audit.page(AuditQuery(target=user_id), limit=50)]
     return render_template(
         "admin/user.html",
         user=identity,
         former=services().ledger.former(identity),
         sessions=sessions,
         next=lists.sign_cursor(place),
-        events=[event for _, event in events],
+        events=events,
+        names=services().actor_names.find(event.actor for event in events),
         done=request.args.get("done"),
     )
 

@@ -80,8 +80,8 @@ def revoke() -> tuple[str, int]:
 @limit_account
 @models.Operation("exportMe", models.Export)
 def export() -> Response:
-    """Get everything that is stored about the caller."""
-    return jsonify(services().administration.export(caller().user.id))
+    """Get everything that is stored about the caller. Of a very long audit trail, only the newest part."""
+    return jsonify(services().personal_data.export(caller().user.id, limited=True))
 
 
 @bp.delete("/me")

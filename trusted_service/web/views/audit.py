@@ -1,22 +1,24 @@
 """The audit trail as a page and as CSV."""
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, Response, render_template, request
 
 from trusted_service.audit import EVENTS, AuditQuery
 from trusted_service.errors import InvalidRequest
-from trusted_service.models import UserId
+from trusted_service.models import AuditEvent, UserId
 from trusted_service.representation import event_json
+from trusted_service.users.actor_names import ActorNames
 from trusted_service.web.http import lists
 from trusted_service.web.http.context import services
-from trusted_service.web.openapi.models import Event
 from trusted_service.web.security.audiences import administrator
 from trusted_service.web.security.rate_limits import limit_administration
 
 bp = Blueprint("audit", __name__, url_prefix="/admin")
 
 PAGE = 50
+HEADER = ("at", "action", "outcome", "actorKind", "actor", "actorName", "target", "detail", "requestId")
 FILTERS = ("action", "actor", "target", "since", "until")
 FIRST_DAY, LAST_DAY = datetime(1970, 1, 2, tzinfo=UTC), datetime(2999, 12, 31, tzinfo=UTC)
 
@@ -27,9 +29,11 @@ def audit() -> str:
     """The events that the filters leave, the newest first."""
     query = _query()
     rows = services().audit.page(query, after=lists.read_cursor(), limit=PAGE + 1)
+    events = [event for _, event in rows[:PAGE]]
     return render_template(
         "admin/audit.html",
-        events=[event for _, event in rows[:PAGE]],
+        events=events,
+        names=services().actor_names.find(event.actor for event in events),
         next=lists.sign_cursor(rows[PAGE - 1][0] if len(rows) > PAGE else None),
         actions=EVENTS,
         filters={name: request.args.get(name, "") for name in FILTERS},
@@ -41,8 +45,17 @@ def audit() -> str:
 @limit_administration
 def audit_csv() -> Response:
     """The same events, streamed."""
-    rows = (event_json(event).values() for event in services().audit.all(_query()))
-    return lists.export_csv("audit.csv", Event.members(), rows, detail="audit")
+    rows = _cells(services().audit.all(_query()), services().actor_names)
+    return lists.export_csv("audit.csv", HEADER, rows, detail="audit")
+
+
+def _cells(events: Iterator[AuditEvent], actor_names: ActorNames) -> Iterator[Iterable[object]]:
+    names: dict[str, str] = {}
+    for event in events:
+        if event.actor.key not in names:
+            names |= actor_names.find([event.actor])
+        document = event_json(event) | {"actorName": names.get(event.actor.key, "")}
+        yield [document[name] for name in HEADER]
 
 
 def _query() -> AuditQuery:

@@ -29,8 +29,9 @@ JOB_ID = re.compile(r"[0-9]{15}-[0-9a-f]{16}")
 def jobs() -> str:
     """All jobs, the newest first."""
     page = services().jobs.newest(after=lists.read_cursor(), limit=JOBS_PAGE + 1)
+    values = {"jobs": page[:JOBS_PAGE], "names": services().actor_names.find(job.actor for job in page)}
     place = page[JOBS_PAGE - 1].id if len(page) > JOBS_PAGE else None
-    return render_template("jobs/jobs.html", jobs=page[:JOBS_PAGE], next=lists.sign_cursor(place))
+    return render_template("jobs/jobs.html", next=lists.sign_cursor(place), **values)
 
 
 @bp.get("/new")
@@ -68,10 +69,10 @@ def job(job_id: str) -> str:
     items = services().jobs.page(found, page - 1)
     # Users are hard to recognise by their ids.
     ids = [item.user_id for item in items if item.user_id and found.state == "draft"]
-    names = {user.user_id: user for user in map_parallel(services().identities.find, ids) if user}
-    return render_template(
-        "jobs/job.html", job=found, items=items, names=names, page=page, max_reason=MAX_REASON
-    )
+    users = {user.user_id: user for user in map_parallel(services().identities.find, ids) if user}
+    names = services().actor_names.find([found.actor])
+    values = {"job": found, "items": items, "users": users, "names": names, "page": page}
+    return render_template("jobs/job.html", max_reason=MAX_REASON, **values)
 
 
 @bp.get("/<job_id>.json")

@@ -1,0 +1,84 @@
+"""Everything that is stored about one user, as JSON.
+
+The table `jobs` is read whole, because nothing leads from a user to the jobs about them. `userindex`, and the
+rows under `sid-…` in `sessions`, only repeat others; `usage` is about nobody in particular.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from trusted_service.access.administrators import Administrators
+from trusted_service.audit import AuditTrail
+from trusted_service.jobs.models import Mention
+from trusted_service.jobs.service import Jobs
+from trusted_service.models import AuditEvent, UserId, rfc3339
+from trusted_service.representation import event_json, ledger_json, session_json, user_json
+from trusted_service.storage.identities import IdentityTable
+from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.sessions import SessionTable
+
+MAX_EVENTS, MAX_JOB_ROWS = 3000, 2000
+"""How much a request reads: one page after the other, a thousand rows each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalData:
+    identities: IdentityTable
+    sessions: SessionTable
+    ledger: Ledger
+    audit: AuditTrail
+    jobs: Jobs
+    administrators: Administrators
+
+    def export(self, user_id: UserId, *, limited: bool = False) -> dict[str, Any]:
+        """Everything about the user; if limited to what a request can read, `complete` may be false."""
+        mentions, complete = self.jobs.mentions(user_id, MAX_JOB_ROWS if limited else None)
+        document = self._export(user_id, mentions.get(user_id, ()), MAX_EVENTS if limited else None)
+        return document | {"complete": complete and document["complete"]}
+
+    def export_all(self) -> Iterator[dict[str, Any]]:
+        """The same about each user with a row."""
+        mentions, _ = self.jobs.mentions(None, None)
+        for identity in self.identities.all():
+            yield self._export(identity.user_id, mentions.get(identity.user_id, ()), None)
+
+    def _export(self, user_id: UserId, mentions: Sequence[Mention], limit: int | None) -> dict[str, Any]:
+        identity = self.identities.find(user_id)
+        entries = self.ledger.all_of(identity) if identity else []
+        events = self.audit.about_or_by(user_id)
+        seen_at = self.administrators.find_seen_at(user_id)
+        return {
+            "user": user_json(identity or user_id),
+            "blockReason": identity.block_reason if identity else "",
+            "administratorSeenAt": seen_at and rfc3339(seen_at),
+            "identities": [ledger_json(entry) for entry in entries],
+            "sessions": [session_json(session) for session in self.sessions.list_by_user(user_id)],
+            "audit": [_event_json(event, user_id) for event in islice(events, limit)],
+            "jobs": [_mention_json(mention) for mention in mentions],
+            "complete": next(events, None) is None,
+        }
+
+
+def _event_json(event: AuditEvent, user_id: UserId) -> dict[str, Any]:
+    """An event without anybody else, whose data that is: `actorKind` says what they are."""
+    document, own = event_json(event), str(user_id)
+    others = {name: None for name in ("actor", "target") if document[name] != own}
+    return document | others
+
+
+def _mention_json(mention: Mention) -> dict[str, Any]:
+    """The user's row in a job or, if they started it, what they did."""
+    job, item = mention
+    return {
+        "action": job.action,
+        "state": job.state,
+        "createdAt": rfc3339(job.created_at),
+        "endedAt": job.ended_at and rfc3339(job.ended_at),
+        "startedByYou": item is None,
+        "reason": job.reason if item else "",
+        "check": item and item.check,
+        "result": item and item.state,
+        "detail": item.detail if item else "",
+    }
