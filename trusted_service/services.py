@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
-PIN_REFRESH_SECONDS = 15.0
+ENDPOINTS_SECONDS, PIN_REFRESH_SECONDS, KEYS_SECONDS = 5.0, 15.0, 60.0
 FIRST_PURGE_SECONDS, PURGE_SECONDS = 300.0, 3600.0
 PURGED_PER_SECOND = 20.0
 
@@ -105,7 +105,9 @@ class Services:
     def start(self) -> None:
         """Start periodic work. Comes after any fork."""
         self.background.run(self.index.require)
-        self.background.run(self.authority.refresh)
+        self.background.run_every(ENDPOINTS_SECONDS, self.authority.discovery.refresh_if_due)
+        # A sign-in or a bearer token fetches the keys first, as a rule.
+        self.background.run_every(KEYS_SECONDS, self.authority.keys.refresh_if_due, first_after=KEYS_SECONDS)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
         self.background.run_every(PURGE_SECONDS, self.purge_sessions, first_after=FIRST_PURGE_SECONDS)
