@@ -82,19 +82,17 @@ class Authority:
 
     def find_key(self, key_id: str) -> SigningKey | None:
         """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up."""
-        key = self.keys.get(self._strangers).get(key_id)
-        if key is None:
+        keys = self.keys.get(self._strangers)
+        if key_id not in keys:
             with suppress(UpstreamError):  # the cached keys are good, and this is not one of them
-                return (self.keys.refresh_in_doubt(self._strangers) or {}).get(key_id)
-        return key
+                keys = self.keys.refresh_in_doubt(self._strangers) or keys
+        return keys.get(key_id)
 
     def find_new_key(self, key_id: str) -> SigningKey | None:
         """The same for a token that comes from Entra ID itself, so its key is published by now."""
-        key = self.keys.get(self._signing_in).get(key_id)
-        if key is None:
-            # A fetch that is under way may have begun before that, so it is not the last.
-            key = (self.keys.refresh_in_doubt(self._signing_in) or {}).get(key_id)
-        return key or self.keys.refresh(self._signing_in).get(key_id)
+        waiters = self._signing_in
+        key = self.keys.get(waiters).get(key_id) or self.keys.refresh(waiters).get(key_id)
+        return key or self.keys.refresh(waiters).get(key_id)  # the first may have been under way before
 
     def _sign_out_endpoint(self) -> str:
         # Without a fetch, which could fail after the session here has ended.

@@ -23,7 +23,7 @@ DOUBT_SECONDS = 30
 """The least time between two refreshes by requests that miss something which may not exist."""
 
 FETCHES = RateLimitItemPerMinute(60)
-"""By requests without a value. Beyond it they get the last failure, and the first after an outage is not."""
+"""For requests without a value; more get the last failure. So the first one after an outage is served."""
 
 
 class Cache(Generic[T]):
@@ -60,7 +60,7 @@ class Cache(Generic[T]):
             self._call.start()
 
     def refresh(self, waiters: BoundedSemaphore | None) -> T:
-        """The value of a fetch that ends from now on."""
+        """The value of a new fetch, or of the one under way."""
         return _wait(self._call.start(), waiters)
 
     def refresh_in_doubt(self, waiters: BoundedSemaphore | None) -> T | None:
