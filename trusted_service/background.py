@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 Task = Callable[..., object]
 
 THREADS, MAX_PENDING = 6, 1000
-TIMED_THREADS = 8  # more than there are periodic tasks, each of which may run for long
+TIMED_THREADS = 12  # more than there are periodic tasks, each of which may run for long
 CLOSE_SECONDS = 4.0
 JITTER = 0.2
 """The share by which the period of a periodic task varies, so that instances do not run it in step."""

@@ -48,6 +48,7 @@ def test_readyz_creates_nothing_and_shares_checks(
     azure: LocalAzure, storage_proxy: StorageProxy, service: Service
 ) -> None:
     identities = azure.list_identities()
+    storage_proxy.wait_until_quiet()  # a new service checks its index
     azure.reset_calls()
     storage_proxy.clear()
     for response in run_concurrently([partial(get, service, "/readyz")] * 10):

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
+Timed = tuple[T, float]
 
 PATIENCE_SECONDS = 20.0
 POLL_SECONDS = 0.05
@@ -46,3 +48,14 @@ def timed(action: Callable[[], T]) -> tuple[T, float]:
     begin = time.monotonic()
     result = action()
     return result, time.monotonic() - begin
+
+
+def crowd(action: Callable[[int], T], times: int, others: Sequence[Callable[[], T]]) -> list[list[Timed[T]]]:
+    """Run `action` with each number at once, and `others` until all have ended; return the timed results."""
+    results: list[list[Timed[T]]] = [[] for _ in others]
+    with ThreadPoolExecutor(times) as pool:
+        pending = [pool.submit(timed, partial(action, number)) for number in range(times)]
+        while not all(future.done() for future in pending):
+            for other, collected in zip(others, results, strict=True):
+                collected.append(timed(other))
+    return [[future.result() for future in pending], *results]

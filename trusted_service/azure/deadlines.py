@@ -133,6 +133,19 @@ def call(upstream: Upstream) -> Iterator[Call]:
             _current.reset(token)
 
 
+def seconds_left() -> float:
+    """The time left for the calls of this request, in seconds; REQUEST_SECONDS where there is no request."""
+    return min(REQUEST_SECONDS, max(0.0, _request_deadline.get() - time.monotonic()))
+
+
+@contextmanager
+def waiting(places: threading.BoundedSemaphore) -> Iterator[None]:
+    """Wait for a call of another thread, which counts as a call. Raises NotSent if no place is free."""
+    now = time.monotonic()
+    with _slot(places, now), _slot(_all_calls, now):
+        yield
+
+
 @contextmanager
 def _slot(slots: threading.BoundedSemaphore, wait_until: float) -> Iterator[None]:
     if not slots.acquire(timeout=max(0.0, wait_until - time.monotonic())):

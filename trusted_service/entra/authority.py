@@ -1,22 +1,19 @@
 """One authority of Entra ID: calls to it, and what it publishes about itself."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import jwt
 import requests
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from trusted_service.azure import deadlines
+from trusted_service.azure.shared_call import new_waiters
 from trusted_service.entra.cache import Cache
 from trusted_service.errors import UpstreamError, UpstreamThrottled, UpstreamUnavailable
 
-REFRESHES = RateLimitItemPerMinute(3, 15)
-"""How often tokens with unknown key ids may refresh the keys: three times in 15 minutes."""
 ENDPOINTS = ("issuer", "jwks_uri", "token_endpoint", "end_session_endpoint")
 """https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
 
@@ -47,25 +44,25 @@ class Authority:
         self._session = session
         self._discovery_url = f"{url}/v2.0/.well-known/openid-configuration"
         self._usual_sign_out = f"{url}/oauth2/v2.0/logout"
-        self._discovery = Cache(self._fetch_discovery)
-        self._keys = Cache(self._fetch_keys)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.discovery = Cache(self._fetch_discovery)
+        self.keys = Cache(self._fetch_keys)
+        self._strangers, self._signing_in = new_waiters(), new_waiters()
 
     def get(self, url: str, **options: Any) -> requests.Response:
         """MSAL gets the discovery document for each sign-in, so that one comes from the cache."""
         if url == self._discovery_url:
-            return self._discovery.get()[1]
+            return self.discovery.get(self._strangers)[1]
         return self._send("GET", url, **options)
 
     def post(self, url: str, **options: Any) -> requests.Response:
         return self._send("POST", url, **options)
 
     def refresh(self) -> None:
-        """Fetch the endpoints. If that fails, those in the cache stay good."""
-        self._discovery.refresh()
+        """Fetch the endpoints, in a background thread. If that fails, those in the cache stay good."""
+        self.discovery.refresh(None)
 
     def issuer(self, tenant_id: str) -> str:
-        return issuer_of(tenant_id, self._discovery.get()[0]["issuer"])
+        return issuer_of(tenant_id, self.discovery.get(self._strangers)[0]["issuer"])
 
     def sign_out_url(self, return_to: str, login_hint: str | None) -> str:
         """https://openid.net/specs/openid-connect-rpinitiated-1_0.html"""
@@ -81,26 +78,25 @@ class Authority:
 
     def is_current(self, key: SigningKey) -> bool:
         """Whether the key is one of those fetched last."""
-        return self._keys.get().get(key.id) is key
+        return self.keys.get(self._strangers).get(key.id) is key
 
-    def find_key(self, key_id: str, *, rate_limited: bool) -> SigningKey | None:
-        """The key of this id, or None. An unknown id refreshes the keys, which are refreshed hourly anyway.
+    def find_key(self, key_id: str) -> SigningKey | None:
+        """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up."""
+        keys = self.keys.get(self._strangers)
+        if key_id not in keys:
+            with suppress(UpstreamError):  # the cached keys are good, and this is not one of them
+                keys = self.keys.refresh_in_doubt(self._strangers) or keys
+        return keys.get(key_id)
 
-        `rate_limited` is for tokens that anybody may have made up, which must not refresh the keys at will.
-        """
-        key = self._keys.get().get(key_id)
-        if key is not None or (rate_limited and not self._limiter.hit(REFRESHES)):
-            return key
-        try:
-            return self._keys.refresh().get(key_id)
-        except UpstreamError:
-            if rate_limited:
-                return None  # the cached keys are good, and this is not one of them
-            raise
+    def find_new_key(self, key_id: str) -> SigningKey | None:
+        """The same for a token that comes from Entra ID itself, so its key is published by now."""
+        waiters = self._signing_in
+        key = self.keys.get(waiters).get(key_id) or self.keys.refresh(waiters).get(key_id)
+        return key or self.keys.refresh(waiters).get(key_id)  # the first may have been under way before
 
     def _sign_out_endpoint(self) -> str:
         # Without a fetch, which could fail after the session here has ended.
-        cached = self._discovery.value
+        cached = self.discovery.value
         return self._usual_sign_out if cached is None else cached[0]["end_session_endpoint"]
 
     def _fetch_discovery(self) -> tuple[dict[str, str], requests.Response]:
@@ -115,7 +111,7 @@ class Authority:
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:
         keys = {}
-        published = self._send("GET", self._discovery.get()[0]["jwks_uri"]).json().get("keys")
+        published = self._send("GET", self.discovery.get(None)[0]["jwks_uri"]).json().get("keys")
         for entry in published if isinstance(published, list) else []:
             try:
                 key = SigningKey(str(entry["kid"]), jwt.PyJWK(entry, "RS256"), entry.get("issuer"))

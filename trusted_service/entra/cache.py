@@ -1,62 +1,95 @@
-"""A cache that serves a stale value while a refresh fails."""
+"""A cache that is refreshed in the background, and serves a stale value while a refresh runs or fails."""
 
-import threading
 import time
 from collections.abc import Callable
+from threading import BoundedSemaphore, Lock
 from typing import Generic, TypeVar
 
-from trusted_service.errors import UpstreamError
+import structlog
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from trusted_service.azure.deadlines import NotSent
+from trusted_service.azure.shared_call import Run, SharedCall
+from trusted_service.errors import UpstreamError, UpstreamUnavailable
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 FRESH_SECONDS, KEPT_SECONDS, RETRY_SECONDS = 3600, 86_400, 60
+DOUBT_SECONDS = 30
+"""The least time between two refreshes by requests that miss something which may not exist."""
+
+FETCHES = RateLimitItemPerMinute(60)
+"""For requests without a value; more get the last failure. So the first one after an outage is served."""
 
 
 class Cache(Generic[T]):
     """The value of `fetch`, refreshed when it is FRESH_SECONDS old, and served stale through an outage.
 
-    Threads that wait for the same fetch share its outcome. https://www.rfc-editor.org/rfc/rfc5861#section-4
+    No request makes the fetch itself, and all share one. Methods raise UpstreamError if it fails or takes too
+    long. `waiters` are the places for requests that wait. https://www.rfc-editor.org/rfc/rfc5861#section-4
     """
 
     def __init__(self, fetch: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> None:
         self._fetch = fetch
         self._clock = clock
-        self._lock = threading.Lock()
+        self._call = SharedCall(self._try)
         self.value: T | None = None  # however old; None before the first fetch
         self._error: UpstreamError | None = None
-        self._fetched_at = self._tried_at = float("-inf")
+        self._fetched_at = self._tried_at = self._doubted_at = float("-inf")
+        self._doubts = Lock()
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def get(self) -> T:
-        """Raises UpstreamError if the fetch fails and there is no value that may still be served."""
-        now = self._clock()
-        age = now - self._fetched_at
-        if self.value is None or age > KEPT_SECONDS:
-            return self.refresh()
-        due = age > FRESH_SECONDS and now - self._tried_at > RETRY_SECONDS
-        if due and self._lock.acquire(blocking=False):
-            try:
-                self._try()
-            finally:
-                self._lock.release()
+    def get(self, waiters: BoundedSemaphore | None) -> T:
+        """The value, which only the first requests and those after a day's outage wait for."""
+        if self.value is None or self._age() > KEPT_SECONDS:
+            run = self._call.running()
+            if run is None and self._error is not None and not self._limiter.hit(FETCHES):
+                raise self._error
+            return _wait(run or self._call.start(), waiters)
+        self.refresh_if_due()
         return self.value
 
-    def refresh(self) -> T:
-        """Fetch now, or share a fetch that ended after this call began. Raises UpstreamError if it failed."""
-        asked_at = self._clock()
-        with self._lock:
-            if self._tried_at < asked_at:
-                self._try()
-            if self._error is not None:
-                raise self._error
-            if self.value is None:
-                raise RuntimeError("a fetch ended with neither a value nor an error")
-            return self.value
+    def refresh_if_due(self) -> None:
+        """Start a refresh of an old or missing value; while it fails, every RETRY_SECONDS if one is kept."""
+        wait = RETRY_SECONDS if self.value is not None and self._age() <= KEPT_SECONDS else 0
+        if self._age() > FRESH_SECONDS and self._clock() - self._tried_at >= wait:
+            self._call.start()
 
-    def _try(self) -> None:
+    def refresh(self, waiters: BoundedSemaphore | None) -> T:
+        """The value of a new fetch, or of the one under way."""
+        return _wait(self._call.start(), waiters)
+
+    def refresh_in_doubt(self, waiters: BoundedSemaphore | None) -> T | None:
+        """The value after a refresh, which any request may ask for, but gets every DOUBT_SECONDS at most."""
+        with self._doubts:  # nobody may come between the two steps and find neither reason to wait
+            run = self._call.running()
+            if run is None and self._clock() - self._doubted_at >= DOUBT_SECONDS:
+                self._doubted_at = self._clock()
+                run = self._call.start()
+        return self.value if run is None else _wait(run, waiters)
+
+    def _age(self) -> float:
+        return self._clock() - self._fetched_at
+
+    def _try(self) -> T:
         try:
             self.value, self._error = self._fetch(), None
             self._fetched_at = self._clock()
         except UpstreamError as error:
             self._error = error
+            log.warning("refresh_failed", upstream=error.upstream, reason=error.reason)
+            raise
         finally:
             self._tried_at = self._clock()
+        return self.value
+
+
+def _wait(run: Run[T], waiters: BoundedSemaphore | None) -> T:
+    try:
+        return run.wait(waiters)
+    except NotSent as error:
+        raise UpstreamUnavailable("Entra ID", str(error)) from error

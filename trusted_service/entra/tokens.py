@@ -8,11 +8,12 @@ https://learn.microsoft.com/rest/api/communication/identity/communication-identi
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from jwt.types import Options
 
 from trusted_service import errors
 from trusted_service.entra.authority import Authority, SigningKey, issuer_of
@@ -59,8 +60,7 @@ class EntraTokens:
     def read_id_token(self, token: str) -> tuple[User, Claims]:
         """Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere."""
         try:
-            claims, key = self._decode(token, (self.client_id,), rate_limited=False)
-            self._check_issuer(claims, key)
+            claims, _ = self._decode(token, self._check_ours, self.authority.find_new_key)
             user = _user_of(claims)
         except TokenRejected as error:
             raise errors.SignInFailed(f"id-token-{error.reason}") from error
@@ -72,29 +72,19 @@ class EntraTokens:
         """Read an access token that an app presents to our API. Raises InvalidToken or ClientNotAllowed."""
         try:
             claims = self._validate(token)
-            user = _user_of(claims)
         except TokenRejected as error:
             raise errors.InvalidToken(error.reason) from error
-        if user.id.tenant_id not in self.allowed_tenants:
-            raise errors.InvalidToken("tenant")
-        # An ID token of a registration that is web app and API at once has our audience too. It says
-        # for whom it was made (nonce), and never which client got it (azp).
-        application = claims.get("idtyp") == "app" or claims.get("sub") == claims.get("oid")
-        if "nonce" in claims or not ("scp" in claims or "azp" in claims or application):
-            raise errors.InvalidToken("id-token")
         if self.allowed_clients and claims.get("azp") not in self.allowed_clients:
             raise errors.ClientNotAllowed
-        return Bearer(user=user, scopes=_scopes_of(claims), application=application and "scp" not in claims)
+        application = _is_application(claims) and "scp" not in claims
+        return Bearer(user=_user_of(claims), scopes=_scopes_of(claims), application=application)
 
     def get_teams_client(self, token: str, user_id: UserId) -> str:
         """The client that this token for Teams was issued to. Raises InvalidTeamsToken or OtherUser."""
         try:
-            claims, key = self._decode(token, TEAMS_AUDIENCES, rate_limited=True)
-            _tenant_of(claims)
+            claims, _ = self._decode(token, _check_teams, self.authority.find_key)
             if _user_of(claims).id != user_id:
                 raise errors.OtherUser
-            # The resource decides which version its tokens have: today it is 1.0.
-            self._check_issuer(claims, key, versions=("1.0", "2.0"))
             client_id = _guid_of(claims, "appid" if claims["ver"] == "1.0" else "azp")
         except TokenRejected as error:
             raise errors.InvalidTeamsToken(error.reason) from error
@@ -111,55 +101,78 @@ class EntraTokens:
         if claims and key and self.authority.is_current(key):
             _check_times(claims)
             return claims
-        claims, key = self._decode(token, (self.client_id,), rate_limited=True)
-        self._check_issuer(claims, key)
+        claims, key = self._decode(token, self._check_bearer, self.authority.find_key)
         if len(self._validated) >= MAX_VALIDATED:
             self._validated.clear()
         self._validated[digest] = (claims, key)
         return claims
 
     def _decode(
-        self, token: str, audiences: Sequence[str], *, rate_limited: bool
+        self, token: str, check: Callable[[Claims], None], find_key: Callable[[str], SigningKey | None]
     ) -> tuple[Claims, SigningKey]:
-        """Return what a published key signed for one of `audiences`, and that key. Raises TokenRejected."""
+        """Return what a published key signed and `check` accepts, and that key. Raises TokenRejected.
+
+        What can be judged without a key is judged first: junk and most forgeries cause no fetch.
+        """
         try:
             header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, UnicodeError) as error:
-            raise TokenRejected("malformed") from error
-        if header.get("alg") != "RS256":
-            raise TokenRejected("algorithm")
-        key_id = header.get("kid")
-        key = self.authority.find_key(key_id, rate_limited=rate_limited) if isinstance(key_id, str) else None
-        if key is None:
-            raise TokenRejected("unknown-key")
-        required = ["exp", "iat", "iss", "aud"]
-        try:
+            if header.get("alg") != "RS256":
+                raise TokenRejected("algorithm")
+            unverified: Options = {**CLAIM_CHECKS, "verify_signature": False}
+            check(jwt.decode(token, leeway=CLOCK_SKEW_SECONDS, options=unverified))
+            key = find_key(header["kid"]) if "kid" in header else None
+            if key is None:
+                raise TokenRejected("unknown-key")
             claims: Claims = jwt.decode(
-                token,
-                key.key,
-                algorithms=["RS256"],
-                leeway=CLOCK_SKEW_SECONDS,
-                options={"require": required, "verify_aud": False, "verify_sub": False},
+                token, key.key, algorithms=["RS256"], leeway=CLOCK_SKEW_SECONDS, options=CLAIM_CHECKS
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, UnicodeError) as error:
             raise TokenRejected(REASONS.get(type(error), type(error).__name__)) from error
-        _check_times(claims)
-        if claims["aud"] not in audiences:  # a list of audiences is not one of them either
-            raise TokenRejected("audience")
+        check(claims)
+        self._check_issuer(claims, key)
         return claims, key
 
-    def _check_issuer(self, claims: Claims, key: SigningKey, versions: Sequence[str] = ("2.0",)) -> None:
+    def _check_ours(self, claims: Claims) -> None:
+        _check(claims, (self.client_id,), ("2.0",))
+
+    def _check_bearer(self, claims: Claims) -> None:
+        self._check_ours(claims)
+        if _tenant_of(claims) not in self.allowed_tenants:
+            raise TokenRejected("tenant")
+        # An ID token of a registration that is web app and API at once has our audience too. It says
+        # for whom it was made (nonce), and never which client got it (azp).
+        if "nonce" in claims or not ("scp" in claims or "azp" in claims or _is_application(claims)):
+            raise TokenRejected("id-token")
+
+    def _check_issuer(self, claims: Claims, key: SigningKey) -> None:
         """Raises TokenRejected unless its tenant's issuer made it, by a key for that issuer."""
-        version, tenant_id = claims.get("ver"), _tenant_of(claims)
-        if version not in versions:
-            raise TokenRejected("version")
-        v1 = version == "1.0"
+        tenant_id, v1 = _tenant_of(claims), claims["ver"] == "1.0"
         if claims["iss"] != (issuer_of(tenant_id, ISSUER_V1) if v1 else self.authority.issuer(tenant_id)):
             raise TokenRejected("issuer")
         if key.issuer is not None:
             key_issuer = issuer_of(tenant_id, key.issuer)  # that of v2.0, whatever the token's version
             if tenant_id not in key_issuer.split("/") or (not v1 and claims["iss"] != key_issuer):
                 raise TokenRejected("key-issuer")
+
+
+def _check_teams(claims: Claims) -> None:
+    # The resource decides which version its tokens have: today it is 1.0.
+    _check(claims, TEAMS_AUDIENCES, ("1.0", "2.0"))
+
+
+def _check(claims: Claims, audiences: Sequence[str], versions: Sequence[str]) -> None:
+    """Raises TokenRejected unless the token names a user, and is for one of `audiences` now."""
+    _check_times(claims)
+    if claims["aud"] not in audiences:  # a list of audiences is not one of them either
+        raise TokenRejected("audience")
+    _tenant_of(claims)
+    if claims.get("ver") not in versions:
+        raise TokenRejected("version")
+    _user_of(claims)
+
+
+def _is_application(claims: Claims) -> bool:
+    return claims.get("idtyp") == "app" or claims.get("sub") == claims.get("oid")
 
 
 def _check_times(claims: Claims) -> None:
@@ -203,6 +216,14 @@ def _guid_of(claims: Claims, name: str) -> str:
         raise TokenRejected(name) from error
 
 
+CLAIM_CHECKS: Options = {
+    "require": ["exp", "iat", "iss", "aud"],
+    "verify_exp": True,
+    "verify_iat": True,
+    "verify_nbf": True,
+    "verify_aud": False,
+    "verify_sub": False,
+}
 REASONS = {
     jwt.ExpiredSignatureError: "expired",
     jwt.ImmatureSignatureError: "not-yet-valid",
