@@ -28,7 +28,7 @@ workers = 2
 threads = 64
 # A connection costs a file, and so do those to upstreams, of which there are a few for each thread.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-_files = max(_soft, min(_hard, 4096)) if _hard != resource.RLIM_INFINITY else max(_soft, 4096)
+_files = max(_soft, 4096 if _hard == resource.RLIM_INFINITY else min(_hard, 4096))
 resource.setrlimit(resource.RLIMIT_NOFILE, (_files, _hard))
 # Beyond it, those that wait longest without a request are closed.
 worker_connections = min(1000, _files // 2)
@@ -42,8 +42,8 @@ graceful_timeout = 20
 keepalive = 250
 # The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108
-# What a client does not read waits in the worker (trusted_service/server/connection.py). The kernel keeps little of
-# it, as all connections share its memory, and that for half a minute.
+# What a client does not read waits in the worker (trusted_service/server/connection.py). The kernel, whose
+# memory all connections share, keeps little of it, and that for half a minute.
 SEND_BUFFER_BYTES, UNREAD_MILLISECONDS = 64 * 1024, 30_000
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True

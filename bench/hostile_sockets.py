@@ -1,4 +1,4 @@
-"""Measures `/healthz` and tokens while hostile sockets attack two workers: `python -m bench.hostile_sockets`."""
+"""Measures two workers while hostile sockets attack them: `python -m bench.hostile_sockets`."""
 
 import argparse
 import contextlib

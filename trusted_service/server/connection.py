@@ -34,10 +34,10 @@ class ClientSocket(socket.socket):
         self.unsent = bytearray()
         self.renew(0)
 
-    def renew(self, body_seconds: float) -> None:
-        """Begin a request: a thread may wait so long for the rest of its body."""
+    def renew(self, body_seconds: float, stream_seconds: float = STREAM_SECONDS) -> None:
+        """Begin a request, for whose body and for whose reader a thread may wait so long."""
         self._body_ends = time.monotonic() + body_seconds
-        self._stream_left = STREAM_SECONDS
+        self._stream_left = stream_seconds
 
     def receive(self) -> bytes:
         """Return what is there. Raises BlockingIOError if nothing is, and OSError."""
