@@ -5,8 +5,8 @@ its own GUNICORN_CMD_ARGS would otherwise override it.
 """
 
 import os
+import resource
 import socket
-import struct
 import sys
 
 from flask import Flask
@@ -22,9 +22,16 @@ bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 # A request waits for upstream calls nearly all of its time. Threads carry that as well as gevent does, with a
 # better 99th percentile, and past 64 nothing is gained: the limit is the processor, hence one worker for each
 # of two cores.
-worker_class = "gthread"
+# Our class of gthread gives a thread only to a request that has arrived, so that no client can hold one.
+worker_class = "trusted_service.server.worker.Worker"
 workers = 2
 threads = 64
+# A connection costs a file, and so do those to upstreams, of which there are a few for each thread.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+_files = max(_soft, 4096 if _hard == resource.RLIM_INFINITY else min(_hard, 4096))
+resource.setrlimit(resource.RLIMIT_NOFILE, (_files, _hard))
+# Beyond it, those that wait longest without a request are closed.
+worker_connections = min(1000, _files // 2)
 # Clients and their connection pools are made in the worker, after the fork, so nothing is shared by accident.
 preload_app = False
 # How long a worker may be unresponsive, not a request; requests end by the clients' own limits within 15 s.
@@ -35,8 +42,9 @@ graceful_timeout = 20
 keepalive = 250
 # The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108
-# A client that stops in the middle of a request holds a thread: for this long, until it has sent some more.
-SILENCE_SECONDS = 10
+# What a client does not read waits in the worker (trusted_service/server/connection.py). The kernel, whose
+# memory all connections share, keeps little of it, and that for half a minute.
+SEND_BUFFER_BYTES, UNREAD_MILLISECONDS = 64 * 1024, 30_000
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True
 # The request line holds codes and states; the application logs each request itself, without the query.
@@ -65,10 +73,11 @@ Response.default_headers = _without_server
 
 
 def when_ready(server: Arbiter) -> None:
-    """Bound the wait for a client's next bytes. There is no setting for it; connections inherit it."""
+    """Bound what the kernel keeps for a client. There is no setting for it; connections inherit it."""
     for listener in server.LISTENERS:
-        limit = struct.pack("ll", SILENCE_SECONDS, 0)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
+            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
 
 
 def post_worker_init(worker: Worker) -> None:
@@ -82,3 +91,5 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
     application = getattr(worker, "wsgi", None)  # None where it could not be loaded, or is another process's
     if isinstance(application, Flask):
         application.extensions["trusted_service"].close()
+    if getattr(worker, "ends_at_once", False):
+        os._exit(0)  # Python would wait for threads, which may wait for upstreams

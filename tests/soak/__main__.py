@@ -10,11 +10,13 @@ from collections.abc import Callable
 import click
 
 from tests.soak.scene import Scene, set_up
-from tests.soak.tally import Tally
+from tests.soak.strangers import Attacker, Forger, Probe
+from tests.soak.tally import HEALTH_SECONDS, Tally
 from tests.soak.trouble import Administrator, Breaker, Killer
 from tests.soak.users import User
 from tests.soak.verdict import Verdict, reach
 
+TROUBLES = (Administrator, Breaker, Killer, Attacker, Forger, Probe)
 PROGRESS_SECONDS = 10.0
 LAST_RESPONSE_SECONDS = 60.0
 
@@ -25,7 +27,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--users", type=int, default=50)
     parser.add_argument("--seed", default="1", help="of the users' choices; timing still varies")
-    arguments, tally = parser.parse_args(), Tally()
+    parser.add_argument("--health-seconds", type=float, default=HEALTH_SECONDS, help="the limit of /healthz")
+    arguments = parser.parse_args()
+    tally = Tally(health_limit=arguments.health_seconds)
     click.echo(f"soak: {arguments.users} users for {arguments.minutes:g} minutes, seed {arguments.seed}")
     with set_up(arguments.users, tally) as scene:
         _play(scene, arguments.minutes * 60, arguments.seed)
@@ -37,7 +41,7 @@ def main() -> int:
 
 def _play(scene: Scene, seconds: float, seed: str) -> None:
     actors: list[Callable[[], None]] = [User(scene, member, seed).live for member in scene.members]
-    actors += [trouble(scene, seed).work for trouble in (Administrator, Breaker, Killer)]
+    actors += [trouble(scene, seed).work for trouble in TROUBLES]
     threads = [threading.Thread(target=_act, args=(scene, actor), daemon=True) for actor in actors]
     ends = time.monotonic() + seconds
     for thread in threads:
@@ -63,8 +67,11 @@ def _print(tally: Tally, verdict: Verdict) -> None:
     click.echo(f"requests   {tally.statuses.total()}  ({_list(tally.actions)})")
     click.echo(f"responses  {_list(tally.statuses)}")
     click.echo(f"faults     {tally.faults.total()}  ({_list(tally.faults)})")
+    click.echo(f"attacks    {tally.attacks.total()}  ({_list(tally.attacks)})")
     click.echo(f"kills      {tally.kills}")
-    click.echo(f"slowest    {tally.slowest[0]:.1f} s ({tally.slowest[1]})")
+    click.echo(
+        f"slowest    {tally.slowest[0]:.1f} s ({tally.slowest[1]}), /healthz {tally.slowest_probe:.1f} s"
+    )
     click.echo(f"repair     {_list(verdict.repaired) or 'found nothing'}; then nothing more")
     click.echo(f"lost       = {len(verdict.lost)}")
     click.echo(f"duplicate identities = {len(verdict.duplicates)}")

@@ -60,6 +60,8 @@ class Scene:
     tally: Tally
     stop: threading.Event = field(default_factory=threading.Event)
     kill_times: list[float] = field(default_factory=list)
+    starting: set[Service] = field(default_factory=set)
+    """Killed, and not yet running again."""
 
     def send(
         self, chance: random.Random, user: Person, action: str, method: str, path: str, **options: Any

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-LIMIT_SECONDS = 15.0
+LIMIT_SECONDS, HEALTH_SECONDS = 15.0, 2.0
 
 
 @dataclass
@@ -15,7 +15,10 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    attacks: Counter[str] = field(default_factory=Counter)
     kills: int = 0
+    health_limit: float = HEALTH_SECONDS
+    slowest_probe: float = 0.0
     slowest: tuple[float, str] = (0.0, "nothing")
     violations: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -32,6 +35,12 @@ class Tally:
             self.violate(f"{action}: response after {seconds:.1f} s")
         if status >= 500 and status != 503:
             self.violate(f"{action}: {status}")
+
+    def probed(self, seconds: float) -> None:
+        """Count a response of /healthz, which must never be late."""
+        self.slowest_probe = max(self.slowest_probe, seconds)
+        if seconds > self.health_limit:
+            self.violate(f"/healthz: response after {seconds:.1f} s")
 
     def died(self, action: str) -> None:
         """Count a request without response, as its process was killed or down."""

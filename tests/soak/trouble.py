@@ -172,8 +172,10 @@ class Killer:
     def work(self) -> None:
         while not self._scene.stop.wait(self._chance.uniform(*KILL_PAUSES)):
             service = self._chance.choice(self._scene.services)
+            self._scene.starting.add(service)
             service.kill()
             self._scene.tally.kills += 1
             self._scene.kill_times.append(time.monotonic())
             time.sleep(self._chance.uniform(0, 1))
             service.start()
+            self._scene.starting.remove(service)

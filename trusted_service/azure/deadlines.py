@@ -133,11 +133,6 @@ def call(upstream: Upstream) -> Iterator[Call]:
             _current.reset(token)
 
 
-def seconds_left() -> float:
-    """The time left for the calls of this request, in seconds; REQUEST_SECONDS where there is no request."""
-    return min(REQUEST_SECONDS, max(0.0, _request_deadline.get() - time.monotonic()))
-
-
 @contextmanager
 def waiting(places: threading.BoundedSemaphore) -> Iterator[None]:
     """Wait for a call of another thread, which counts as a call. Raises NotSent if no place is free."""

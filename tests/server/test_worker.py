@@ -1,0 +1,193 @@
+"""The worker: what it cuts off, and that clients that mean well notice nothing."""
+
+import hashlib
+import inspect
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import requests
+from gunicorn.http import parser, unreader
+from gunicorn.workers import gthread
+
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.local_azure import LocalAzure
+from tests.support.person import Person
+from tests.support.service import Service
+from trusted_service.server.connection import MOST_UNSENT, STREAMS, ClientSocket
+from trusted_service.server.framing import LARGEST_HEAD, Arrival, judge
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
+
+
+@contextmanager
+def connected(service: Service) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+        yield client
+
+
+def ask(service: Service, *parts: bytes, pause: float = 0.1, half_closes: bool = False) -> bytes:
+    """Send the parts with pauses between them; return everything until the connection is closed."""
+    with connected(service) as client:
+        for number, part in enumerate(parts):
+            time.sleep(pause if number else 0)
+            client.sendall(part)
+        if half_closes:
+            client.shutdown(socket.SHUT_WR)
+        return client.makefile("rb").read()
+
+
+@pytest.mark.parametrize(
+    ("parts", "statuses"),
+    [
+        ([HEALTH + CLOSE], [200]),
+        ([HEALTH[:9], HEALTH[9:] + b"\r", b"\n" + HEALTH + CLOSE], [200, 200]),
+        ([(HEALTH + b"\r\n") * 50 + HEALTH + CLOSE], [200] * 51),
+        ([b"\r\n" + HEALTH + CLOSE], [200]),
+        ([b"GET /healthz HTTP/1.0\r\n\r\n"], [200]),
+        ([HEALTH.replace(b"\r", b"") + b"\n"], [400]),
+        ([HEALTH + b"Content-Length: 5\r\n\r\n12", b"345" + HEALTH + CLOSE], [200, 200]),
+        ([POST + b"Content-Length: 70000\r\n" + CLOSE, b"x" * 70000], [405]),
+        ([POST + b"Transfer-Encoding: chunked\r\n" + CLOSE, b"2\r\n{}\r\n", b"0\r\n\r\n"], [405]),
+        ([POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n" + CLOSE, b"{}"], [100, 405]),
+        ([HEALTH + b"X: y\r\n" * 12000], [431]),
+    ],
+)
+def test_honest_clients_are_served(service: Service, parts: list[bytes], statuses: list[int]) -> None:
+    response = ask(service, *parts)
+    lines = [line for line in response.split(b"\r\n") if b"HTTP/1.1 " in line or b"HTTP/1.0 " in line]
+    assert [int(line.rpartition(b"HTTP/1.")[2][2:5]) for line in lines] == statuses
+
+
+def test_half_closed_connection_gets_its_response(service: Service) -> None:
+    assert b" 200 OK" in ask(service, HEALTH + b"\r\n", half_closes=True)
+    assert ask(service, HEALTH, half_closes=True) == b""
+
+
+def test_waiting_clients_are_cut_off_idle_are_not(service: Service) -> None:
+    kinds = [b"", HEALTH, POST + b"Content-Length: 99\r\n\r\n{", HEALTH + b"\r\n" + HEALTH]
+
+    def drip(start: bytes) -> float:
+        with connected(service) as client:
+            began = time.monotonic()
+            client.sendall(start)
+            client.settimeout(1)
+            while time.monotonic() - began < 30:
+                try:
+                    client.sendall(b" " if start else b"")
+                    if not client.recv(65536):
+                        break
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    break
+            return time.monotonic() - began
+
+    with requests.Session() as idle:
+        kept = idle.get(f"{service.url}/healthz", stream=True, timeout=30)
+        local = kept.raw.connection.sock.getsockname()  # type: ignore[union-attr]
+        assert kept.json() is not None
+        for seconds in run_concurrently([partial(drip, kind) for kind in kinds]):
+            assert 9 < seconds < 16
+        again = idle.get(f"{service.url}/healthz", stream=True, timeout=30)
+        assert again.raw.connection.sock.getsockname() == local  # type: ignore[union-attr]
+        again.close()
+
+
+def test_oldest_make_room_for_new_connections(settings: dict[str, str]) -> None:
+    few = {"GUNICORN_CMD_ARGS": "--worker-connections 40"}
+    with Service(settings | few) as small, connected(small) as oldest:
+        others = [socket.create_connection(("127.0.0.1", small.port)) for _ in range(200)]
+        _, seconds = timed(lambda: ask(small, HEALTH + CLOSE))
+        assert seconds < 5
+        oldest.settimeout(5)
+        assert oldest.recv(1) == b""
+        for other in others:
+            other.close()
+
+
+def test_stop_lets_requests_end(settings: dict[str, str]) -> None:
+    with Service(settings) as stopping, connected(stopping) as client:
+        client.sendall(HEALTH)
+        wait_until(stopping.is_healthy)
+        stopper = threading.Thread(target=stopping.stop, args=(signal.SIGTERM,))
+        stopper.start()
+        time.sleep(3)
+        client.sendall(b"\r\n")
+        response = client.makefile("rb").read()
+        assert b" 200 OK" in response
+        assert b"Connection: close" in response
+        stopper.join()
+
+
+def test_quick_stop_waits_for_no_upstream(settings: dict[str, str], azure: LocalAzure) -> None:
+    with Service(settings) as stopping:
+        person = Person(azure, stopping.url, azure.new_account()).signed_in()
+        csrf = person.csrf_headers()
+        azure.plant_fault("acs", "create", "hang", times=None)
+
+        def request_token() -> None:
+            with pytest.raises(requests.ConnectionError):
+                person.token(csrf=csrf)
+
+        waiting = threading.Thread(target=request_token)
+        waiting.start()
+        time.sleep(1)
+        _, seconds = timed(lambda: stopping.stop(signal.SIGINT))
+        waiting.join()
+        assert seconds < 8  # of which background tasks may take four
+
+
+def test_threads_wait_for_readers_within_bounds() -> None:
+    def stream(seconds: float) -> float:
+        served, client = socket.socketpair()
+        with ClientSocket(served) as own, client:
+            own.renew(0, seconds)
+            stop = threading.Event()
+
+            def read_drop_by_drop() -> None:
+                while not stop.wait(0.05):
+                    client.recv(4096)
+
+            reader = threading.Thread(target=read_drop_by_drop)
+            reader.start()
+            began = time.monotonic()
+            with pytest.raises(ConnectionResetError):
+                own.sendall(bytes(2 * MOST_UNSENT))
+            taken = time.monotonic() - began
+            stop.set()
+            reader.join()
+            return taken
+
+    taken = run_concurrently([partial(stream, 2.0)] * (STREAMS + 4))
+    assert max(taken) < 8
+    assert sum(seconds < 1.5 for seconds in taken) == 4  # no thread was left for them
+
+
+@pytest.mark.parametrize(
+    ("received", "arrival"),
+    [
+        (b"GET / HTTP/1.1\r\n", Arrival.PARTIAL),
+        (b"GET / HTTP/1.1\r\n\r\n", Arrival.WHOLE),
+        (b"GET / HTTP/1.1\r\ncOntent-length: 2 \r\n\r\n{", Arrival.PARTIAL),
+        (b"GET / HTTP/1.1\r\nContent-Length:2\r\n\r\n{}", Arrival.WHOLE),
+        (b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", Arrival.LONG),
+        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Arrival.LONG),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * LARGEST_HEAD, Arrival.TOO_LARGE),
+    ],
+)
+def test_arrival_of_a_request_is_judged(received: bytes, arrival: Arrival) -> None:
+    assert judge(bytearray(received)) is arrival
+
+
+def test_gunicorn_is_the_one_we_extend() -> None:
+    # When this fails: read what changed around the methods that trusted_service/server overrides or calls.
+    sources = "".join(map(inspect.getsource, (gthread, unreader, parser)))
+    assert hashlib.sha256(sources.encode()).hexdigest()[:16] == "097ed3b64816e0a7"

@@ -1,0 +1,122 @@
+"""A client's connection, for whose client a thread waits only where it must, and never for long."""
+
+import errno
+import select
+import socket
+import threading
+import time
+from typing import Any
+
+from gunicorn.workers.gthread import TConn
+
+SILENCE_SECONDS = 10.0
+"""A client that neither sends nor reads anything for this long is cut off."""
+BODY_SECONDS, STREAM_SECONDS = 15.0, 300.0
+"""How long a thread may wait, in all, for a long body, and for the reader of a streamed response."""
+STREAMS = 16
+"""Threads of a worker that may wait for readers at once."""
+MOST_UNSENT = 2 * 1024 * 1024
+"""Bytes of a response that wait without a thread: more than any response has that is not streamed."""
+_RECEIVED_AT_ONCE = 16 * 1024
+
+_streams = threading.BoundedSemaphore(STREAMS)
+
+
+class ClientSocket(socket.socket):
+    """Keeps what the client does not read yet, so that the thread can go on.
+
+    `recv`, `send`, `sendall` and `sendfile` are for gunicorn's threads, and raise ConnectionResetError when
+    the client is too slow; `receive` and `flush` never wait.
+    """
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+        self.unsent = bytearray()
+        self.renew(0)
+
+    def renew(self, body_seconds: float, stream_seconds: float = STREAM_SECONDS) -> None:
+        """Begin a request, for whose body and for whose reader a thread may wait so long."""
+        self._body_ends = time.monotonic() + body_seconds
+        self._stream_left = stream_seconds
+
+    def receive(self) -> bytes:
+        """Return what is there. Raises BlockingIOError if nothing is, and OSError."""
+        return super().recv(_RECEIVED_AT_ONCE, socket.MSG_DONTWAIT)
+
+    def flush(self) -> None:
+        """Send as much as the kernel takes. Raises OSError."""
+        try:
+            while self.unsent:
+                del self.unsent[: super().send(self.unsent, socket.MSG_DONTWAIT)]
+        except BlockingIOError:
+            pass
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        try:
+            return super().recv(size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            own = self.gettimeout() or BODY_SECONDS
+            self._wait(select.POLLIN, min(self._body_ends - time.monotonic(), own))
+            return super().recv(size, socket.MSG_DONTWAIT)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        self.unsent += data
+        self.flush()
+        if len(self.unsent) > MOST_UNSENT:
+            self._wait_for_reader()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.sendall(data, flags)
+        return len(data)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        file.seek(offset)
+        return self.send(file.read(-1 if count is None else count))
+
+    def _wait_for_reader(self) -> None:
+        if not _streams.acquire(blocking=False):
+            raise ConnectionResetError(errno.ECONNRESET, "too many slow readers")
+        began = time.monotonic()
+        try:
+            while len(self.unsent) > MOST_UNSENT:
+                self._wait(select.POLLOUT, self._stream_left - (time.monotonic() - began))
+                self.flush()
+        finally:
+            _streams.release()
+            self._stream_left -= time.monotonic() - began
+
+    def _wait(self, event: int, seconds: float) -> None:
+        poller = select.poll()
+        poller.register(self, event)
+        if seconds <= 0 or not poller.poll(min(seconds, SILENCE_SECONDS) * 1000):
+            raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
+
+
+class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
+    """A connection as gunicorn's threads know it, and what the worker knows besides."""
+
+    sock: ClientSocket
+
+    def __init__(self, cfg: Any, accepted: socket.socket, client: Any, server: Any) -> None:
+        super().__init__(cfg, ClientSocket(accepted), client, server)
+        self.received = bytearray()
+        """What has arrived of the next requests."""
+        self.since, self.limit = 0.0, 0.0
+        """Since when it waits, and how long it may."""
+        self.responded_at = 0.0
+        self.is_idle = self.is_long = self.keeps_alive = False
+
+    def begin_wait(self, limit: float) -> None:
+        self.since, self.limit = time.monotonic(), limit
+        self.is_idle = limit > SILENCE_SECONDS
+
+    def give_to_parser(self) -> None:
+        """Hand over what has arrived, before a thread handles the connection."""
+        self.init()
+        self.parser.unreader.unread(bytes(self.received))
+        self.received.clear()
+        self.sock.renew(BODY_SECONDS if self.is_long else 0)
+
+    def take_from_parser(self) -> None:
+        """Take back what follows the request that a thread has handled."""
+        self.received += self.parser.unreader.take_buffered()

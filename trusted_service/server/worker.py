@@ -1,0 +1,214 @@
+"""A threaded worker whose threads only see requests that have arrived: others wait in its main loop."""
+
+import errno
+import time
+from collections import deque
+from concurrent.futures import Future
+from functools import partial
+from http import HTTPStatus
+from selectors import EVENT_READ, EVENT_WRITE
+from socket import SHUT_WR
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
+from trusted_service.server.connection import SILENCE_SECONDS, Connection
+from trusted_service.server.framing import LARGEST_BODY, LARGEST_HEAD, Arrival, judge, seems_to_end
+
+LONG_BODIES = 16
+"""Threads that may read bodies which are long, chunked or sent only after "100 Continue"."""
+UNREAD_SECONDS = 60.0
+"""How long a client may take to read the rest of a response."""
+ALL_UNSENT = 64 * 1024 * 1024
+"""Bytes of all responses that wait for their readers. Beyond it, the one that waits longest is dropped."""
+LINGER_SECONDS, MOST_DRAINED = 2.0, 64 * 1024
+"""How long, and for how many bytes, a closed connection is read, so that its client gets the response."""
+IDLE_SECONDS = 20.0
+"""How much later than others an idle connection is given up to make room."""
+SWEEP_SECONDS = 0.5
+ACCEPTED_AT_ONCE = 16
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_CONNECTION = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
+    """gunicorn's, with its own ways for connections that no thread handles: all of them are in `_waiting`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._waiting: dict[Connection, None] = {}
+        self._ready: deque[Connection] = deque()
+        self._busy = self._long = self._taken = 0
+        self._swept_at = 0.0
+        self.ends_at_once = False
+
+    def accept(self, listener: Any) -> None:
+        try:
+            for _ in range(ACCEPTED_AT_ONCE):
+                accepted, client = listener.accept()
+                self.nr_conns += 1
+                # The base class stops accepting at worker_connections.
+                if self.nr_conns >= self.worker_connections:
+                    self._make_room()
+                connection = Connection(self.cfg, accepted, client, listener.getsockname())
+                self._wait(connection, EVENT_READ, self._receive)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._make_room()
+            elif error.errno not in _NO_CONNECTION:
+                raise
+
+    def enqueue_req(self, conn: Connection) -> None:
+        if self._busy < self.cfg.threads:
+            self._busy += 1
+            super().enqueue_req(conn)
+        else:
+            conn.begin_wait(SILENCE_SECONDS)
+            self._ready.append(conn)
+
+    def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
+        self._busy -= 1
+        self._long -= conn.is_long
+        if self._ready:
+            # Every fourth time the newest, else the oldest: a thousand requests sent at once delay themselves
+            # more than a later one, and none waits much longer than in a queue.
+            self._taken += 1
+            self.enqueue_req(self._ready.popleft() if self._taken % 4 else self._ready.pop())
+        conn.is_long = False
+        conn.keeps_alive = not fs.cancelled() and fs.exception() is None and fs.result()
+        conn.responded_at = time.monotonic()
+        conn.take_from_parser()
+        self._respond(conn)
+        if self._long < LONG_BODIES:
+            self._admit_long()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, SWEEP_SECONDS))
+        now = time.monotonic()
+        if now - self._swept_at > SWEEP_SECONDS:
+            self._swept_at = now
+            for connection in [each for each in self._waiting if now - each.since > each.limit]:
+                self._drop(connection)
+            for connection in [each for each in self._ready if now - each.since > each.limit]:
+                self._ready.remove(connection)
+                self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        for connection in self._waiting:
+            if not connection.received and not connection.sock.unsent:
+                connection.limit = min(connection.limit, deadline - connection.since)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        # The base class's own takes a lock that the interrupted main loop may hold.
+        self.ends_at_once = True
+        BaseWorker.handle_quit(self, sig, frame)
+
+    def _wait(self, connection: Connection, event: int, ready: Any, limit: float = SILENCE_SECONDS) -> None:
+        connection.begin_wait(limit)
+        self._waiting[connection] = None
+        self.poller.register(connection.sock, event, partial(self._run, connection, ready))
+
+    def _run(self, connection: Connection, ready: Any, _: Any) -> None:
+        """Go on with a connection on which something happened, unless it was dropped a moment ago."""
+        if connection in self._waiting:
+            try:
+                ready(connection)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._drop(connection)
+
+    def _stop_waiting(self, connection: Connection) -> None:
+        if connection in self._waiting:
+            del self._waiting[connection]
+            self.poller.unregister(connection.sock)
+
+    def _drop(self, connection: Connection) -> None:
+        self._stop_waiting(connection)
+        self.nr_conns -= 1
+        connection.close()
+
+    def _make_room(self) -> None:
+        """Drop some of those that wait longest."""
+        longest = sorted(self._waiting, key=lambda each: each.since + IDLE_SECONDS * each.is_idle)
+        for connection in longest[: len(longest) // 20 + 1]:
+            self._drop(connection)
+
+    def _receive(self, connection: Connection) -> None:
+        data = connection.sock.receive()
+        if not connection.received:
+            connection.begin_wait(SILENCE_SECONDS)  # for the whole request
+        connection.received += data
+        if data:
+            self._go_on(connection, judge(connection.received))
+        elif connection.received:
+            self._start(connection)  # gunicorn finds it incomplete, without waiting
+        else:
+            self._drop(connection)
+
+    def _go_on(self, connection: Connection, arrival: Arrival) -> None:
+        if arrival is Arrival.WHOLE:
+            self._start(connection)
+        elif arrival is Arrival.LONG and self._long < LONG_BODIES:
+            self._long += 1
+            connection.is_long = True
+            self._start(connection)
+        elif arrival is Arrival.LONG and seems_to_end(connection.received):
+            self._start(connection)
+        elif arrival is Arrival.TOO_LARGE:
+            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif len(connection.received) > LARGEST_HEAD + LARGEST_BODY:
+            self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _admit_long(self) -> None:
+        for connection in self._waiting:
+            if connection.received and judge(connection.received) is Arrival.LONG:
+                self._go_on(connection, Arrival.LONG)
+                return
+
+    def _start(self, connection: Connection) -> None:
+        self._stop_waiting(connection)
+        connection.give_to_parser()
+        self.enqueue_req(connection)
+
+    def _refuse(self, connection: Connection, status: HTTPStatus) -> None:
+        self._stop_waiting(connection)
+        connection.keeps_alive = False
+        connection.responded_at = time.monotonic()
+        util.write_error(connection.sock, status.value, status.phrase, "")
+        self._respond(connection)
+
+    def _respond(self, connection: Connection) -> None:
+        """Send what is left of the response; then wait for the next request, or close."""
+        self._stop_waiting(connection)
+        try:
+            connection.sock.flush()
+            if connection.sock.unsent:
+                left = connection.responded_at + UNREAD_SECONDS - time.monotonic()
+                self._wait(connection, EVENT_WRITE, self._respond, min(left, SILENCE_SECONDS))
+                self._bound_unsent()
+            elif not connection.keeps_alive:
+                connection.sock.shutdown(SHUT_WR)
+                connection.received.clear()
+                self._wait(connection, EVENT_READ, self._drain, LINGER_SECONDS)
+            elif connection.received:
+                self._wait(connection, EVENT_READ, self._receive)
+                self._go_on(connection, judge(connection.received))
+            else:
+                limit = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
+                self._wait(connection, EVENT_READ, self._receive, limit)
+        except OSError:
+            self._drop(connection)
+
+    def _bound_unsent(self) -> None:
+        readers = [each for each in self._waiting if each.sock.unsent]
+        while sum(len(each.sock.unsent) for each in readers) > ALL_UNSENT:
+            self._drop(readers.pop(0))
+
+    def _drain(self, connection: Connection) -> None:
+        data = connection.sock.receive()
+        connection.received += data
+        if not data or len(connection.received) > MOST_DRAINED:
+            self._drop(connection)
