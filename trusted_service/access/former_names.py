@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from trusted_service.background import BackgroundTasks
 from trusted_service.storage.tables import RowChanged, Table
 
+REMOVED = {"PartitionKey": "former-names", "RowKey": "removed"}
+"""A row of the first table: no name is left, so that only the first erasure reads the tables."""
+
 
 @dataclass(slots=True)
 class FormerNames:
@@ -29,8 +32,10 @@ class FormerNames:
                 with suppress(RowChanged):
                     key = {"PartitionKey": row["PartitionKey"], "RowKey": row["RowKey"]}
                     table.merge({**key, "ActorName": ""})
+        self.tables[0].put(REMOVED)
 
     def _run(self) -> None:
         with self._running:
             self._wanted = False  # names of erasures from here on may have been passed already
-            self.remove()
+            if self.tables[0].find(*REMOVED.values()) is None:
+                self.remove()
