@@ -1,4 +1,4 @@
-"""Strangers: hostile sockets, forged tokens, a silent Entra ID, and the probe that none of it may delay."""
+"""Strangers: hostile sockets, forged tokens while Entra ID is silent, and a probe that must not notice."""
 
 import time
 
