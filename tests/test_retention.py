@@ -27,14 +27,15 @@ from trusted_service.audit import AuditTrail
 from trusted_service.errors import UpstreamError, UpstreamUnavailable
 from trusted_service.jobs.models import Item
 from trusted_service.jobs.service import Jobs
-from trusted_service.models import Actor, UserId
+from trusted_service.models import SYSTEM, Actor, UserId
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.tables import Table
 from trusted_service.usage import Counts, UsageTable
 
-ACTOR = Actor(kind="system", key="system")
+ACTOR = Actor(kind="administrator", key=f"{uuid.uuid4()}/{uuid.uuid4()}")
+OPERATOR = Actor(kind="operator", key="ada@laptop")
 DAY = timedelta(days=1)
 Purge = Callable[[datetime], Iterator[int]]
 
@@ -119,7 +120,7 @@ def fill_usage(table: Table) -> Purge:
 
 def new_draft(table: Table, rows: int = 101) -> tuple[Jobs, str]:
     jobs = Jobs(table, AuditTrail(table), Administrators(table, IdentityTable(table), (), ""))
-    job = jobs.create(ACTOR, "block", [Item(line, new_user()) for line in range(rows)])
+    job = jobs.create(OPERATOR, "block", [Item(line, new_user()) for line in range(rows)])
     assert jobs.save(job.finished())
     return jobs, job.id
 
@@ -175,7 +176,7 @@ def test_purge_keeps_what_is_not_old(table: Table, fill: Callable[[Table], Purge
 def test_purge_begins_with_the_oldest_events(table: Table) -> None:
     trail = AuditTrail(table)
     for number in range(104):
-        trail.record(ACTOR, "block", None, f"{number}")
+        trail.record(SYSTEM, "block", None, f"{number}")
     assert next(trail.purge(table.now() + DAY)) == 100
     assert [row["Detail"] for row in table.query()] == ["103", "102", "101", "100"]
 
@@ -200,14 +201,14 @@ def test_job_in_use_is_never_purged(table: Table, state: str) -> None:
 
 def test_only_marks_without_work_are_purged(table: Table) -> None:
     jobs, draft = new_draft(table, 1)
-    active = jobs.create(ACTOR, "block", [Item(1, new_user())]).id
+    active = jobs.create(OPERATOR, "block", [Item(1, new_user())]).id
     assert list(jobs.purge_marks(table.now() - DAY)) == []
     assert list(jobs.purge_marks(table.now() + DAY)) == [1]
     assert [row["RowKey"] for row in table.partition("open")] == [active]
     assert [job.id for job in jobs.list_open()] == [active]
     found = jobs.find(draft)
     assert found is not None
-    jobs.start(ACTOR, found, "")
+    jobs.start(OPERATOR, found, "")
     assert {job.id for job in jobs.list_open()} == {active, draft}
 
 
@@ -217,7 +218,7 @@ def test_draft_started_meanwhile_is_kept(table: Table, storage_proxy: StoragePro
     assert found is not None
 
     def start() -> None:
-        jobs.start(ACTOR, found, "")
+        jobs.start(OPERATOR, found, "")
 
     fault = Fault(kind="signal", method="DELETE", table=table_name(table), times=1, action=start)
     storage_proxy.plant(fault)

@@ -9,7 +9,7 @@ import requests
 from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
-from trusted_service.access.administrators import Administrators
+from trusted_service.access.administrators import WRITE_SECONDS, Administrators
 from trusted_service.access.erasure import Erasure
 from trusted_service.access.former_names import FormerNames
 from trusted_service.access.identity_switch import IdentitySwitch
@@ -134,6 +134,7 @@ class Services:
         self.background.run_every(KEYS_SECONDS, self.authority.keys.refresh_if_due, first_after=KEYS_SECONDS)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
+        self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         # At first those of a process that this one may replace, whose sessions have not ended by themselves.

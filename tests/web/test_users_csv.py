@@ -123,8 +123,8 @@ def test_large_file_is_complete_with_constant_memory(own: OwnAzure, own_admin: A
 
 def last_export(own: OwnAzure) -> tuple[str, str]:
     """Return outcome and detail of the newest event about an export."""
-    rows = list_rows(own.tables, "audit", "Action", "export")
-    newest = min(rows, key=lambda row: str(row["RowKey"]))
+    rows = list_rows(own.tables, "audit", "PartitionKey", "all")
+    newest = min((row for row in rows if row["Action"] == "export"), key=lambda row: str(row["RowKey"]))
     return newest["Outcome"], newest["Detail"]
 
 

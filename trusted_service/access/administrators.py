@@ -26,7 +26,7 @@ from trusted_service.storage.transactions import put_operation
 
 log = structlog.get_logger(__name__)
 
-FLUSH_SECONDS = 2.0
+WRITE_SECONDS = 2.0
 PARTITION = "administrators"
 RENEWED_AFTER, SEEN_FOR = timedelta(days=1), timedelta(days=90)
 LEAVING_FOR = timedelta(seconds=20)
@@ -88,6 +88,8 @@ class Administrators:
 
     def admit(self, actor: Actor) -> None:
         """Have a row for an actor who has the role by their session. Raises RoleMissing once it is lost."""
+        if actor.kind not in ("administrator", "application"):
+            return
         self.flush()
         user_id = _user_id(actor)
         row = self.table.find(PARTITION, _key(user_id))
