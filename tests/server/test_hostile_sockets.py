@@ -13,7 +13,7 @@ from tests.support.person import Person
 from tests.support.service import Service
 
 SOCKETS = 300
-LIMIT_SECONDS = 2.0
+LIMIT_SECONDS = 8.0  # without the worker, more than a minute; `bench.hostile_sockets` measures
 ROUNDS = 15
 
 

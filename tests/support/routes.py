@@ -14,7 +14,6 @@ SAMPLES = {
     "object_id": "00000000-0000-4000-8000-000000000002",
     "job_id": "00000000-0000-4000-8000-000000000003",
 }
-STATIC_FILES = {"static": "site.css", "bootstrap.static": "css/bootstrap.min.css"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def list_routes(app: Flask) -> list[Route]:
     routes, addresses = [], app.url_map.bind("")
     for rule in app.url_map.iter_rules():
         for action in ACTIONS if "action" in rule.arguments else [""]:
-            samples = SAMPLES | {"action": action, "filename": STATIC_FILES.get(rule.endpoint, "")}
+            samples = SAMPLES | {"action": action, "filename": "site.css"}
             path = addresses.build(rule.endpoint, {name: samples[name] for name in rule.arguments})
             for method in sorted((rule.methods or set()) - {"OPTIONS"}):
                 routes.append(Route(path, method, audience_of(app.view_functions[rule.endpoint])))

@@ -1,7 +1,8 @@
 """Pages and API: hooks, and views that read a request, call services and render the response."""
 
-from flask import Flask
-from flask_bootstrap import Bootstrap5
+from importlib.resources import files
+
+from flask import Flask, send_from_directory
 
 from trusted_service.settings import Settings
 from trusted_service.web import i18n, openapi
@@ -19,8 +20,14 @@ def init_app(app: Flask, settings: Settings) -> None:
     error_handlers.init_app(app)
     headers.init_app(app, settings)
     i18n.init_app(app)
-    app.config.update(BOOTSTRAP_SERVE_LOCAL=True, MAX_CONTENT_LENGTH=request_body.LARGEST_BODY)
-    Bootstrap5(app)
+    app.config["MAX_CONTENT_LENGTH"] = request_body.LARGEST_BODY
+    # Pages use one file of the package. Others have up to a megabyte, which strangers should not ask for.
+    stylesheets = str(files("flask_bootstrap") / "static/bootstrap5/css")
+    app.add_url_rule(
+        "/bootstrap/static/css/bootstrap.min.css",
+        "bootstrap.static",
+        lambda: send_from_directory(stylesheets, "bootstrap.min.css"),
+    )
     authentication.init_app(app)
     rate_limits.init_app(app, settings.rate_limit_storage_uri)
     for view in VIEWS:
