@@ -1,6 +1,7 @@
 """/healthz calls no upstream; /readyz names the failing upstream, creates nothing and caches its result."""
 
 import re
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -12,6 +13,7 @@ from tests.support.gate import Gate
 from tests.support.local_azure import SWEEPS, LocalAzure
 from tests.support.service import Service, free_port
 from tests.support.storage_proxy import Fault, StorageProxy
+from trusted_service.observability.health import FRESH_SECONDS, Readiness
 
 PARTS = ["entraId", "tableStorage", "communicationServices"]
 LIMIT_SECONDS = 15.0
@@ -121,3 +123,12 @@ def test_readyz_reports_refusing_storage_as_failing(
     storage_proxy.plant(Fault(kind="status", status=403))
     wait_until(lambda: get(other_service, "/readyz").status_code == 503, seconds=CACHED_SECONDS)
     assert_ready(get(other_service, "/readyz"), tableStorage="failing")
+
+
+def test_slow_check_hides_no_recent_result() -> None:
+    seconds = 0.0
+    readiness = Readiness({"x": lambda: time.sleep(seconds)})
+    assert readiness.failures() == {"x": None}
+    readiness._checked_at -= FRESH_SECONDS
+    seconds = 1.5
+    assert run_concurrently([readiness.failures] * 20) == [{"x": None}] * 20

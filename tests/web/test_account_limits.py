@@ -10,10 +10,9 @@ from azure.data.tables import TableServiceClient
 from flask import Flask
 from flask_limiter.util import get_qualified_name
 
-from tests.support.admin_client import ROLE, bearer, call
+from tests.support.admin_client import bearer, call
 from tests.support.concurrency import repeat, run_concurrently
 from tests.support.local_azure import LocalAzure
-from tests.support.log import read_events
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.problems import assert_problem
@@ -21,7 +20,7 @@ from tests.support.rows import list_rows
 from tests.support.service import Service
 from tests.support.storage_proxy import StorageProxy
 from trusted_service.web.security.audiences import Audience, audience_of
-from trusted_service.web.security.rate_limits import ADMINISTRATION, limiter
+from trusted_service.web.security.rate_limits import limiter
 
 LIMIT, SIGN_INS, THREADS = 10, 12, 8
 LOOP_SECONDS = 4.0
@@ -114,14 +113,11 @@ def test_refused_forgeries_use_up_nothing(strict: Service, new_person: Callable[
     assert person.post("/api/me/revoke", headers=person.csrf_headers()).status_code == 204
 
 
-def test_front_channel_logout_beyond_limit_does_nothing(strict: Service, storage_proxy: StorageProxy) -> None:
+def test_whole_office_signs_out_at_once(strict: Service, storage_proxy: StorageProxy) -> None:
     logout = partial(requests.get, f"{strict.url}/auth/front-channel-logout?sid=x", timeout=30)
-    responses = [logout() for _ in range(2 * SIGN_INS)]
-    assert {(response.status_code, response.text) for response in responses} == {(200, "")}
-    served = [response for response in responses if storage_proxy.calls_for(response)]
-    assert served == responses[:SIGN_INS]
-    events = [event["event"] for event in read_events(strict, responses[-1])]
-    assert events == ["excess_rate_limit_exceeded", "request"]
+    for response in [logout() for _ in range(3 * SIGN_INS)]:
+        assert response.status_code == 200
+        assert storage_proxy.calls_for(response)
 
 
 def test_every_route_has_a_limit_or_reason(application: Flask) -> None:
@@ -136,20 +132,3 @@ def test_every_route_has_a_limit_or_reason(application: Flask) -> None:
         if name not in manager._decorated_limits and (writes or not is_counted):
             without.add(rule.endpoint)
     assert without == OPEN_TO_ALL.keys()
-
-
-def test_administrators_have_a_generous_limit(strict: Service, new_person: Callable[..., Person]) -> None:
-    admin = new_person(at=strict, roles=[ROLE])
-    headers, user = bearer(admin.azure, admin), "00000000-0000-4000-8000-00000000000a"
-    url = f"{strict.url}/api/admin/users/{user}/{user}/unblock"
-    count = int(ADMINISTRATION.split()[0])
-    with requests.Session() as session:
-
-        def send_some(_: int) -> Counter[int]:
-            return statuses([partial(session.post, url, headers=headers, timeout=30)] * (count // THREADS))
-
-        done = sum(run_concurrently([partial(send_some, n) for n in range(THREADS)]), Counter[int]())
-        assert done == {404: count}
-        assert_problem(session.post(url, headers=headers, timeout=30), 429, "rate_limited")
-        users = f"{strict.url}/api/admin/users"
-        assert session.get(users, headers=headers, timeout=30).status_code == 200

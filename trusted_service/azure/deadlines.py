@@ -134,10 +134,10 @@ def call(upstream: Upstream) -> Iterator[Call]:
 
 
 @contextmanager
-def waiting(places: threading.BoundedSemaphore) -> Iterator[None]:
-    """Wait for a call of another thread, which counts as a call. Raises NotSent if no place is free."""
-    now = time.monotonic()
-    with _slot(places, now), _slot(_all_calls, now):
+def waiting(places: threading.BoundedSemaphore, seconds: float = 0.0) -> Iterator[None]:
+    """Wait for another thread, which counts as a call. Raises NotSent if no place is free in `seconds`."""
+    wait_until = time.monotonic() + seconds
+    with _slot(places, wait_until), _slot(_all_calls, wait_until):
         yield
 
 

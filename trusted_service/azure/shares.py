@@ -5,7 +5,7 @@ https://learn.microsoft.com/azure/communication-services/concepts/service-limits
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, Literal
@@ -39,23 +39,12 @@ def is_shared() -> bool:
 
 @contextmanager
 def shared(applies: bool = True) -> Iterator[None]:
-    """Count the calls inside against the share of users and jobs, if that applies."""
+    """Count the calls inside against the share of users and jobs, if that applies. A decorator too."""
     token = _is_shared.set(applies or is_shared())
     try:
         yield
     finally:
         _is_shared.reset(token)
-
-
-def keep(task: Callable[[], object]) -> Callable[[], None]:
-    """Return the task for another thread, where its calls count as this thread's do now."""
-    applies = is_shared()
-
-    def run() -> None:
-        with shared(applies):
-            task()
-
-    return run
 
 
 class Shares:

@@ -14,7 +14,8 @@ from trusted_service.errors import UpstreamError
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS, CHECK_SECONDS = 4.0, 6.0
-"""A check of this length, whose result is kept that long, means that nothing is older than 10 s."""
+"""After how long there is a new check, and how long one may take: so a result is at most 10 s old."""
+KEPT_SECONDS = FRESH_SECONDS + CHECK_SECONDS
 
 UNKNOWN = "no response yet"
 
@@ -27,27 +28,30 @@ class Readiness:
         self._call = SharedCall(self._check, CHECK_SECONDS)
         self._waiters = new_waiters()
         self._checked_at = float("-inf")
-        self._failures: dict[str, str | None] = dict.fromkeys(checks, UNKNOWN)
+        self._failures: dict[str, str | None] = {}
 
     def failures(self) -> dict[str, str | None]:
         """For each upstream by name, what is wrong with it in a few words, or None. At most 10 s old.
 
-        No caller makes a check, and few wait for one to its end: others get what is known by then.
+        No caller makes a check, and few wait for a slow one to its end: others get the last result.
         """
         if time.monotonic() - self._checked_at > FRESH_SECONDS:
             with suppress(NotSent):
                 self._call.start().wait(self._waiters)
+        if time.monotonic() - self._checked_at > KEPT_SECONDS:
+            return dict.fromkeys(self._checks, UNKNOWN)
         return dict(self._failures)
 
     def _check(self) -> None:
-        self._failures = dict.fromkeys(self._checks, UNKNOWN)
-        map_parallel(self._find_failure, list(self._checks))
+        failures = map_parallel(_find_failure, list(self._checks.values()))
+        self._failures = dict(zip(self._checks, failures, strict=True))
         self._checked_at = time.monotonic()
 
-    def _find_failure(self, name: str) -> None:
-        try:
-            self._checks[name]()
-            self._failures[name] = None
-        except UpstreamError as error:
-            log.warning("upstream_failing", upstream=error.upstream, reason=error.reason)
-            self._failures[name] = error.reason
+
+def _find_failure(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except UpstreamError as error:
+        log.warning("upstream_failing", upstream=error.upstream, reason=error.reason)
+        return error.reason
+    return None

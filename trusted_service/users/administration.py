@@ -160,7 +160,7 @@ class Administration:
     def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
         """Run the task later, with retries; log the event whenever it fails."""
         failed = partial(log.error, event, user=str(user_id))
-        kept = shares.keep(partial(task, user_id))
+        kept = shares.shared(shares.is_shared())(partial(task, user_id))
         self.background.run_after(seconds, kept, retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:

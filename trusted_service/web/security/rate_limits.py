@@ -40,10 +40,8 @@ limit_account = limiter.shared_limit(
 )
 limit_administration = limiter.shared_limit(ADMINISTRATION, scope="administration", key_func=_caller_key)
 limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sign_in, scope="sign-in")
-# As many as there are sign-ins: each of these can be followed by one logout.
-limit_logouts = limiter.shared_limit(
-    lambda: services().settings.rate_limit_sign_in, scope="front-channel", on_breach=_ignore
-)
+# A whole office may sign out at once.
+limit_logouts = limiter.shared_limit(USUAL, scope="front-channel", on_breach=_ignore)
 
 
 def init_app(app: Flask, storage_uri: str) -> None:
