@@ -67,6 +67,12 @@ def test_honest_clients_are_served(service: Service, parts: list[bytes], statuse
     assert [int(line.rpartition(b"HTTP/1.")[2][2:5]) for line in lines] == statuses
 
 
+def test_many_slow_uploads_are_all_served(service: Service) -> None:
+    head = POST + b"Transfer-Encoding: chunked\r\n" + CLOSE
+    upload = partial(ask, service, head, b"2\r\n{}\r\n", b"0\r\n\r\n", pause=0.5)
+    assert all(b" 405 " in response for response in run_concurrently([upload] * 5 * PLACES))
+
+
 def test_half_closed_connection_gets_its_response(service: Service) -> None:
     assert b" 200 OK" in ask(service, HEALTH + b"\r\n", half_closes=True)
     assert ask(service, HEALTH, half_closes=True) == b""
