@@ -57,7 +57,7 @@ def ask(service: Service, *parts: bytes, pause: float = 0.1, half_closes: bool =
         ([POST + b"Content-Length: 70000\r\n" + CLOSE, b"x" * 70000], [405]),
         ([POST + b"Transfer-Encoding: chunked\r\n" + CLOSE, b"2\r\n{}\r\n", b"0\r\n\r\n"], [405]),
         ([POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n" + CLOSE, b"{}"], [100, 405]),
-        ([HEALTH + b"X: y\r\n" * 12000], [431]),
+        ([HEALTH + b"X: y\r\n" * 24000], [431]),
         ([HEALTH + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"], [400]),
     ],
 )
@@ -161,16 +161,15 @@ def test_one_client_delays_nobody_in_queue(settings: dict[str, str], azure: Loca
         holder = threading.Thread(target=person.token, kwargs={"csrf": csrf})
         holder.start()
         time.sleep(0.5)
-        for client in (resets, queued):
-            client.sendall(HEALTH + b"\r\n")
+        resets.sendall(HEALTH + b"\r\n")
+        queued.sendall(HEALTH + b"\r\n")
         time.sleep(0.5)
         resets.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         resets.close()
         response, seconds = timed(queued.makefile("rb").read)
         holder.join()
-        assert b" 503 " in response
-        assert b"Retry-After: 5\r\n" in response
-        assert b"Cache-Control: no-store\r\n" in response
+        for part in (b" 503 ", b"Retry-After: 5\r\n", b"Cache-Control: no-store\r\n"):
+            assert part in response
         assert seconds < 5
         assert "Exception in worker" not in single.log()
 

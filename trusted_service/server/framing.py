@@ -3,8 +3,6 @@
 import re
 from enum import Enum, auto
 
-MAX_HEAD = 64 * 1024
-"""Bytes of request line and headers. One header may have half of it (gunicorn.conf.py)."""
 MAX_BODY = 64 * 1024
 """Bytes of a body that are collected without a thread: more than any route for strangers accepts."""
 
@@ -21,15 +19,13 @@ class Arrival(Enum):
     WHOLE = auto()
     LONG = auto()
     """The head is there, and only a thread can read the body."""
-    TOO_LARGE = auto()
-    """The head is longer than MAX_HEAD."""
 
 
 def judge(received: bytearray) -> Arrival:
     """Return how much of its first request `received` holds."""
     found = _HEAD_ENDS.search(received)
     if found is None:
-        return Arrival.PARTIAL if len(received) <= MAX_HEAD else Arrival.TOO_LARGE
+        return Arrival.PARTIAL
     head = received[: found.end()].lower()
     if b"\ntransfer-encoding:" in head:
         # It may only seem to end: a thread waits for the rest, if there is a place.

@@ -14,10 +14,12 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from trusted_service.server.connection import SILENCE_SECONDS, Connection
-from trusted_service.server.framing import MAX_BODY, MAX_HEAD, Arrival, judge
+from trusted_service.server.framing import MAX_BODY, Arrival, judge
 
 QUEUE_SECONDS = 3.0
 """How long a request that has arrived may wait for a thread; its upstream calls take up to 11 s more."""
+MAX_RECEIVED = 2 * MAX_BODY
+"""Bytes of a request that may wait. Beyond it, there is no thread for the body, or the head is too large."""
 UNREAD_SECONDS = 60.0
 """How long a client may take to read the rest of a response."""
 MAX_UNSENT_OF_ALL = 64 * 1024 * 1024
@@ -156,10 +158,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         connection.is_long = arrival is Arrival.LONG
         if arrival is Arrival.WHOLE or (connection.is_long and connection.sock.take_place()):
             self._start(connection)
-        elif arrival is Arrival.TOO_LARGE:
-            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif len(connection.received) > MAX_HEAD + MAX_BODY:
+        elif connection.is_long and len(connection.received) > MAX_RECEIVED:
             self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
+        elif len(connection.received) > MAX_RECEIVED:
+            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _start(self, connection: Connection) -> None:
         self._stop_waiting(connection)
