@@ -168,7 +168,12 @@ def test_one_client_delays_nobody_in_queue(settings: dict[str, str], azure: Loca
         resets.close()
         response, seconds = timed(queued.makefile("rb").read)
         holder.join()
-        for part in (b" 503 ", b"Retry-After: 5\r\n", b"Cache-Control: no-store\r\n"):
+        for part in (
+            b" 503 ",
+            b"Retry-After: 5\r\n",
+            b"Cache-Control: no-store\r\n",
+            b'"code": "upstream_unavailable"',
+        ):
             assert part in response
         assert seconds < 5
         assert "Exception in worker" not in single.log()

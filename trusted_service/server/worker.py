@@ -1,6 +1,7 @@
 """A threaded worker whose threads handle only requests that have arrived; others wait in its main loop."""
 
 import errno
+import json
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -9,6 +10,7 @@ from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_WR
 from typing import Any
+from uuid import uuid4
 
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
@@ -30,7 +32,11 @@ IDLE_SECONDS = 20.0
 """How much later than others an idle connection is given up to make room."""
 SWEEP_SECONDS = 0.5
 ACCEPTED_AT_ONCE = 16
-_REFUSAL = "Connection: close\r\nContent-Length: 0\r\nCache-Control: no-store\r\nRetry-After: 5\r\n\r\n"
+REFUSALS = {
+    HTTPStatus.SERVICE_UNAVAILABLE: ("upstream_unavailable", "All threads are busy."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("too_large", "The headers are too large."),
+}
+"""The contract's code for each refusal, and a sentence: the body is a problem as the application's are."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_CONNECTION = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
@@ -171,8 +177,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
     def _refuse(self, connection: Connection, status: HTTPStatus) -> None:
         self._stop_waiting(connection)
         connection.keeps_alive = False
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\n{_REFUSAL}"
-        connection.sock.unsent += head.encode()
+        request_id, (code, detail) = uuid4().hex, REFUSALS[status]
+        problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+        body = json.dumps({**problem, "code": code, "requestId": request_id})
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
+        head += f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nCache-Control: no-store\r\n"
+        head += "Retry-After: 5\r\nConnection: close\r\n\r\n"
+        connection.sock.unsent += (head + body).encode()
         self._finish(connection)
 
     def _finish(self, connection: Connection) -> None:
