@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +20,7 @@ from tests.support.concurrency import run_concurrently, timed, wait_until
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
-from trusted_service.server.connection import MOST_UNSENT, STREAMS, ClientSocket
-from trusted_service.server.framing import LARGEST_HEAD, Arrival, judge
+from trusted_service.server.connection import MAX_UNSENT, PLACES, ClientSocket
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -57,13 +57,20 @@ def ask(service: Service, *parts: bytes, pause: float = 0.1, half_closes: bool =
         ([POST + b"Content-Length: 70000\r\n" + CLOSE, b"x" * 70000], [405]),
         ([POST + b"Transfer-Encoding: chunked\r\n" + CLOSE, b"2\r\n{}\r\n", b"0\r\n\r\n"], [405]),
         ([POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n" + CLOSE, b"{}"], [100, 405]),
-        ([HEALTH + b"X: y\r\n" * 12000], [431]),
+        ([HEALTH + b"X: y\r\n" * 24000], [431]),
+        ([HEALTH + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"], [400]),
     ],
 )
 def test_honest_clients_are_served(service: Service, parts: list[bytes], statuses: list[int]) -> None:
     response = ask(service, *parts)
     lines = [line for line in response.split(b"\r\n") if b"HTTP/1.1 " in line or b"HTTP/1.0 " in line]
     assert [int(line.rpartition(b"HTTP/1.")[2][2:5]) for line in lines] == statuses
+
+
+def test_many_slow_uploads_are_all_served(service: Service) -> None:
+    head = POST + b"Transfer-Encoding: chunked\r\n" + CLOSE
+    upload = partial(ask, service, head, b"2\r\n{}\r\n", b"0\r\n\r\n", pause=0.5)
+    assert all(b" 405 " in response for response in run_concurrently([upload] * 5 * PLACES))
 
 
 def test_half_closed_connection_gets_its_response(service: Service) -> None:
@@ -145,46 +152,58 @@ def test_quick_stop_waits_for_no_upstream(settings: dict[str, str], azure: Local
         assert seconds < 8  # of which background tasks may take four
 
 
+def test_one_client_delays_nobody_in_queue(settings: dict[str, str], azure: LocalAzure) -> None:
+    one = {"GUNICORN_CMD_ARGS": "--threads 1"}
+    with Service(settings | one) as single, connected(single) as queued, connected(single) as resets:
+        person = Person(azure, single.url, azure.new_account()).signed_in()
+        csrf = person.csrf_headers()
+        azure.plant_fault("acs", "create", "hang", times=None)
+        holder = threading.Thread(target=person.token, kwargs={"csrf": csrf})
+        holder.start()
+        time.sleep(0.5)
+        resets.sendall(HEALTH + b"\r\n")
+        queued.sendall(HEALTH + b"\r\n")
+        time.sleep(0.5)
+        resets.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        resets.close()
+        response, seconds = timed(queued.makefile("rb").read)
+        holder.join()
+        for part in (
+            b" 503 ",
+            b"Retry-After: 5\r\n",
+            b"Cache-Control: no-store\r\n",
+            b'"code": "upstream_unavailable"',
+        ):
+            assert part in response
+        assert seconds < 5
+        assert "Exception in worker" not in single.log()
+
+
 def test_threads_wait_for_readers_within_bounds() -> None:
-    def stream(seconds: float) -> float:
+    def stream() -> bool:
         served, client = socket.socketpair()
         with ClientSocket(served) as own, client:
-            own.renew(0, seconds)
-            stop = threading.Event()
 
-            def read_drop_by_drop() -> None:
-                while not stop.wait(0.05):
+            def read_slowly() -> None:
+                for _ in range(20):
+                    time.sleep(0.05)
                     client.recv(4096)
+                while client.recv(65536):
+                    pass
 
-            reader = threading.Thread(target=read_drop_by_drop)
+            reader = threading.Thread(target=read_slowly)
             reader.start()
-            began = time.monotonic()
-            with pytest.raises(ConnectionResetError):
-                own.sendall(bytes(2 * MOST_UNSENT))
-            taken = time.monotonic() - began
-            stop.set()
-            reader.join()
-            return taken
+            try:
+                own.sendall(bytes(2 * MAX_UNSENT))
+                return True
+            except ConnectionResetError:
+                return False
+            finally:
+                own.release_place()
+                own.shutdown(socket.SHUT_RDWR)
+                reader.join()
 
-    taken = run_concurrently([partial(stream, 2.0)] * (STREAMS + 4))
-    assert max(taken) < 8
-    assert sum(seconds < 1.5 for seconds in taken) == 4  # no thread was left for them
-
-
-@pytest.mark.parametrize(
-    ("received", "arrival"),
-    [
-        (b"GET / HTTP/1.1\r\n", Arrival.PARTIAL),
-        (b"GET / HTTP/1.1\r\n\r\n", Arrival.WHOLE),
-        (b"GET / HTTP/1.1\r\ncOntent-length: 2 \r\n\r\n{", Arrival.PARTIAL),
-        (b"GET / HTTP/1.1\r\nContent-Length:2\r\n\r\n{}", Arrival.WHOLE),
-        (b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", Arrival.LONG),
-        (b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Arrival.LONG),
-        (b"GET / HTTP/1.1\r\nX: " + b"y" * LARGEST_HEAD, Arrival.TOO_LARGE),
-    ],
-)
-def test_arrival_of_a_request_is_judged(received: bytes, arrival: Arrival) -> None:
-    assert judge(bytearray(received)) is arrival
+    assert sum(run_concurrently([stream] * (PLACES + 4))) == PLACES
 
 
 def test_gunicorn_is_the_one_we_extend() -> None:

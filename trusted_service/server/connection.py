@@ -1,4 +1,4 @@
-"""A client's connection, for whose client a thread waits only where it must, and never for long."""
+"""A client's connection: a thread rarely waits for the client, and only within bounds."""
 
 import errno
 import select
@@ -11,33 +11,39 @@ from gunicorn.workers.gthread import TConn
 
 SILENCE_SECONDS = 10.0
 """A client that neither sends nor reads anything for this long is cut off."""
-BODY_SECONDS, STREAM_SECONDS = 15.0, 300.0
-"""How long a thread may wait, in all, for a long body, and for the reader of a streamed response."""
-STREAMS = 16
-"""Threads of a worker that may wait for readers at once."""
-MOST_UNSENT = 2 * 1024 * 1024
-"""Bytes of a response that wait without a thread: more than any response has that is not streamed."""
+BODY_SECONDS = 15.0
+"""How long a thread may wait for one request body."""
+PLACES = 8
+"""Threads of a worker that may wait for clients at once: 56 more may wait for upstreams, of 64."""
+MAX_UNSENT = 2 * 1024 * 1024
+"""Unsent bytes of a response beyond which its thread waits for the client."""
 _RECEIVED_AT_ONCE = 16 * 1024
 
-_streams = threading.BoundedSemaphore(STREAMS)
+_places = threading.BoundedSemaphore(PLACES)
 
 
 class ClientSocket(socket.socket):
     """Keeps what the client does not read yet, so that the thread can go on.
 
     `recv`, `send`, `sendall` and `sendfile` are for gunicorn's threads, and raise ConnectionResetError when
-    the client is too slow; `receive` and `flush` never wait.
+    the client is too slow or no place is free; `receive` and `flush` never wait.
     """
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self.unsent = bytearray()
-        self.renew(0)
+        self.body_deadline = 0.0
+        self._has_place = False
 
-    def renew(self, body_seconds: float, stream_seconds: float = STREAM_SECONDS) -> None:
-        """Begin a request, for whose body and for whose reader a thread may wait so long."""
-        self._body_ends = time.monotonic() + body_seconds
-        self._stream_left = stream_seconds
+    def take_place(self) -> bool:
+        """Whether a thread may wait for this client, until `release_place`."""
+        self._has_place = self._has_place or _places.acquire(blocking=False)
+        return self._has_place
+
+    def release_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            _places.release()
 
     def receive(self) -> bytes:
         """Return what is there. Raises BlockingIOError if nothing is, and OSError."""
@@ -56,14 +62,15 @@ class ClientSocket(socket.socket):
             return super().recv(size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             own = self.gettimeout() or BODY_SECONDS
-            self._wait(select.POLLIN, min(self._body_ends - time.monotonic(), own))
+            self._wait(select.POLLIN, min(self.body_deadline - time.monotonic(), own))
             return super().recv(size, socket.MSG_DONTWAIT)
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         self.unsent += data
         self.flush()
-        if len(self.unsent) > MOST_UNSENT:
-            self._wait_for_reader()
+        while len(self.unsent) > MAX_UNSENT:
+            self._wait(select.POLLOUT, SILENCE_SECONDS)
+            self.flush()
 
     def send(self, data: Any, flags: int = 0) -> int:
         self.sendall(data, flags)
@@ -73,22 +80,10 @@ class ClientSocket(socket.socket):
         file.seek(offset)
         return self.send(file.read(-1 if count is None else count))
 
-    def _wait_for_reader(self) -> None:
-        if not _streams.acquire(blocking=False):
-            raise ConnectionResetError(errno.ECONNRESET, "too many slow readers")
-        began = time.monotonic()
-        try:
-            while len(self.unsent) > MOST_UNSENT:
-                self._wait(select.POLLOUT, self._stream_left - (time.monotonic() - began))
-                self.flush()
-        finally:
-            _streams.release()
-            self._stream_left -= time.monotonic() - began
-
     def _wait(self, event: int, seconds: float) -> None:
         poller = select.poll()
         poller.register(self, event)
-        if seconds <= 0 or not poller.poll(min(seconds, SILENCE_SECONDS) * 1000):
+        if seconds <= 0 or not self.take_place() or not poller.poll(min(seconds, SILENCE_SECONDS) * 1000):
             raise ConnectionResetError(errno.ECONNRESET, "the client is too slow")
 
 
@@ -115,8 +110,9 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         self.init()
         self.parser.unreader.unread(bytes(self.received))
         self.received.clear()
-        self.sock.renew(BODY_SECONDS if self.is_long else 0)
+        self.sock.body_deadline = time.monotonic() + BODY_SECONDS
 
     def take_from_parser(self) -> None:
-        """Take back what follows the request that a thread has handled."""
-        self.received += self.parser.unreader.take_buffered()
+        """Take back what follows the request, if a thread has handled one."""
+        if self.parser is not None:
+            self.received += self.parser.unreader.take_buffered()

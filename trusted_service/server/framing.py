@@ -3,10 +3,8 @@
 import re
 from enum import Enum, auto
 
-LARGEST_HEAD = 64 * 1024
-"""Bytes of request line and headers. One header may have half of it (gunicorn.conf.py)."""
-LARGEST_BODY = 64 * 1024
-"""Bytes of a body that are kept without a thread: more than any route for strangers accepts."""
+MAX_BODY = 64 * 1024
+"""Bytes of a body that are collected without a thread: more than any route for strangers accepts."""
 
 # A bare line feed ends no head, but gunicorn refuses it at once. RFC 9112 section 2.2.
 _HEAD_ENDS = re.compile(rb"\n\r?\n")
@@ -21,29 +19,23 @@ class Arrival(Enum):
     WHOLE = auto()
     LONG = auto()
     """The head is there, and only a thread can read the body."""
-    TOO_LARGE = auto()
-    """The head is longer than LARGEST_HEAD."""
 
 
 def judge(received: bytearray) -> Arrival:
     """Return how much of its first request `received` holds."""
     found = _HEAD_ENDS.search(received)
     if found is None:
-        return Arrival.PARTIAL if len(received) <= LARGEST_HEAD else Arrival.TOO_LARGE
+        return Arrival.PARTIAL
     head = received[: found.end()].lower()
     if b"\ntransfer-encoding:" in head:
-        return Arrival.LONG
+        # It may only seem to end: a thread waits for the rest, if there is a place.
+        return Arrival.WHOLE if received.endswith(_LAST_CHUNK) else Arrival.LONG
     length = _LENGTH.search(head)
     if length is None:
         return Arrival.WHOLE
     # Python refuses to convert thousands of digits.
-    size = int(length[1]) if len(length[1]) < 10 else LARGEST_BODY + 1
+    size = int(length[1]) if len(length[1]) < 10 else MAX_BODY + 1
     if size <= len(received) - found.end():
         return Arrival.WHOLE
-    # Who expects "100 Continue" sends no body before gunicorn has sent that.
-    return Arrival.LONG if size > LARGEST_BODY or b"\nexpect:" in head else Arrival.PARTIAL
-
-
-def seems_to_end(received: bytearray) -> bool:
-    """Whether a LONG request has probably arrived: it ends as the last chunk does."""
-    return received.endswith(_LAST_CHUNK)
+    # A client that expects "100 Continue" sends no body before gunicorn has sent that.
+    return Arrival.LONG if size > MAX_BODY or b"\nexpect:" in head else Arrival.PARTIAL

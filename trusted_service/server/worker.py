@@ -1,6 +1,7 @@
-"""A threaded worker whose threads only see requests that have arrived: others wait in its main loop."""
+"""A threaded worker whose threads handle only requests that have arrived; others wait in its main loop."""
 
 import errno
+import json
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -9,38 +10,45 @@ from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import SHUT_WR
 from typing import Any
+from uuid import uuid4
 
-from gunicorn import util
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from trusted_service.server.connection import SILENCE_SECONDS, Connection
-from trusted_service.server.framing import LARGEST_BODY, LARGEST_HEAD, Arrival, judge, seems_to_end
+from trusted_service.server.framing import MAX_BODY, Arrival, judge
 
-LONG_BODIES = 16
-"""Threads that may read bodies which are long, chunked or sent only after "100 Continue"."""
+QUEUE_SECONDS = 3.0
+"""How long a request that has arrived may wait for a thread; its upstream calls take up to 11 s more."""
+MAX_RECEIVED = 2 * MAX_BODY
+"""Bytes of a request that may wait. Beyond it, there is no thread for the body, or the head is too large."""
 UNREAD_SECONDS = 60.0
 """How long a client may take to read the rest of a response."""
-ALL_UNSENT = 64 * 1024 * 1024
+MAX_UNSENT_OF_ALL = 64 * 1024 * 1024
 """Bytes of all responses that wait for their readers. Beyond it, the one that waits longest is dropped."""
-LINGER_SECONDS, MOST_DRAINED = 2.0, 64 * 1024
+LINGER_SECONDS, MAX_DRAINED = 2.0, 64 * 1024
 """How long, and for how many bytes, a closed connection is read, so that its client gets the response."""
 IDLE_SECONDS = 20.0
 """How much later than others an idle connection is given up to make room."""
 SWEEP_SECONDS = 0.5
 ACCEPTED_AT_ONCE = 16
+REFUSALS = {
+    HTTPStatus.SERVICE_UNAVAILABLE: ("upstream_unavailable", "All threads are busy."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("too_large", "The headers are too large."),
+}
+"""The contract's code for each refusal, and a sentence: the body is a problem as the application's are."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_CONNECTION = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
-    """gunicorn's, with its own ways for connections that no thread handles: all of them are in `_waiting`."""
+    """gunicorn's, except that its main loop handles all connections without a request (`_waiting`)."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._waiting: dict[Connection, None] = {}
         self._ready: deque[Connection] = deque()
-        self._busy = self._long = self._taken = 0
+        self._busy = self._taken = 0
         self._swept_at = 0.0
         self.ends_at_once = False
 
@@ -58,31 +66,25 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             if error.errno in _NO_ROOM:
                 self._make_room()
             elif error.errno not in _NO_CONNECTION:
-                raise
+                self.log.warning("Could not accept a connection: %s", error)
 
     def enqueue_req(self, conn: Connection) -> None:
         if self._busy < self.cfg.threads:
             self._busy += 1
             super().enqueue_req(conn)
         else:
-            conn.begin_wait(SILENCE_SECONDS)
+            conn.begin_wait(QUEUE_SECONDS)
             self._ready.append(conn)
 
     def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
         self._busy -= 1
-        self._long -= conn.is_long
         if self._ready:
             # Every fourth time the newest, else the oldest: a thousand requests sent at once delay themselves
             # more than a later one, and none waits much longer than in a queue.
             self._taken += 1
             self.enqueue_req(self._ready.popleft() if self._taken % 4 else self._ready.pop())
-        conn.is_long = False
         conn.keeps_alive = not fs.cancelled() and fs.exception() is None and fs.result()
-        conn.responded_at = time.monotonic()
-        conn.take_from_parser()
-        self._respond(conn)
-        if self._long < LONG_BODIES:
-            self._admit_long()
+        self._attempt(conn, self._finish)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, SWEEP_SECONDS))
@@ -93,7 +95,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
                 self._drop(connection)
             for connection in [each for each in self._ready if now - each.since > each.limit]:
                 self._ready.remove(connection)
-                self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
+                self._attempt(connection, partial(self._refuse, status=HTTPStatus.SERVICE_UNAVAILABLE))
+            for connection in [each for each in self._waiting if each.is_long]:
+                self._run(connection, self._go_on)
 
     def _cap_keepalive(self, deadline: float) -> None:
         for connection in self._waiting:
@@ -110,15 +114,22 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         self._waiting[connection] = None
         self.poller.register(connection.sock, event, partial(self._run, connection, ready))
 
-    def _run(self, connection: Connection, ready: Any, _: Any) -> None:
+    def _run(self, connection: Connection, ready: Any, _: Any = None) -> None:
         """Go on with a connection on which something happened, unless it was dropped a moment ago."""
         if connection in self._waiting:
-            try:
-                ready(connection)
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._drop(connection)
+            self._attempt(connection, ready)
+
+    def _attempt(self, connection: Connection, step: Any) -> None:
+        """Drop the connection if that fails: no connection may end the main loop."""
+        try:
+            step(connection)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+        except Exception:
+            self.log.exception("Dropped a connection")
+            self._drop(connection)
 
     def _stop_waiting(self, connection: Connection) -> None:
         if connection in self._waiting:
@@ -142,31 +153,21 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             connection.begin_wait(SILENCE_SECONDS)  # for the whole request
         connection.received += data
         if data:
-            self._go_on(connection, judge(connection.received))
+            self._go_on(connection)
         elif connection.received:
             self._start(connection)  # gunicorn finds it incomplete, without waiting
         else:
             self._drop(connection)
 
-    def _go_on(self, connection: Connection, arrival: Arrival) -> None:
-        if arrival is Arrival.WHOLE:
+    def _go_on(self, connection: Connection) -> None:
+        arrival = judge(connection.received)
+        connection.is_long = arrival is Arrival.LONG
+        if arrival is Arrival.WHOLE or (connection.is_long and connection.sock.take_place()):
             self._start(connection)
-        elif arrival is Arrival.LONG and self._long < LONG_BODIES:
-            self._long += 1
-            connection.is_long = True
-            self._start(connection)
-        elif arrival is Arrival.LONG and seems_to_end(connection.received):
-            self._start(connection)
-        elif arrival is Arrival.TOO_LARGE:
-            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        elif len(connection.received) > LARGEST_HEAD + LARGEST_BODY:
+        elif connection.is_long and len(connection.received) > MAX_RECEIVED:
             self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
-
-    def _admit_long(self) -> None:
-        for connection in self._waiting:
-            if connection.received and judge(connection.received) is Arrival.LONG:
-                self._go_on(connection, Arrival.LONG)
-                return
+        elif len(connection.received) > MAX_RECEIVED:
+            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
     def _start(self, connection: Connection) -> None:
         self._stop_waiting(connection)
@@ -176,39 +177,49 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
     def _refuse(self, connection: Connection, status: HTTPStatus) -> None:
         self._stop_waiting(connection)
         connection.keeps_alive = False
+        request_id, (code, detail) = uuid4().hex, REFUSALS[status]
+        problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+        body = json.dumps({**problem, "code": code, "requestId": request_id})
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
+        head += f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nCache-Control: no-store\r\n"
+        head += "Retry-After: 5\r\nConnection: close\r\n\r\n"
+        connection.sock.unsent += (head + body).encode()
+        self._finish(connection)
+
+    def _finish(self, connection: Connection) -> None:
+        """Begin to send what is left of the response."""
+        connection.sock.release_place()
+        connection.is_long = False
         connection.responded_at = time.monotonic()
-        util.write_error(connection.sock, status.value, status.phrase, "")
+        connection.take_from_parser()
         self._respond(connection)
 
     def _respond(self, connection: Connection) -> None:
-        """Send what is left of the response; then wait for the next request, or close."""
+        """Send what is left of the response; then wait for the next request, or close. Raises OSError."""
         self._stop_waiting(connection)
-        try:
-            connection.sock.flush()
-            if connection.sock.unsent:
-                left = connection.responded_at + UNREAD_SECONDS - time.monotonic()
-                self._wait(connection, EVENT_WRITE, self._respond, min(left, SILENCE_SECONDS))
-                self._bound_unsent()
-            elif not connection.keeps_alive:
-                connection.sock.shutdown(SHUT_WR)
-                connection.received.clear()
-                self._wait(connection, EVENT_READ, self._drain, LINGER_SECONDS)
-            elif connection.received:
-                self._wait(connection, EVENT_READ, self._receive)
-                self._go_on(connection, judge(connection.received))
-            else:
-                limit = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
-                self._wait(connection, EVENT_READ, self._receive, limit)
-        except OSError:
-            self._drop(connection)
+        connection.sock.flush()
+        if connection.sock.unsent:
+            left = connection.responded_at + UNREAD_SECONDS - time.monotonic()
+            self._wait(connection, EVENT_WRITE, self._respond, min(left, SILENCE_SECONDS))
+            self._bound_unsent()
+        elif not connection.keeps_alive:
+            connection.sock.shutdown(SHUT_WR)
+            connection.received.clear()
+            self._wait(connection, EVENT_READ, self._drain, LINGER_SECONDS)
+        elif connection.received:
+            self._wait(connection, EVENT_READ, self._receive)
+            self._go_on(connection)
+        else:
+            limit = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
+            self._wait(connection, EVENT_READ, self._receive, limit)
 
     def _bound_unsent(self) -> None:
         readers = [each for each in self._waiting if each.sock.unsent]
-        while sum(len(each.sock.unsent) for each in readers) > ALL_UNSENT:
+        while sum(len(each.sock.unsent) for each in readers) > MAX_UNSENT_OF_ALL:
             self._drop(readers.pop(0))
 
     def _drain(self, connection: Connection) -> None:
         data = connection.sock.receive()
         connection.received += data
-        if not data or len(connection.received) > MOST_DRAINED:
+        if not data or len(connection.received) > MAX_DRAINED:
             self._drop(connection)
