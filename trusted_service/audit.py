@@ -117,13 +117,13 @@ class AuditTrail:
         rows = heapq.merge(about, by, key=lambda row: str(row["RowKey"]))
         return (_event({"ActorKey": str(user_id), **row}) for row in rows)
 
-    def erase_details(self, user_id: UserId, reason: str) -> None:
+    def erase_details(self, user_id: UserId, reason: str = "") -> None:
         """Remove ACS user ids, and reasons for blocks other than this one, from the events about the user."""
-        own = _partition(user_id)
+        own, kept = _partition(user_id), without_acs_user_ids(reason)
         condition, values = "PartitionKey eq @own and Detail gt @empty", {"own": own, "empty": ""}
         for row in self._table.query(condition, values, columns=("Action", "Outcome", "Detail")):
             detail = without_acs_user_ids(row["Detail"])
-            if row["Action"] == "block" and row["Outcome"] != "failed" and detail != reason:
+            if row["Action"] == "block" and row["Outcome"] != "failed" and detail != kept:
                 detail = ""
             if detail != row["Detail"]:
                 for partition in (_partition(None), own):  # the one by which the row is found comes last

@@ -11,7 +11,6 @@ from azure.identity import ManagedIdentityCredential
 
 from trusted_service.access.administrators import WRITE_SECONDS, Administrators
 from trusted_service.access.erasure import Erasure
-from trusted_service.access.former_names import FormerNames
 from trusted_service.access.identity_switch import IdentitySwitch
 from trusted_service.access.new_identities import NewIdentities
 from trusted_service.access.provisioning import Provisioning
@@ -82,8 +81,7 @@ class Services:
 
         self.index = index = UserIndex(identities, storage.open("userindex"), ledger)
         self.pin = pin = ResourcePin(ledger_table, identities, communication)
-        former_names = FormerNames((audit_table, jobs_table), self.background)
-        erasure = Erasure(identities, ledger, communication, index, pin, audit, former_names)
+        erasure = Erasure(identities, ledger, communication, index, pin, audit)
         switch = IdentitySwitch(identities, sessions, ledger)
         new_identities = NewIdentities(identities, ledger, communication, pin, self.background)
         grace = timedelta(seconds=settings.missing_identity_grace_seconds)
@@ -104,7 +102,7 @@ class Services:
             *(self.administrators, audit, self.background, tenants),
         )
         self.reindex = Reindex(identities, ledger, index)
-        self.repair = Repair(identities, ledger, index, self.administration, audit)
+        self.repair = Repair(identities, ledger, index, self.administration, audit, (audit_table, jobs_table))
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
         self.jobs = Jobs(jobs_table, audit, self.administrators)

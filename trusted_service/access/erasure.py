@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from trusted_service.access.former_names import FormerNames
 from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.communication import Communication
 from trusted_service.errors import IdentityNotOwned
-from trusted_service.models import Identity, LedgerEntry, UserId, without_acs_user_ids
+from trusted_service.models import Identity, LedgerEntry
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import RowChanged
@@ -30,7 +29,6 @@ class Erasure:
     index: UserIndex
     pin: ResourcePin
     audit: AuditTrail
-    former_names: FormerNames
 
     def delete_identities(self, identity: Identity) -> list[str]:
         """Delete the user's identities; return those with tokens that belong to a former resource."""
@@ -41,7 +39,7 @@ class Erasure:
 
     def forget(self, identity: Identity) -> None:
         """Erase what is stored about a marked row, then the row; a block stays. Raises RowChanged."""
-        self.forget_details(identity.user_id, identity.block_reason if identity.blocked else "")
+        self.audit.erase_details(identity.user_id, identity.block_reason if identity.blocked else "")
         self.ledger.erase(identity)
         self.index.forget(identity)
         try:
@@ -55,11 +53,6 @@ class Erasure:
             raise
         if identity.blocked:
             self.index.update(identity.user_id)
-
-    def forget_details(self, user_id: UserId, reason: str = "") -> None:
-        """Leave ids, times and what was done in the audit trail, and this reason for a block that stays."""
-        self.audit.erase_details(user_id, without_acs_user_ids(reason))
-        self.former_names.remove_soon()
 
     def _delete(self, acs_user_id: str) -> bool:
         """Delete it; False if it belongs to a resource that users were moved away from."""

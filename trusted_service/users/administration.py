@@ -130,7 +130,7 @@ class Administration:
             try:
                 self._erase(user_id, only_if)
             except errors.NotFound:
-                self.erasure.forget_details(user_id)  # an earlier call may have been interrupted
+                self.audit.erase_details(user_id)  # an earlier call may have been interrupted
                 return False
             return True
 

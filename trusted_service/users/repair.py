@@ -6,7 +6,7 @@ are taken from the ledger, or their users would get other identities. Names that
 actions are removed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from trusted_service.errors import Conflict, UpstreamError
 from trusted_service.models import Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
-from trusted_service.storage.tables import RowExists
+from trusted_service.storage.tables import RowChanged, RowExists, Table
 from trusted_service.users.administration import Administration
 
 log = structlog.get_logger(__name__)
@@ -71,11 +71,12 @@ class Repair:
     index: UserIndex
     administration: Administration
     audit: AuditTrail
+    with_names: Sequence[Table]
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
         if not dry_run:
-            self.administration.erasure.former_names.remove()
+            self._remove_names()
         actions = self._read_trail(AuditQuery())
         lost = {entry.owner: entry for entry in self.ledger.all() if entry.owner and entry.until is None}
         for identity in self.identities.all():
@@ -89,6 +90,13 @@ class Repair:
         for user_id in actions.block:
             if self.identities.find(user_id) is None:
                 yield from self._repaired(actor, self._find(user_id, None, actions), dry_run=dry_run)
+
+    def _remove_names(self) -> None:
+        """Blank the actors' names that older versions stored."""
+        for table in self.with_names:
+            for row in table.query("ActorName gt @empty", {"empty": ""}, columns=()):
+                with suppress(RowChanged):
+                    table.merge({**row, "ActorName": ""})
 
     def finish_blocks(self, *, since: datetime, until: datetime) -> None:
         """Finish the blocks that began in this time and were interrupted, as their processes died.
