@@ -55,7 +55,7 @@ def test_session_expires_at_its_limit(
 def test_session_of_removed_tenant_is_refused(
     settings: dict[str, str], service: Service, mapped_user: Person, new_person: Callable[..., Person]
 ) -> None:
-    """From the next request after a restart; the session is good for signing out, though, or in as another."""
+    """From the next request after a restart; the session is good for signing out, or in as another."""
     admin, origin = new_person(roles=[ROLE]).signed_in(), {"Origin": service.url}
     csrf, guest = mapped_user.csrf_headers(), admin.azure.get_account("guest@fabrikam.example")
     narrower = settings | {"PUBLIC_URL": service.url, "ENTRA_ALLOWED_TENANTS": guest.tenant_id}

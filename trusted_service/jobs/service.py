@@ -182,13 +182,13 @@ class Jobs:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
         audited = self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}{why}")
         with contextlib.suppress(Conflict), audited:
-            for _ in attempts():
+            for attempt in attempts():
+                job = self.find(job.id) or job if attempt else job
                 changed = change(job)
                 if changed is job:
                     raise Conflict(f"already {job.state}")
                 if self.save(changed):
                     return
-                job = self.find(job.id) or job
             raise UpstreamUnavailable("Table Storage", "the job changed too often")
 
 
