@@ -10,9 +10,7 @@ from email.utils import format_datetime
 import pytest
 from azure.data.tables import TableServiceClient
 
-from tests.support.admin_client import ROLE
 from tests.support.concurrency import run_concurrently
-from tests.support.jobs import JobAdmin
 from tests.support.local_azure import LocalAzure
 from tests.support.new_table import new_table
 from tests.support.own_azure import World
@@ -91,7 +89,7 @@ def test_setting_decides_what_is_kept(azure: LocalAzure, days: str) -> None:
     with azure.in_environment():
         application = create_app(Settings.from_env(azure.env | OWN_SETTINGS | names))
     ages = {kind: age for kind, (age, _) in application.extensions["trusted_service"].retention.rules.items()}
-    assert all(ages.pop(kind) < DAY for kind in ("sessions", "job marks"))
+    assert ages.pop("sessions") < DAY
     assert ages == ({} if days == "0" else dict.fromkeys(("audit", "usage", "jobs"), DAY))
 
 
@@ -165,14 +163,6 @@ def test_two_instances_purge_together(table: Table, fill: Callable[[Table], Purg
     assert list(table.query()) == []
 
 
-@later
-def test_purge_keeps_what_is_not_old(table: Table, fill: Callable[[Table], Purge]) -> None:
-    purge = fill(table)
-    before = len(list(table.query()))
-    list(purge(datetime(2020, 1, 1, 12, tzinfo=UTC)))
-    assert len(list(table.query())) == before
-
-
 def test_purge_begins_with_the_oldest_events(table: Table) -> None:
     trail = AuditTrail(table)
     for number in range(104):
@@ -199,16 +189,18 @@ def test_job_in_use_is_never_purged(table: Table, state: str) -> None:
     assert len(list(jobs.all_items(found))) == 1
 
 
-def test_only_marks_without_work_are_purged(table: Table) -> None:
+def test_marks_are_kept_while_there_is_work(table: Table, storage_proxy: StorageProxy) -> None:
     jobs, draft = new_draft(table, 1)
     active = jobs.create(OPERATOR, "block", [Item(1, new_user())]).id
-    assert list(jobs.purge_marks(table.now() - DAY)) == []
-    assert list(jobs.purge_marks(table.now() + DAY)) == [1]
-    assert [row["RowKey"] for row in table.partition("open")] == [active]
     assert [job.id for job in jobs.list_open()] == [active]
+    assert [row["RowKey"] for row in table.partition("open")] == [active]
     found = jobs.find(draft)
     assert found is not None
+    # Another process polls between the mark and the start.
+    fault = Fault(kind="signal", method="P", about="start-job", times=1, action=jobs.list_open)
+    storage_proxy.plant(fault)
     jobs.start(OPERATOR, found, "")
+    assert fault.times == 0
     assert {job.id for job in jobs.list_open()} == {active, draft}
 
 
@@ -226,24 +218,3 @@ def test_draft_started_meanwhile_is_kept(table: Table, storage_proxy: StoragePro
     assert fault.times == 0
     assert [job.state for job in jobs.newest(after="", limit=9)] == ["running"]
     assert [job.id for job in jobs.list_open()] == [job_id]
-
-
-def test_old_job_is_gone_for_administrators(world: World, services: Services) -> None:
-    admin = JobAdmin(world.new_person(roles=[ROLE]).signed_in())
-    path = admin.draft(admin.select("block", [uuid.uuid4()]))
-    job_id = path.rpartition("/")[2]
-    jobs = world.tables.get_table_client("jobs")
-    old = f"{10**14 - int((datetime.now(UTC) - 31 * DAY).timestamp() * 1000):015d}-{job_id[16:]}"
-    for row in list(jobs.list_entities()):
-        if job_id in (row["PartitionKey"], row["RowKey"]):
-            moved = {**row, **{key: old for key in ("PartitionKey", "RowKey") if row[key] == job_id}}
-            if row["RowKey"] == "job":
-                moved["CreatedAt"] = row["CreatedAt"] - 31 * DAY
-            jobs.upsert_entity(moved)
-    old_path = path.replace(job_id, old)
-    assert admin.person.get(old_path).status_code == 200
-    services.retention.run()
-    assert admin.person.get(old_path).status_code == 404
-    assert admin.person.get(path).status_code == 200
-    assert old not in admin.person.get("/admin/jobs").text
-    assert not [row for row in jobs.list_entities() if old in (row["PartitionKey"], row["RowKey"])]

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import requests
@@ -25,7 +25,7 @@ from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
 from trusted_service.errors import UpstreamError
-from trusted_service.jobs.service import MARKED, Jobs
+from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
 from trusted_service.observability.health import Readiness
 from trusted_service.personal_data import PersonalData
@@ -41,15 +41,13 @@ from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
 from trusted_service.users.reindex import Reindex
-from trusted_service.users.repair import Repair
+from trusted_service.users.repair import DOWN_FOR, Repair
 from trusted_service.users.restoration import Restoration
 
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 ENDPOINTS_SECONDS, PIN_REFRESH_SECONDS, KEYS_SECONDS = 5.0, 15.0, 60.0
 FINISH_BLOCKS_SECONDS = 15.0
-INTERRUPTED = timedelta(minutes=15), timedelta(seconds=20)
-"""How long ago a block began that is looked for again, at most and at least: one in progress takes 15 s."""
 
 
 class Services:
@@ -114,7 +112,7 @@ class Services:
             "jobs": (settings.retention_jobs_days, self.jobs.purge),
         }
         rules = {kind: (timedelta(days=days), purge) for kind, (days, purge) in kept.items() if days}
-        rules |= {"sessions": (PURGE_DELAY, sessions.purge), "job marks": (MARKED, self.jobs.purge_marks)}
+        rules["sessions"] = PURGE_DELAY, sessions.purge
         self.retention = Retention(ledger_table.now, self.background, rules)
 
         self.personal_data = PersonalData(identities, sessions, ledger, audit, self.jobs, self.administrators)
@@ -135,12 +133,8 @@ class Services:
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
-        # At first those of a process that this one may replace, whose sessions have not ended by themselves.
-        now = datetime.now(UTC)
-        self.background.run(partial(self.repair.finish_blocks, since=now - self.sessions.absolute, until=now))
-        self.background.run_every(
-            FINISH_BLOCKS_SECONDS, self.finish_blocks, first_after=FINISH_BLOCKS_SECONDS
-        )
+        self.background.run(partial(self.repair.finish_blocks, DOWN_FOR))
+        self.background.run_every(FINISH_BLOCKS_SECONDS, self.repair.finish_blocks)
 
     def close(self) -> None:
         """Run delayed tasks, give jobs back and write the last counts, as the process ends."""
@@ -151,11 +145,6 @@ class Services:
             self.usage.close()
             with contextlib.suppress(UpstreamError):
                 self.administrators.flush()
-
-    def finish_blocks(self) -> None:
-        """Finish blocks that another process has left, which died."""
-        now, (oldest, newest) = datetime.now(UTC), INTERRUPTED
-        self.repair.finish_blocks(since=now - oldest, until=now - newest)
 
 
 def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:

@@ -66,9 +66,13 @@ def bearer(azure: LocalAzure, person: Person, **members: object) -> dict[str, st
 
 def take_role(azure: LocalAzure, person: Person) -> None:
     """Take the person's app roles away at Entra ID."""
+    set_roles(azure, person)
+
+
+def set_roles(azure: LocalAzure, person: Person, *roles: str) -> None:
     account = person.account
     members = {"name": account.name, "tenantId": account.tenant_id, "objectId": account.object_id}
-    azure.put_account(account.username, **members, roles=[])
+    azure.put_account(account.username, **members, roles=list(roles))
 
 
 def call(method: str, url: str, **options: Any) -> requests.Response:

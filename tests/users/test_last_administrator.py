@@ -1,34 +1,64 @@
 """Administrators do not shut out themselves, nor, without saying so twice, the last of them."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 import requests
+from azure.data.tables import TableEntity
 
-from tests.support.admin_client import CHANNELS, Admin, Channel, bearer, call, get_me, take_role
+from tests.support.admin_client import (
+    CHANNELS,
+    ROLE,
+    Admin,
+    Channel,
+    bearer,
+    call,
+    get_me,
+    set_roles,
+    take_role,
+)
 from tests.support.commands import CommandFailed, run_users
 from tests.support.concurrency import run_concurrently, wait_until
 from tests.support.own_azure import World, own_azure
 from tests.support.pages import assert_error_page, read_page
+from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import list_rows, merge_row
 from tests.support.storage_proxy import Fault
+from trusted_service.access.administrators import WRITE_SECONDS
 
 TWICE = "last-administrator"
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    """Administrators are counted over the whole storage."""
+@pytest.fixture(scope="module")
+def own_world() -> Iterator[World]:
     with own_azure() as running:
         yield running
 
 
+@pytest.fixture
+def world(own_world: World) -> World:
+    """Administrators are counted over the whole storage."""
+    own_world.clear_faults()
+    for row in list_administrators(own_world):
+        own_world.tables.get_table_client("administrators").delete_entity(row["PartitionKey"], row["RowKey"])
+    return own_world
+
+
+def list_administrators(world: World) -> list[TableEntity]:
+    return list_rows(world.tables, "administrators", "PartitionKey", "administrators")
+
+
+def change_administrator(world: World, admin: Admin, **columns: object) -> None:
+    key = admin.person.key.replace("/", ".")
+    merge_row(world.tables, "administrators", ("administrators", key), columns)
+
+
 def count_administrators(world: World) -> int:
-    rows = list_rows(world.tables, "administrators", "PartitionKey", "administrators")
-    return sum(bool(row["Role"]) and not row["Application"] for row in rows)
+    return sum(bool(row["Role"]) for row in list_administrators(world))
 
 
 def by_application(world: World, target: str, action: str, **query: str) -> requests.Response:
@@ -55,6 +85,7 @@ def test_application_confirms_removal_of_last_administrator(world: World) -> Non
     admin, another = world.new_admin(), world.new_admin()
     wait_until(lambda: count_administrators(world) == 2)
     assert by_application(world, another.person.key, "block").status_code == 200
+    change_administrator(world, admin, LeavingAt=datetime.now(UTC))  # somebody tries to block them
     for action in ("block", "delete"):
         assert_problem(by_application(world, admin.person.key, action), 409, "conflict")
         assert_problem(by_application(world, admin.person.key, action, confirm="x"), 400, "invalid_request")
@@ -66,9 +97,7 @@ def test_application_confirms_removal_of_last_administrator(world: World) -> Non
 def test_administrators_unseen_for_long_do_not_count(world: World) -> None:
     admin, another = world.new_admin(), world.new_admin()
     wait_until(lambda: count_administrators(world) == 2)
-    key = another.person.key.replace("/", ".")
-    unseen = {"SeenAt": datetime.now(UTC) - timedelta(days=91)}
-    merge_row(world.tables, "administrators", ("administrators", key), unseen)
+    change_administrator(world, another, SeenAt=datetime.now(UTC) - timedelta(days=91))
     assert_problem(by_application(world, admin.person.key, "block"), 409, "conflict")
     assert get_me(admin.person, bearer(world.azure, world.new_person())).status_code == 200
     wait_until(lambda: count_administrators(world) == 1)
@@ -107,21 +136,60 @@ def test_page_asks_twice_for_last_administrator(world: World, channel: Channel) 
     assert not admin.person.is_signed_in()
 
 
-def test_two_administrators_cannot_remove_each_other(world: World) -> None:
-    first, second = world.new_admin(), world.new_admin()
-    wait_until(lambda: count_administrators(world) == 2)
+@pytest.mark.parametrize("count", [2, 12])
+def test_administrators_in_a_ring_leave_one(world: World, count: int) -> None:
+    """Each blocks the next."""
+    admins = [world.new_admin() for _ in range(count)]
     # Both requests are admitted before either takes effect.
     world.storage.plant(Fault(kind="delay", method="P", table="audit", seconds=1.0))
 
     def block(admin: Admin, target: Admin) -> int:
         return admin.act("api", target.person, "block").status_code
 
-    assert {first.csrf, second.csrf}  # known before the race
-    actions = [partial(block, first, second), partial(block, second, first)]
-    statuses = run_concurrently(actions)
+    assert all(admin.csrf for admin in admins)  # known before the race
+    pairs = zip(admins, [*admins[1:], admins[0]], strict=True)
+    statuses = run_concurrently([partial(block, admin, target) for admin, target in pairs])
     world.storage.clear()
-    assert sorted(statuses) == [200, 409]
-    assert [first.person.is_signed_in(), second.person.is_signed_in()].count(True) == 1
+    assert set(statuses) <= {200, 409}
+    left = [admin.person.is_signed_in() for admin in admins].count(True)
+    assert left == statuses.count(409) > 0
+    assert left == 1 or count > 2
+
+
+def test_token_older_than_last_one_changes_nothing(world: World) -> None:
+    person = world.new_person()
+    before = bearer(world.azure, person)
+    set_roles(world.azure, person, ROLE)
+    time.sleep(1.1)  # tokens are dated to the second
+    person.signed_in()
+    assert count_administrators(world) == 1
+    assert get_me(person, before).status_code == 200
+    during = bearer(world.azure, person)
+    time.sleep(2 * WRITE_SECONDS)
+    assert count_administrators(world) == 1
+    take_role(world.azure, person)
+    person.signed_in()
+    assert count_administrators(world) == 0  # at once
+    url = f"{world.service.url}/api/admin/users"
+    assert call("GET", url, headers=during).status_code == 200
+    time.sleep(2 * WRITE_SECONDS)
+    assert count_administrators(world) == 0
+
+
+def test_acting_administrator_counts_as_staying(world: World) -> None:
+    admin, target = world.new_admin(), world.new_admin()
+    now = datetime.now(UTC)
+    for columns in ({"SeenAt": now - timedelta(days=91)}, {"LeavingAt": now + timedelta(hours=1)}):
+        change_administrator(world, admin, **columns)
+        admin.do("api", target.person, "block")
+        admin.do("api", target.person, "unblock")
+    target = Admin(target.person.signed_in())
+    target.do("api", admin.person, "block")
+    target.do("api", admin.person, "unblock")
+    Admin(admin.person.signed_in()).do("api", target.person, "block")
+    app = Person(world.azure, world.service.url, world.azure.new_account(roles=[ROLE]))
+    url = f"{world.service.url}/api/admin/users/{admin.person.key}/block"
+    assert call("POST", url, headers=bearer(world.azure, app)).status_code == 200  # its first request
 
 
 def test_unreadable_list_of_administrators_stops_no_block(world: World) -> None:

@@ -40,16 +40,15 @@ def add_latency(world: World) -> None:
     world.storage.plant(Fault(kind="delay", seconds=LATENCY_SECONDS))
 
 
-@pytest.mark.parametrize("count", [1_000, 10_000])
-def test_block_comes_before_sessions_end(world: World, user: Person, count: int) -> None:
-    plant_sessions(world.tables, user, count)
+def test_block_comes_before_sessions_end(world: World, user: Person) -> None:
+    plant_sessions(world.tables, user, 10_000)
     token, headers, callback = user.get_token(), bearer(world.azure, user), user.start_sign_in()
     add_latency(world)
     with ThreadPoolExecutor(1) as pool:
         blocking = pool.submit(timed, partial(world.admin.act, "api", user, "block"))
         wait_until(lambda: get_me(user, headers).status_code == 403)
         assert_error_page(user.finish_sign_in(callback), 403)
-        assert count < 10_000 or not blocking.done(), "the block waited for sessions to end"
+        assert not blocking.done(), "the block waited for sessions to end"
         response, seconds = blocking.result()
     assert seconds < LIMIT_SECONDS
     if response.status_code != 200:  # Azurite was too busy: the rest ends in the background
@@ -74,21 +73,6 @@ def test_thousands_of_sessions_end_at_once(world: World, user: Person, action: s
         response, seconds = timed(partial(world.admin.act, "api", user, action))
     assert response.status_code in (200, 204), response.text
     assert seconds < LIMIT_SECONDS
-    assert world.list_sessions(user) == []
-
-
-def test_two_blocks_at_once_end_all_sessions(world: World, user: Person, other_service: Service) -> None:
-    plant_sessions(world.tables, user, 1_000)
-    act = world.admin.act
-    headers = {"X-CSRFToken": world.admin.csrf}
-    elsewhere = world.admin.person.at(other_service.url)
-    responses = run_concurrently(
-        [
-            partial(act, "api", user, "block"),
-            partial(elsewhere.post, f"/api/admin/users/{user.key}/block", headers=headers),
-        ]
-    )
-    assert [response.status_code for response in responses] == [200] * 2
     assert world.list_sessions(user) == []
 
 

@@ -1,6 +1,5 @@
 """Session expiry: the idle and absolute limits, and the recording of use."""
 
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -56,10 +55,10 @@ def test_session_expires_at_its_limit(
 def test_session_of_removed_tenant_is_refused(
     settings: dict[str, str], service: Service, mapped_user: Person, new_person: Callable[..., Person]
 ) -> None:
-    """From the next request after a restart; the session is good for signing out, though."""
+    """From the next request after a restart; the session is good for signing out, or in as another."""
     admin, origin = new_person(roles=[ROLE]).signed_in(), {"Origin": service.url}
-    csrf = mapped_user.csrf_headers()
-    narrower = settings | {"PUBLIC_URL": service.url, "ENTRA_ALLOWED_TENANTS": str(uuid.uuid4())}
+    csrf, guest = mapped_user.csrf_headers(), admin.azure.get_account("guest@fabrikam.example")
+    narrower = settings | {"PUBLIC_URL": service.url, "ENTRA_ALLOWED_TENANTS": guest.tenant_id}
     with Service(narrower) as restarted:
         assert_signed_out(mapped_user, restarted.url)
         there = mapped_user.at(restarted.url)
@@ -75,6 +74,11 @@ def test_session_of_removed_tenant_is_refused(
         response = there.post("/auth/sign-out", headers=origin | csrf)
         assert "logout" in response.headers["Location"]
         assert not mapped_user.is_signed_in()
+        browser = admin.at(restarted.url)
+        browser.account = guest
+        callback = browser.start_sign_in().replace(service.url, restarted.url)
+        assert browser.finish_sign_in(callback).status_code == 302
+        assert not admin.is_signed_in()
 
 
 def test_cookie_lives_as_long_as_the_session(short_lived: Service, signed_in: Person) -> None:

@@ -1,11 +1,12 @@
-"""Who was last seen with the administrators' role: for jobs, which outlive requests, and for the last one.
+"""The administrators' role in users' newest tokens: for jobs, which outlive requests, and for the last one.
 
-Table `administrators`: one row for each user or application that ever had the role here, with the role,
-which is empty once they came without it.
+Table `administrators`: one row for each user who ever had the role here. `Role` is empty once a token came
+without it. `IssuedAt` is the time of the token that decided, so that an older one changes nothing.
 """
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -20,8 +21,9 @@ from trusted_service.errors import (
     UpstreamUnavailable,
 )
 from trusted_service.models import Actor, User, UserId
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.tables import Row, RowChanged, Table, utc, version_of
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, utc, version_of
 from trusted_service.storage.transactions import put_operation
 
 log = structlog.get_logger(__name__)
@@ -31,10 +33,12 @@ PARTITION = "administrators"
 RENEWED_AFTER, SEEN_FOR = timedelta(days=1), timedelta(days=90)
 LEAVING_FOR = timedelta(seconds=20)
 """A block takes effect within this time, or has failed."""
-ATTEMPTS = 8
+MAX_ATTEMPTS = 12
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 Objection = Literal["", "tenant not allowed", "blocked", "no administrator"]
 """Why somebody may not act as an administrator any more."""
+Columns = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -45,40 +49,46 @@ class Administrators:
     identities: IdentityTable
     tenants: tuple[str, ...]
     role: str
-    _noted: dict[UserId, tuple[bool, bool]] = field(default_factory=dict)
+    _losses: dict[UserId, datetime] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, user: User, *, application: bool = False) -> None:
-        """Note whether somebody's newest token has the role. `flush` writes it: callers do not wait."""
+    def record(self, user: User, issued_at: datetime) -> None:
+        """Record whether a token has the role. Never fails; a loss that cannot be written is retried."""
+        has_role = self.role in user.roles
+        try:
+            self._record(user.id, issued_at, has_role=has_role)
+        except UpstreamError as error:
+            log.warning("role_not_recorded", user=str(user.id), reason=str(error))
+            if not has_role:
+                self.record_loss(user.id, issued_at)
+
+    def record_loss(self, user_id: UserId, issued_at: datetime) -> None:
+        """Let `flush` record a token without the role: most users never had it, so no request reads a row."""
         with self._lock:
-            self._noted[user.id] = self.role in user.roles, application
+            self._losses[user_id] = max(issued_at, self._losses.get(user_id, issued_at))
 
     def flush(self) -> None:
-        """Write what has been noted, and remove the rows of those who were not seen for long."""
+        """Write the losses, and remove the rows of those who were not seen for long."""
         with self._lock:
-            noted, self._noted = self._noted, {}
-        if not noted:
+            losses, self._losses = self._losses, {}
+        if not losses:
             return
         try:
             rows, now = self._rows(), datetime.now(UTC)
-            for user_id, (has_role, application) in noted.items():
-                row = rows.pop(_key(user_id), None)
-                if has_role and not (
-                    row and row["Role"] == self.role and now - row["SeenAt"] < RENEWED_AFTER
-                ):
-                    self._put(user_id, self.role, application=application)
-                elif row and row["Role"] and not has_role:
-                    self._put(user_id, "", application=application)
+            for user_id in losses:
+                if _key(user_id) in rows:
+                    self._record(user_id, losses[user_id], has_role=False)
             for key in [key for key, row in rows.items() if now - row["SeenAt"] > SEEN_FOR]:
-                self.table.delete(PARTITION, key)
+                with contextlib.suppress(RowChanged):  # seen again
+                    self.table.delete(PARTITION, key, version=version_of(rows[key]))
         except UpstreamError:
-            with self._lock:
-                self._noted = noted | self._noted
+            for user_id, issued_at in losses.items():
+                self.record_loss(user_id, issued_at)
             raise
 
     def forget(self, user_id: UserId) -> None:
         with self._lock:
-            self._noted.pop(user_id, None)
+            self._losses.pop(user_id, None)
         self.table.delete(PARTITION, _key(user_id))
 
     def find_seen_at(self, user_id: UserId) -> datetime | None:
@@ -87,36 +97,36 @@ class Administrators:
         return None if row is None else utc(row["SeenAt"])
 
     def admit(self, actor: Actor) -> None:
-        """Have a row for an actor who has the role by their session. Raises RoleMissing once it is lost."""
-        if actor.kind not in ("administrator", "application"):
-            return
+        """Have a fresh row for an administrator, by their session. Raises RoleMissing if the role is lost."""
         self.flush()
-        user_id = _user_id(actor)
-        row = self.table.find(PARTITION, _key(user_id))
-        if row is not None and not row["Role"]:
-            raise RoleMissing
-        if row is None or row["Role"] != self.role:
-            self._put(user_id, self.role, application=actor.kind == "application")
+
+        def admitted(row: Columns) -> Columns:
+            if row.get("Role") == "":
+                raise RoleMissing
+            now = datetime.now(UTC)
+            is_fresh = row.get("Role") == self.role and now - row["SeenAt"] < RENEWED_AFTER
+            return row if is_fresh else row | {"Role": self.role, "SeenAt": now}
+
+        if actor.user_id is not None:
+            self._change(actor.user_id, admitted, may_create=True)
 
     def find_objection(self, actor: Actor) -> Objection:
         """Why the actor of a job may not go on; operators always may. Somebody without a row may not."""
-        if actor.kind not in ("administrator", "application"):
+        if actor.user_id is None:
             return ""
-        user_id = _user_id(actor)
-        if user_id.tenant_id not in self.tenants:
+        if actor.user_id.tenant_id not in self.tenants:
             return "tenant not allowed"
-        if self._is_blocked(user_id):
+        if self._is_blocked(actor.user_id):
             return "blocked"
-        row = self.table.find(PARTITION, _key(user_id))
+        row = self.table.find(PARTITION, _key(actor.user_id))
         return "" if row is not None and row["Role"] == self.role else "no administrator"
 
-    def is_last(self, user_id: UserId) -> bool:
+    def is_last(self, actor: Actor, user_id: UserId) -> bool:
         """Whether nobody else is left who could undo the user's block or deletion."""
-        rows = self._rows()
-        own = rows.pop(_key(user_id), None)
-        return own is not None and self._stays(own) and not any(map(self._stays, rows.values()))
+        own, other = self._find_other(actor, user_id)
+        return own is not None and other is None
 
-    def let_go(self, actor: Actor, user_id: UserId, *, confirmed: bool) -> None:
+    def check_removal(self, actor: Actor, user_id: UserId, *, confirmed: bool) -> None:
         """Before the user is blocked or deleted. Raises OwnAccount, or LastAdministrator unless confirmed.
 
         Users may erase their own data.
@@ -126,34 +136,52 @@ class Administrators:
         if confirmed or actor.kind == "user":
             return
         try:
-            self._leave(user_id)
+            self._mark_leaving(actor, user_id)
         except UpstreamError as error:
             # A block must not depend on this; an operator can undo it.
             log.warning("last_administrator_not_checked", user=str(user_id), reason=str(error))
 
-    def _leave(self, user_id: UserId) -> None:
+    def clear_leaving(self, user_id: UserId) -> None:
+        """After the user was let in again. Never fails: the mark expires."""
+        with contextlib.suppress(UpstreamError):
+            self._change(user_id, lambda row: {name: row[name] for name in row if name != "LeavingAt"})
+
+    def _mark_leaving(self, actor: Actor, user_id: UserId) -> None:
         """Mark the user as leaving, on condition that the one who stays is not leaving at the same time."""
-        for _ in range(ATTEMPTS):
-            rows = self._rows()
-            own = rows.pop(_key(user_id), None)
-            if own is None or not self._stays(own):
+        for _ in attempts(MAX_ATTEMPTS):
+            own, other = self._find_other(actor, user_id)
+            if own is None:
                 return
-            if (other := next(filter(self._stays, rows.values()), None)) is None:
+            if other is None:
                 raise LastAdministrator("the last administrator seen")
             leaving = put_operation({**own, "LeavingAt": datetime.now(UTC)}, version=version_of(own))
             with contextlib.suppress(RowChanged):
                 self.table.transact([leaving, put_operation(other, version=version_of(other))])
                 return
-        raise UpstreamUnavailable("Table Storage", "the administrators changed too often")
+        raise LastAdministrator("the administrators change too often")
+
+    def _find_other(self, actor: Actor, user_id: UserId) -> tuple[Row | None, Row | None]:
+        """The user's row if they can act as an administrator, and of somebody who stays: first the actor."""
+        own = self.table.find(PARTITION, _key(user_id))
+        if own is None or not self._can_act(own):
+            return None, None
+        with contextlib.suppress(RoleMissing):
+            self.admit(actor)
+        rows, acting = self._rows(), actor.user_id and _key(actor.user_id)
+        others = [rows[key] for key in sorted(rows.keys() - {own["RowKey"]}, key=lambda key: key != acting)]
+        return own, next(filter(self._stays, others), None)
 
     def _stays(self, row: Row) -> bool:
-        """Whether this is a person who can act as an administrator, as far as it is known."""
-        now, user_id = datetime.now(UTC), UserId(row["TenantId"], row["ObjectId"])
+        """A mark from far ahead is the error of a clock."""
+        is_leaving = "LeavingAt" in row and abs(datetime.now(UTC) - row["LeavingAt"]) < LEAVING_FOR
+        return not is_leaving and self._can_act(row)
+
+    def _can_act(self, row: Row) -> bool:
+        """Whether the user can act as an administrator, as far as it is known."""
+        user_id = UserId(row["TenantId"], row["ObjectId"])
         return (
             row["Role"] == self.role
-            and not row["Application"]  # it takes a person to decide to undo something
-            and now - row["SeenAt"] < SEEN_FOR
-            and ("LeavingAt" not in row or now - row["LeavingAt"] > LEAVING_FOR)
+            and datetime.now(UTC) - row["SeenAt"] < SEEN_FOR
             and user_id.tenant_id in self.tenants
             and not self._is_blocked(user_id)
         )
@@ -165,15 +193,37 @@ class Administrators:
     def _rows(self) -> dict[str, Row]:
         return {str(row["RowKey"]): row for row in self.table.partition(PARTITION)}
 
-    def _put(self, user_id: UserId, role: str, *, application: bool) -> None:
-        row: dict[str, Any] = {"PartitionKey": PARTITION, "RowKey": _key(user_id), "Role": role}
-        row |= {"TenantId": user_id.tenant_id, "ObjectId": user_id.object_id}
-        self.table.put(row | {"Application": application, "SeenAt": datetime.now(UTC)})
+    def _record(self, user_id: UserId, issued_at: datetime, *, has_role: bool) -> None:
+        def recorded(row: Columns) -> Columns:
+            # Of two tokens of the same second, the one without the role counts.
+            if (issued_at, not has_role) <= (row.get("IssuedAt", NEVER), row.get("Role") == ""):
+                return row
+            role = self.role if has_role else ""
+            return row | {"Role": role, "IssuedAt": issued_at, "SeenAt": datetime.now(UTC)}
+
+        self._change(user_id, recorded, may_create=has_role)
+
+    def _change(
+        self, user_id: UserId, change: Callable[[Columns], Columns], *, may_create: bool = False
+    ) -> None:
+        """Write what `change` makes of the user's row. A row that is deleted meanwhile stays deleted."""
+        new = {"PartitionKey": PARTITION, "RowKey": _key(user_id)}
+        new |= {"TenantId": user_id.tenant_id, "ObjectId": user_id.object_id}
+        for attempt in attempts():
+            found = self.table.find(PARTITION, _key(user_id))
+            if found is None and (attempt or not may_create):
+                return
+            row = new if found is None else dict(found)
+            if (changed := change(row)) == row:
+                return
+            with contextlib.suppress(RowChanged, RowExists):
+                if found is None:
+                    self.table.insert(changed)
+                else:
+                    self.table.replace(changed, version=version_of(found))
+                return
+        raise UpstreamUnavailable("Table Storage", "the row changed too often")
 
 
 def _key(user_id: UserId) -> str:
     return f"{user_id.tenant_id}.{user_id.object_id}"
-
-
-def _user_id(actor: Actor) -> UserId:
-    return UserId(*actor.key.split("/"))

@@ -126,7 +126,7 @@ def _add_action(action: Action) -> None:
         if not flags.get("yes", True):
             click.confirm(f"Erase {user} for good?", abort=True, err=True)
         confirmed = flags.get("last_administrator", False)
-        result = action.run(services.administration, operator(), user, reason, confirmed=confirmed)
+        result = action.run(services.administration, operator(), user, reason=reason, confirmed=confirmed)
         identity = services.identities.find(user) if as_json or "wait" in flags else None
         text = "There was no such user." if result is False else action.done_text
         print_result(user_json(identity or user), text, as_json=as_json)

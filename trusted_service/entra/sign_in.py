@@ -6,6 +6,7 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from trusted_service.azure.errors import azure_call
 from trusted_service.entra.authority import Authority
-from trusted_service.entra.tokens import EntraTokens
+from trusted_service.entra.tokens import EntraTokens, issued_at
 from trusted_service.errors import SignInFailed, UpstreamUnavailable
 from trusted_service.models import User
 from trusted_service.settings import Settings
@@ -42,6 +43,7 @@ class SignedIn:
     """A user who has just signed in. `session_id`: Entra ID's `sid`. `access_token`: empty without one."""
 
     user: User
+    issued_at: datetime
     session_id: str | None
     login_hint: str | None
     access_token: str = field(repr=False)
@@ -106,6 +108,7 @@ class EntraSignIn:
         user, claims = self.tokens.read_id_token(id_token)
         return SignedIn(
             user=user,
+            issued_at=issued_at(claims),
             session_id=_text(claims.get("sid")),
             login_hint=_text(claims.get("login_hint")),
             access_token=access_token if isinstance(access_token, str) else "",

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -45,6 +46,7 @@ class Bearer:
     user: User
     scopes: tuple[str, ...]
     application: bool
+    issued_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,12 @@ class EntraTokens:
         if self.allowed_clients and claims.get("azp") not in self.allowed_clients:
             raise errors.ClientNotAllowed
         application = _is_application(claims) and "scp" not in claims
-        return Bearer(user=_user_of(claims), scopes=_scopes_of(claims), application=application)
+        return Bearer(
+            user=_user_of(claims),
+            scopes=_scopes_of(claims),
+            application=application,
+            issued_at=issued_at(claims),
+        )
 
     def get_teams_client(self, token: str, user_id: UserId) -> str:
         """The client that this token for Teams was issued to. Raises InvalidTeamsToken or OtherUser."""
@@ -202,6 +209,10 @@ def _user_of(claims: Claims) -> User:
         username=display_text(claims.get("preferred_username")),
         roles=tuple(role for role in roles if len(role) <= MAX_ROLE_LENGTH)[:MAX_ROLES],
     )
+
+
+def issued_at(claims: Claims) -> datetime:
+    return datetime.fromtimestamp(int(claims["iat"]), UTC)
 
 
 def _scopes_of(claims: Claims) -> tuple[str, ...]:

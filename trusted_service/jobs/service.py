@@ -16,7 +16,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -26,18 +26,17 @@ from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
 from trusted_service.models import SYSTEM, Actor, UserId
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
 
 HEADER = "job"
-MARKED = timedelta(minutes=10)
-"""How long a mark stays at least: a job is marked before it is started."""
 COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}
 COLUMNS |= {"LeaseOwner": "lease_owner", "WriteId": "write_id", "Objection": "objection"}
 TIMES = {"CreatedAt": "created_at", "EndedAt": "ended_at", "LeaseUntil": "lease_until"}
 """Columns of the header, with the attributes of a job that they hold."""
-MAX_ATTEMPTS, MAX_PAGES = 6, 50
-"""To change a header; in one transaction, which may hold 4 MiB."""
+MAX_PAGES = 50
+"""In one transaction, which may hold 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,10 @@ class Jobs:
         """Create a job whose rows are to be checked, which changes nothing. Raises RoleMissing."""
         self.administrators.admit(actor)
         now = datetime.now(UTC)
-        own = [item for item in items if item.check == "unchecked" and str(item.user_id) == actor.key]
-        items = [item.checked("yourself") if item in own else item for item in items]
+        items = [
+            item.checked("yourself") if item.check == "unchecked" and str(item.user_id) == actor.key else item
+            for item in items
+        ]
         job = Job(
             id=f"{_descending(now)}-{secrets.token_hex(8)}",
             action=action,
@@ -67,8 +68,8 @@ class Jobs:
         self.table.put({"PartitionKey": "list", "RowKey": job.id})
         for start in range(0, len(pages), MAX_PAGES):
             self.table.transact(pages[start : start + MAX_PAGES])
-        self._mark(job)
-        self.save(job)
+        with self._marked(job):
+            self.save(job)
         return job
 
     def find(self, job_id: str) -> Job | None:
@@ -115,8 +116,8 @@ class Jobs:
     def start(self, actor: Actor, job: Job, reason: str) -> None:
         """Let the action begin, or repeat failed rows. Raises InvalidRequest for none, and RoleMissing."""
         self.administrators.admit(actor)
-        self._mark(job)
-        self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
+        with self._marked(job):
+            self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
 
     def cancel(self, actor: Actor, job: Job) -> None:
         """Stop the job for good: rows that have begun are finished. Does nothing to one that has ended."""
@@ -140,20 +141,16 @@ class Jobs:
         return None
 
     def list_open(self) -> list[Job]:
-        """The jobs that have work left and no lease."""
-        now = datetime.now(UTC)
-        jobs = [self.find(mark["RowKey"]) for mark in self.table.partition("open")]
-        return [job for job in jobs if job and job.active and (job.lease_until or now) <= now]
-
-    def purge_marks(self, before: datetime) -> Iterator[int]:
-        """Delete marks from before this time of jobs without work, one at each step."""
-        condition = "PartitionKey eq @open and Timestamp lt @before"
-        for mark in self.table.query(condition, {"open": "open", "before": before}):
+        """The jobs that have work left and no lease. Removes the marks of others."""
+        now, jobs = datetime.now(UTC), []
+        for mark in self.table.partition("open"):
             job = self.find(mark["RowKey"])
             if job is None or not job.active:
                 with contextlib.suppress(RowChanged):  # marked again
                     self.table.delete("open", mark["RowKey"], version=version_of(mark))
-                yield 1
+            elif (job.lease_until or now) <= now:
+                jobs.append(job)
+        return jobs
 
     def purge(self, before: datetime) -> Iterator[int]:
         """Delete the jobs that were over before this time, and drafts from before it, one at each step."""
@@ -173,21 +170,25 @@ class Jobs:
             self.table.delete("list", job_id)  # the last: it leads to the others after a crash
             yield 1
 
-    def _mark(self, job: Job) -> None:
-        """Let every process find the job."""
-        self.table.put({"PartitionKey": "open", "RowKey": job.id})
+    @contextlib.contextmanager
+    def _marked(self, job: Job) -> Iterator[None]:
+        """Let every process find the job: before it has work, in case of a crash, and again afterwards."""
+        mark = {"PartitionKey": "open", "RowKey": job.id}
+        self.table.put(mark)
+        yield
+        self.table.put(mark)  # `list_open` may have removed it, as there was no work yet
 
     def _change(self, actor: Actor, name: str, job: Job, change: Callable[[Job], Job], why: str = "") -> None:
         """Save the changed job, on top of what the process that works on it may have written meanwhile."""
         audited = self.audit.action(actor, name, None, f"{job.action} {job.total} {job.id}{why}")
         with contextlib.suppress(Conflict), audited:
-            for _ in range(MAX_ATTEMPTS):
+            for attempt in attempts():
+                job = self.find(job.id) or job if attempt else job
                 changed = change(job)
                 if changed is job:
                     raise Conflict(f"already {job.state}")
                 if self.save(changed):
                     return
-                job = self.find(job.id) or job
             raise UpstreamUnavailable("Table Storage", "the job changed too often")
 
 

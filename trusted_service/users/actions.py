@@ -9,34 +9,26 @@ from trusted_service.users.administration import Administration
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`name` is also the last path segment and the name in the audit trail; `status` is the API's."""
+    """`name` is also the last path segment and the name in the audit trail; `status` is the API's.
+
+    `takes`: of `reason`, and `confirmed`, which means even if that leaves no administrator.
+    """
 
     name: str
     method: Callable[..., object]
     summary: str
     done_text: str  # for operators
     description: str = ""
-    takes_reason: bool = False
-    ends_access: bool = False
+    takes: tuple[str, ...] = ()
     status: int = 200
 
-    def run(
-        self,
-        administration: Administration,
-        actor: Actor,
-        user_id: UserId,
-        reason: str = "",
-        *,
-        confirmed: bool = False,
-    ) -> object:
-        """Perform the action. Returns and raises what the method of `Administration` does.
+    @property
+    def ends_access(self) -> bool:
+        return "confirmed" in self.takes
 
-        `confirmed`: even if that leaves no administrator.
-        """
-        arguments = (actor, user_id, reason) if self.takes_reason else (actor, user_id)
-        return self.method(
-            administration, *arguments, **({"confirmed": confirmed} if self.ends_access else {})
-        )
+    def run(self, administration: Administration, actor: Actor, user_id: UserId, **given: object) -> object:
+        """Perform the action, with what it `takes` of these. Returns and raises what its method does."""
+        return self.method(administration, actor, user_id, **{name: given[name] for name in self.takes})
 
 
 _BLOCK = "Also one of an allowed tenant who never signed in. Ends sessions and revokes tokens."
@@ -49,15 +41,14 @@ ACTIONS = {
     for action in (
         Action(
             *("block", Administration.block, "Block a user", "Blocked.", f"{_BLOCK} {_TWICE}"),
-            takes_reason=True,
-            ends_access=True,
+            takes=("reason", "confirmed"),
         ),
         Action("unblock", Administration.unblock, "Unblock a user", "Unblocked."),
         Action("revoke", Administration.revoke, "Revoke a user's tokens", "Tokens are revoked."),
         Action("sign-out", Administration.sign_out, "End a user's sessions", "All sessions are ended."),
         Action(
             *("delete", Administration.delete, "Erase a user", "Deleted.", f"{_DELETE} {_TWICE}"),
-            ends_access=True,
+            takes=("confirmed",),
             status=204,
         ),
     )

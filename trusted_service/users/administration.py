@@ -5,8 +5,6 @@ the user out, last it cleans up, so repeating an interrupted action finishes it.
 """
 
 import contextlib
-import random
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +21,7 @@ from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
 from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
@@ -30,7 +29,6 @@ from trusted_service.storage.tables import RowChanged
 
 log = structlog.get_logger(__name__)
 
-ATTEMPTS, MAX_PAUSE = 8, 1.0
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
 RETRY_DELAYS = (30.0, 30.0, 30.0)
@@ -71,7 +69,7 @@ class Administration:
         reason = join_lines(reason, MAX_REASON)
         with self.audit.action(actor, "block", user_id, reason):
             _require(only_if)
-            self.administrators.let_go(actor, user_id, confirmed=confirmed or only_if is not None)
+            self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
             self.index.begin()
             delays: tuple[float, ...] = (0.0, *SWEEP_DELAYS)
             try:
@@ -88,6 +86,7 @@ class Administration:
         self.identities.get(user_id)
         with self.audit.action(actor, "unblock", user_id):
             identity = self._change(user_id, self._lift_block)
+            self.administrators.clear_leaving(user_id)
             if identity.acs_user_id is not None:
                 self._index(user_id)
 
@@ -122,7 +121,7 @@ class Administration:
         """Erase all but a block; return whether there was a row. Raises what `block` does but NotFound."""
         with self.audit.action(actor, "delete", user_id), shares.shared(actor.kind == "user"):
             _require(only_if)
-            self.administrators.let_go(actor, user_id, confirmed=confirmed or only_if is not None)
+            self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
             # one of the two sees the other.
             self.sessions.end_all(user_id)
@@ -210,12 +209,11 @@ class Administration:
 
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""
-        for attempt in range(ATTEMPTS):
+        for _ in attempts():
             identity = self.identities.get(user_id)
             with contextlib.suppress(RowChanged):
                 change(identity)
                 return identity
-            time.sleep(random.uniform(0, min(MAX_PAUSE, 0.05 * 2**attempt)))  # noqa: S311 # nosec B311
         raise errors.UpstreamUnavailable("Table Storage", "the row changed too often")
 
 

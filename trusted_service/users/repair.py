@@ -30,6 +30,8 @@ OUTCOME_ONLY = ("identity-created",)
 REVIVING = (*OUTCOME_ONLY, "import", "restore")
 """Actions after which a deleted user rightly has a row again."""
 CLOCK_TOLERANCE = timedelta(hours=2)
+INTERRUPTED, DOWN_FOR, IN_PROGRESS = timedelta(minutes=15), timedelta(days=1), timedelta(seconds=20)
+"""How long ago a block began that is finished: at most, then after a start, and at least."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +100,14 @@ class Repair:
                 with suppress(RowChanged):
                     table.merge({**row, "ActorName": ""})
 
-    def finish_blocks(self, *, since: datetime, until: datetime) -> None:
-        """Finish the blocks that began in this time and were interrupted, as their processes died.
+    def finish_blocks(self, period: timedelta = INTERRUPTED) -> None:
+        """Finish the blocks of this period that were interrupted, as their processes died.
 
         Every instance does so now and then: until then a block that only reached the row leaves sessions.
         """
-        newest: dict[UserId | None, str] = {}
-        for event in self.audit.all(AuditQuery(action="block", since=since, until=until)):
+        now, newest = datetime.now(UTC), dict[UserId | None, str]()
+        query = AuditQuery(action="block", since=now - period, until=now - IN_PROGRESS)
+        for event in self.audit.all(query):
             newest.setdefault(event.target, event.outcome)
         for user_id, outcome in newest.items():
             identity = self.identities.find(user_id) if user_id and outcome != "done" else None

@@ -12,12 +12,11 @@ from trusted_service.audit import AuditTrail
 from trusted_service.azure.communication import Communication
 from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.models import Actor, Identity, UserId, find_resource
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged, RowExists
-
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +46,7 @@ class Restoration:
 
     def restore(self, actor: Actor, user_id: UserId, acs_user_id: str) -> Identity:
         """Point the mapping back at a former identity. Raises Conflict for any other, and NotFound."""
-        for _ in range(ATTEMPTS):
+        for _ in attempts():
             with suppress(RowChanged):
                 return self._restore(actor, user_id, acs_user_id)
         raise UpstreamUnavailable("Table Storage", "the row changed too often")

@@ -6,16 +6,18 @@ https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Preven
 """
 
 import re
+from functools import partial
 
 import structlog
 from flask import Flask, current_app, g, redirect, request, url_for
 from itsdangerous import BadSignature, Signer
 from werkzeug.wrappers import Response
 
+from trusted_service.entra.tokens import Bearer
 from trusted_service.errors import CsrfFailed, InsufficientScope, InvalidToken, NotSignedIn, RoleMissing
 from trusted_service.models import Caller, Session
 from trusted_service.web.http import request_body
-from trusted_service.web.http.context import bind_user, is_api, record_use, services
+from trusted_service.web.http.context import as_request, bind_user, is_api, record_use, services
 from trusted_service.web.security import signing
 from trusted_service.web.security.audiences import Audience
 
@@ -90,13 +92,23 @@ def _get_bearer(*, for_administrators: bool) -> Caller:
     if not (for_administrators if bearer.application else services().settings.api_scope in bearer.scopes):
         raise InsufficientScope
     caller = services().access.admit(bearer.user)  # an application can be blocked like a user
-    if for_administrators or services().settings.admin_role not in bearer.user.roles:
-        services().administrators.note(bearer.user, application=bearer.application)
+    _record_role(bearer, for_administrators=for_administrators)
     return Caller(user=bearer.user, application=True) if bearer.application else caller
 
 
-def _find_session_caller() -> Caller | None:
-    """The caller of this request's session; None without a valid cookie, or where the session has ended."""
+def _record_role(bearer: Bearer, *, for_administrators: bool) -> None:
+    """Record the role without delaying the request; a loss on users' routes too, as jobs end with it."""
+    administrators, user = services().administrators, bearer.user
+    if bearer.application:
+        return  # it can start no job, and it takes a person to undo something
+    if for_administrators:
+        services().background.run(as_request(partial(administrators.record, user, bearer.issued_at)))
+    elif administrators.role not in user.roles:
+        administrators.record_loss(user.id, bearer.issued_at)
+
+
+def find_session() -> Session | None:
+    """The session of this request's cookie, of any tenant; None if there is none or it has ended."""
     cookies = request.cookies.getlist(current_app.config["SESSION_COOKIE_NAME"])
     if len(cookies) != 1:
         return None  # one of two cookies with the same name is planted, and they cannot be told apart
@@ -107,6 +119,13 @@ def _find_session_caller() -> Caller | None:
     session = services().sessions.find(session_id)
     if session is None:
         log.info("session_use_after_expire")
+    return session
+
+
+def _find_session_caller() -> Caller | None:
+    """The caller by this request's session, unless their tenant is refused."""
+    session = find_session()
+    if session is None:
         return None
     if session.user.id.tenant_id not in services().settings.entra_allowed_tenants:
         log.warning("authz_fail", reason="tenant not allowed", user=str(session.user.id))

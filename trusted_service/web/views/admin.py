@@ -74,7 +74,7 @@ def confirm(tenant_id: UUID, object_id: UUID, action: str) -> str:
     user_id, ends_access = UserId(str(tenant_id), str(object_id)), ACTIONS[action].ends_access
     if ends_access and str(user_id) == actor().key:
         raise OwnAccount("yourself")
-    is_last = ends_access and services().administrators.is_last(user_id)
+    is_last = ends_access and services().administrators.is_last(actor(), user_id)
     user = services().identities.find(user_id)
     values = {"user_id": user_id, "user": user, "action": ACTIONS[action], "max_reason": MAX_REASON}
     return render_template("admin/confirm.html", **values, twice=LAST_ADMINISTRATOR if is_last else None)
@@ -92,7 +92,7 @@ def act(tenant_id: UUID, object_id: UUID, action: str) -> BaseResponse:
         action = "end-session"
     else:
         reason, confirmed = request.form.get("reason", ""), request.form.get("confirm") == LAST_ADMINISTRATOR
-        ACTIONS[action].run(services().administration, actor(), user_id, reason, confirmed=confirmed)
+        ACTIONS[action].run(services().administration, actor(), user_id, reason=reason, confirmed=confirmed)
     is_gone = action == "delete"
     with contextlib.suppress(UpstreamError):  # the action is done, even if this read fails
         is_gone = services().identities.find(user_id) is None

@@ -53,7 +53,7 @@ def _add_action(action: Action) -> None:
         user_id, confirm = UserId(str(tenant_id), str(object_id)), request.args.get("confirm")
         if action.ends_access and confirm not in (None, LAST_ADMINISTRATOR):
             raise InvalidRequest(f"confirm must be {LAST_ADMINISTRATOR}.")
-        action.run(services().administration, actor(), user_id, confirmed=confirm is not None)
+        action.run(services().administration, actor(), user_id, reason="", confirmed=confirm is not None)
         if action.status == 204:
             return Response(status=204)
         try:

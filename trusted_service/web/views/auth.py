@@ -80,19 +80,20 @@ def callback() -> Response | str:
 
 def _start_session(signed_in: SignedIn, target: str) -> Response:
     context.bind_user(signed_in.user)
-    former = optional_caller()
+    caller = optional_caller()
+    former = caller.session if caller else authentication.find_session()  # also of a refused tenant
     user_agent = display_text(request.headers.get("User-Agent"))
     session_id = services().access.sign_in(
         signed_in,
-        instead_of=former.session if former else None,
+        instead_of=former,
         address=context.client_address(),
         user_agent=user_agent,
     )
-    if former is not None and former.session is not None:
+    if former is not None:
         log.info("session_expired", user=str(former.user.id), reason="replaced")
     log.info("authn_login_success")
     log.info("session_created")
-    services().administrators.note(signed_in.user)
+    services().administrators.record(signed_in.user, signed_in.issued_at)
     context.run_after_response(functools.partial(services().access.record_sign_in, signed_in.user))
     response = redirect(target, 302)
     authentication.set_cookie(response, session_id)
