@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -21,6 +22,7 @@ from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
 from trusted_service.server.connection import MAX_UNSENT, PLACES, ClientSocket
+from trusted_service.server.framing import Framing
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -76,6 +78,49 @@ def test_many_slow_uploads_are_all_served(service: Service) -> None:
 def test_half_closed_connection_gets_its_response(service: Service) -> None:
     assert b" 200 OK" in ask(service, HEALTH + b"\r\n", half_closes=True)
     assert ask(service, HEALTH, half_closes=True) == b""
+
+
+@pytest.mark.parametrize("head", [POST, POST + b"Expect: 100-continue\r\n"])
+def test_half_a_body_is_not_acted_on(service: Service, person: Person, head: bytes) -> None:
+    cookie = f"Cookie: session={person.signed_in().http.cookies['session']}\r\n".encode()
+    csrf = f"X-CSRFToken: {person.csrf_headers()['X-CSRFToken']}\r\n".encode()
+    head = head.replace(b"/healthz", b"/api/token") + b"Content-Type: application/json\r\n" + cookie + csrf
+    whole = ask(service, head + b"Content-Length: 2\r\n" + CLOSE, b"{}")
+    assert b" 200 OK" in whole
+    half = ask(service, head + b"Content-Length: 200\r\n" + CLOSE, b"{}", half_closes=True)
+    assert b" 200 OK" not in half
+
+
+def test_no_new_client_is_reset_by_a_stop(settings: dict[str, str]) -> None:
+    """It is served or refused; before, the kernel reset those that had connected and were not accepted."""
+    outcomes = list[str]()
+
+    def call_until_refused(url: str) -> None:
+        while "refused" not in outcomes[-1:]:
+            try:
+                outcomes.append(str(requests.get(url, timeout=30).status_code))
+            except requests.ConnectionError as error:
+                outcomes.append("refused" if "refused" in str(error) else f"broken: {error}")
+
+    with Service(settings) as service, ThreadPoolExecutor(20) as pool:
+        for _ in range(20):
+            pool.submit(call_until_refused, f"{service.url}/healthz")
+        wait_until(lambda: len(outcomes) > 100)
+        service.stop()
+    assert set(outcomes) == {"200", "refused"}
+
+
+@pytest.mark.parametrize("head", [HEALTH + b"a\n" * 30_000, HEALTH + b"Content-Length:" + b"\t" * 60_000])
+def test_each_byte_of_a_head_is_looked_at_once(head: bytes) -> None:
+    def drip(start: bytes) -> float:
+        received, framing = bytearray(start), Framing()
+        began = time.process_time()
+        for _ in range(2000):
+            received += b"x"
+            framing.judge(received)
+        return time.process_time() - began
+
+    assert drip(head) < 0.05 + 20 * drip(HEALTH)  # by far more, if each byte began a new search
 
 
 def test_waiting_clients_are_cut_off_idle_are_not(service: Service) -> None:

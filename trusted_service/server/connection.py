@@ -9,6 +9,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn
 
+from trusted_service.server.framing import Framing
+
 SILENCE_SECONDS = 10.0
 """A client that neither sends nor reads anything for this long is cut off."""
 BODY_SECONDS = 15.0
@@ -59,11 +61,14 @@ class ClientSocket(socket.socket):
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         try:
-            return super().recv(size, socket.MSG_DONTWAIT)
+            data = super().recv(size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             own = self.gettimeout() or BODY_SECONDS
             self._wait(select.POLLIN, min(self.body_deadline - time.monotonic(), own))
-            return super().recv(size, socket.MSG_DONTWAIT)
+            data = super().recv(size, socket.MSG_DONTWAIT)
+        if not data:  # gunicorn would hand over what there is of the body
+            raise ConnectionResetError(errno.ECONNRESET, "the request is incomplete")
+        return data
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         self.unsent += data
@@ -96,6 +101,7 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         super().__init__(cfg, ClientSocket(accepted), client, server)
         self.received = bytearray()
         """What has arrived of the next requests."""
+        self.framing = Framing()
         self.since, self.limit = 0.0, 0.0
         """Since when it waits, and how long it may."""
         self.responded_at = 0.0
@@ -110,6 +116,7 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         self.init()
         self.parser.unreader.unread(bytes(self.received))
         self.received.clear()
+        self.framing = Framing()
         self.sock.body_deadline = time.monotonic() + BODY_SECONDS
 
     def take_from_parser(self) -> None:

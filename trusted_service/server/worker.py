@@ -16,7 +16,7 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from trusted_service.server.connection import SILENCE_SECONDS, Connection
-from trusted_service.server.framing import MAX_BODY, Arrival, judge
+from trusted_service.server.framing import MAX_BODY, Arrival
 
 QUEUE_SECONDS = 3.0
 """How long a request that has arrived may wait for a thread; its upstream calls take up to 11 s more."""
@@ -52,7 +52,18 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         self._swept_at = 0.0
         self.ends_at_once = False
 
-    def accept(self, listener: Any) -> None:
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            # Clients that have connected are served, and others are refused at once: the kernel would reset
+            # those in its queue when the process ends.
+            for listener in self.sockets:
+                while self.accept(listener):
+                    pass
+                listener.close()
+
+    def accept(self, listener: Any) -> bool:
+        """Accept some connections, and return whether there may be more."""
         try:
             for _ in range(ACCEPTED_AT_ONCE):
                 accepted, client = listener.accept()
@@ -62,11 +73,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
                     self._make_room()
                 connection = Connection(self.cfg, accepted, client, listener.getsockname())
                 self._wait(connection, EVENT_READ, self._receive)
+            return True
         except OSError as error:
             if error.errno in _NO_ROOM:
                 self._make_room()
             elif error.errno not in _NO_CONNECTION:
                 self.log.warning("Could not accept a connection: %s", error)
+            return False
 
     def enqueue_req(self, conn: Connection) -> None:
         if self._busy < self.cfg.threads:
@@ -154,13 +167,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         connection.received += data
         if data:
             self._go_on(connection)
-        elif connection.received:
-            self._start(connection)  # gunicorn finds it incomplete, without waiting
         else:
-            self._drop(connection)
+            self._drop(connection)  # a request that is there has been started, and half of one must not be
 
     def _go_on(self, connection: Connection) -> None:
-        arrival = judge(connection.received)
+        arrival = connection.framing.judge(connection.received)
         connection.is_long = arrival is Arrival.LONG
         if arrival is Arrival.WHOLE or (connection.is_long and connection.sock.take_place()):
             self._start(connection)
