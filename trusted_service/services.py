@@ -46,7 +46,7 @@ from trusted_service.users.restoration import Restoration
 
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
-ENDPOINTS_SECONDS, PIN_REFRESH_SECONDS, KEYS_SECONDS = 5.0, 15.0, 60.0
+ENTRA_SECONDS, PIN_REFRESH_SECONDS = 5.0, 15.0
 FINISH_BLOCKS_SECONDS = 15.0
 
 
@@ -125,9 +125,9 @@ class Services:
         """Start periodic work, in one of several processes. Comes after any fork."""
         self.communication.shares.processes = processes
         self.background.run(self.index.require)
-        self.background.run_every(ENDPOINTS_SECONDS, self.authority.discovery.refresh_if_due)
+        self.background.run_every(ENTRA_SECONDS, self.authority.discovery.refresh_if_due)
         # A sign-in or a bearer token fetches the keys first, as a rule.
-        self.background.run_every(KEYS_SECONDS, self.authority.keys.refresh_if_due, first_after=KEYS_SECONDS)
+        self.background.run_every(ENTRA_SECONDS, self.authority.keys.refresh_if_due, first_after=60.0)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)

@@ -1,7 +1,6 @@
 """One authority of Entra ID: calls to it, and what it publishes about itself."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -12,7 +11,7 @@ import requests
 from trusted_service.azure import deadlines
 from trusted_service.azure.shared_call import new_waiters
 from trusted_service.entra.cache import Cache
-from trusted_service.errors import UpstreamError, UpstreamThrottled, UpstreamUnavailable
+from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
 
 ENDPOINTS = ("issuer", "jwks_uri", "token_endpoint", "end_session_endpoint")
 """https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
@@ -81,11 +80,13 @@ class Authority:
         return self.keys.get(self._strangers).get(key.id) is key
 
     def find_key(self, key_id: str) -> SigningKey | None:
-        """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up."""
+        """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up.
+
+        Raises UpstreamUnavailable while it cannot be told, because a fetch is under way.
+        """
         keys = self.keys.get(self._strangers)
         if key_id not in keys:
-            with suppress(UpstreamError):  # the cached keys are good, and this is not one of them
-                keys = self.keys.refresh_in_doubt(self._strangers) or keys
+            keys = self.keys.refresh_in_doubt(self._strangers) or keys
         return keys.get(key_id)
 
     def find_new_key(self, key_id: str) -> SigningKey | None:

@@ -1,14 +1,12 @@
 """A cache that is refreshed in the background, and serves a stale value while a refresh runs or fails."""
 
+import copy
 import time
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 from typing import Generic, TypeVar
 
 import structlog
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from trusted_service.azure.deadlines import NotSent
 from trusted_service.azure.shared_call import Run, SharedCall
@@ -21,9 +19,9 @@ T = TypeVar("T")
 FRESH_SECONDS, KEPT_SECONDS, RETRY_SECONDS = 3600, 86_400, 60
 DOUBT_SECONDS = 30
 """The least time between two refreshes by requests that miss something which may not exist."""
-
-FETCHES = RateLimitItemPerMinute(60)
-"""For requests without a value; more get the last failure. So the first one after an outage is served."""
+RETRIES, FAILED_SECONDS = 5, 1
+"""After so many failures in a row, requests get the last one for this long before the next fetch."""
+FAILED_DOUBT_SECONDS = 5
 
 
 class Cache(Generic[T]):
@@ -39,16 +37,17 @@ class Cache(Generic[T]):
         self._call = SharedCall(self._try)
         self.value: T | None = None  # however old; None before the first fetch
         self._error: UpstreamError | None = None
+        self._failures = 0
         self._fetched_at = self._tried_at = self._doubted_at = float("-inf")
         self._doubts = Lock()
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def get(self, waiters: BoundedSemaphore | None) -> T:
         """The value, which only the first requests and those after a day's outage wait for."""
         if self.value is None or self._age() > KEPT_SECONDS:
             run = self._call.running()
-            if run is None and self._error is not None and not self._limiter.hit(FETCHES):
-                raise self._error
+            is_recent = self._clock() - self._tried_at < FAILED_SECONDS
+            if run is None and self._error is not None and self._failures > RETRIES and is_recent:
+                raise copy.copy(self._error)  # each raise adds to the traceback of what is raised
             return _wait(run or self._call.start(), waiters)
         self.refresh_if_due()
         return self.value
@@ -67,20 +66,27 @@ class Cache(Generic[T]):
         """The value after a refresh, which any request may ask for, but gets every DOUBT_SECONDS at most."""
         with self._doubts:  # nobody may come between the two steps and find neither reason to wait
             run = self._call.running()
-            if run is None and self._clock() - self._doubted_at >= DOUBT_SECONDS:
+            pause = DOUBT_SECONDS if self._error is None else FAILED_DOUBT_SECONDS
+            if run is None and self._clock() - self._doubted_at >= pause:
                 self._doubted_at = self._clock()
                 run = self._call.start()
-        return self.value if run is None else _wait(run, waiters)
+        try:
+            return self.value if run is None else run.wait(waiters)
+        except NotSent as error:
+            raise UpstreamUnavailable("Entra ID", str(error)) from error
+        except UpstreamError:
+            return self.value
 
     def _age(self) -> float:
         return self._clock() - self._fetched_at
 
     def _try(self) -> T:
         try:
-            self.value, self._error = self._fetch(), None
+            self.value, self._error, self._failures = self._fetch(), None, 0
             self._fetched_at = self._clock()
         except UpstreamError as error:
             self._error = error
+            self._failures += 1
             log.warning("refresh_failed", upstream=error.upstream, reason=error.reason)
             raise
         finally:
