@@ -133,7 +133,8 @@ class Services:
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
-        self.background.run(partial(self.repair.finish_blocks, DOWN_FOR))
+        # At first also blocks of the process that this one replaces, which may have died a second ago.
+        self.background.run(partial(self.repair.finish_blocks, DOWN_FOR, timedelta()))
         self.background.run_every(FINISH_BLOCKS_SECONDS, self.repair.finish_blocks)
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """Background sweeps after a block revoke tokens of requests in progress; no test waits for a delay."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 
@@ -93,3 +95,20 @@ def test_failed_sweep_is_retried_three_times(block: Block, failures: int) -> Non
         assert block.tasks.run_next() >= 10
         assert not block.is_valid(token)
     assert block.tasks.delayed == []
+
+
+def test_other_instances_finish_interrupted_blocks(
+    world: World, services: Services, mapped_user: Person
+) -> None:
+    user_id, token = (
+        UserId(mapped_user.account.tenant_id, mapped_user.account.object_id),
+        mapped_user.get_token(),
+    )
+    ExitStack().enter_context(services.audit.action(SYSTEM, "block", user_id))
+    services.identities.block(user_id, "")  # and here the process dies
+    services.repair.finish_blocks()
+    assert mapped_user.is_signed_in(), "it may be in progress"
+    services.repair.finish_blocks(in_progress=timedelta())
+    assert not mapped_user.is_signed_in()
+    assert world.azure.check_token(token)["valid"] is False
+    assert world.list_rows(mapped_user)[0]["Blocking"] is False

@@ -17,9 +17,11 @@ Got = TypeVar("Got")
 Other = TypeVar("Other")
 
 
-def map_parallel(action: Callable[[Given], Got], values: Sequence[Given]) -> list[Got]:
+def map_parallel(
+    action: Callable[[Given], Got], values: Sequence[Given], threads: int = THREADS
+) -> list[Got]:
     """Return the result for each value; each call has the deadline and the request id of the caller."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(copy_context().run, action, value) for value in values]
         return [future.result() for future in futures]
 

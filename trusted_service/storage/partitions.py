@@ -10,7 +10,7 @@ from trusted_service.errors import UpstreamUnavailable
 from trusted_service.storage.tables import RowChanged, Table
 from trusted_service.storage.transactions import Operation, batches, delete_operation
 
-ATTEMPTS = 8
+ATTEMPTS, THREADS = 8, 4
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 Choice = Callable[[str], bool]
@@ -30,7 +30,7 @@ def change_all(
         rows.sort(key=lambda row: row.get("SeenAt") or NEVER, reverse=True)
         keys = (str(row["RowKey"]) for row in rows)
         operations = [change(key) for key in keys if chosen(key)]
-        if all(map_parallel(partial(_apply, table), list(batches(operations)))):
+        if all(map_parallel(partial(_apply, table), list(batches(operations)), THREADS)):
             return
     raise UpstreamUnavailable("Table Storage", "the rows changed too often")
 

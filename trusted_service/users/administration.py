@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
 RETRY_DELAYS = (30.0, 30.0, 30.0)
+FINISH_DELAYS = (2.0, 10.0, *RETRY_DELAYS)
 
 Condition = Callable[[], bool] | None
 
@@ -71,15 +72,12 @@ class Administration:
             _require(only_if)
             self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
             self.index.begin()
-            delays: tuple[float, ...] = (0.0, *SWEEP_DELAYS)
             try:
                 # The row first: a sign-in reads it once its session exists, so either sees the other.
-                identity = self.identities.block(user_id, reason)
-                self._finish_block(identity)
-                delays = SWEEP_DELAYS if identity.acs_user_id is not None else ()
-            finally:
-                for seconds in delays:
-                    self._run_after(seconds, self.sweep, user_id, "sweep_failed")
+                self._finish_block(self.identities.block(user_id, reason))
+            except errors.UpstreamError:
+                self._run_after(0.0, self.finish_block, user_id, "block_not_finished", FINISH_DELAYS)
+                raise
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
         """Let the user in again. A row that only held the block is removed. Raises NotFound."""
@@ -133,20 +131,30 @@ class Administration:
                 return False
             return True
 
-    def sweep(self, user_id: UserId) -> None:
-        """Finish a block again: for requests that were in progress, or after a failure or a crash."""
+    def finish_block(self, user_id: UserId) -> None:
+        """Finish a block after a failure or a crash."""
         identity = self.identities.find(user_id)
-        if identity is not None and identity.blocked:
+        if identity is not None and identity.blocked and identity.blocking:
             self._finish_block(identity)
 
+    def sweep(self, user_id: UserId) -> None:
+        """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
+        identity = self.identities.find(user_id)
+        if identity is not None and identity.blocked:
+            with _partly_done("block"):
+                self._revoke(identity)
+
     def _finish_block(self, identity: Identity) -> None:
+        user_id = identity.user_id
         with _partly_done("block-row"):
-            self.sessions.end_all(identity.user_id)
+            self.sessions.end_all(user_id)
         with _partly_done("block"):
-            self._index(identity.user_id, identity)
+            self._index(user_id, identity)
+            if identity.acs_user_id is not None:
+                for seconds in SWEEP_DELAYS:
+                    self._run_after(seconds, self.sweep, user_id, "sweep_failed")
             self._revoke(identity)
-            if identity.blocking:
-                self.identities.update_if_present(identity.user_id, blocking=False)
+            self.identities.update_if_present(user_id, blocking=False)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
@@ -156,11 +164,18 @@ class Administration:
             log.error("index_not_updated", user=str(user_id), reason=error.reason)
             self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
 
-    def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
+    def _run_after(
+        self,
+        seconds: float,
+        task: Callable[[UserId], None],
+        user_id: UserId,
+        event: str,
+        retries: Sequence[float] = RETRY_DELAYS,
+    ) -> None:
         """Run the task later, with retries; log the event whenever it fails."""
         failed = partial(log.error, event, user=str(user_id))
         kept = shares.shared(shares.is_shared())(partial(task, user_id))
-        self.background.run_after(seconds, kept, retries=RETRY_DELAYS, failed=failed)
+        self.background.run_after(seconds, kept, retries=retries, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""

@@ -31,7 +31,7 @@ REVIVING = (*OUTCOME_ONLY, "import", "restore")
 """Actions after which a deleted user rightly has a row again."""
 CLOCK_TOLERANCE = timedelta(hours=2)
 INTERRUPTED, DOWN_FOR, IN_PROGRESS = timedelta(minutes=15), timedelta(days=1), timedelta(seconds=20)
-"""How long ago a block began that is finished: at most, then after a start, and at least."""
+"""How long ago a block began that is finished: at most, then after a start; and at least, but for a start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,20 +100,19 @@ class Repair:
                 with suppress(RowChanged):
                     table.merge({**row, "ActorName": ""})
 
-    def finish_blocks(self, period: timedelta = INTERRUPTED) -> None:
+    def finish_blocks(self, period: timedelta = INTERRUPTED, in_progress: timedelta = IN_PROGRESS) -> None:
         """Finish the blocks of this period that were interrupted, as their processes died.
 
         Every instance does so now and then: until then a block that only reached the row leaves sessions.
         """
         now, newest = datetime.now(UTC), dict[UserId | None, str]()
-        query = AuditQuery(action="block", since=now - period, until=now - IN_PROGRESS)
+        query = AuditQuery(action="block", since=now - period, until=now - in_progress)
         for event in self.audit.all(query):
             newest.setdefault(event.target, event.outcome)
         for user_id, outcome in newest.items():
-            identity = self.identities.find(user_id) if user_id and outcome != "done" else None
-            if identity is not None and identity.blocking:
+            if user_id is not None and outcome != "done":
                 try:
-                    self.administration.sweep(identity.user_id)
+                    self.administration.finish_block(user_id)
                 except UpstreamError as error:
                     log.error("block_not_finished", user=str(user_id), reason=error.reason)
 
