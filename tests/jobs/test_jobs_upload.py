@@ -36,7 +36,7 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (f'name;objectId\n"Doe; John";{ONE}\n', [("2", ONE)]),
         (f'name,objectId\n"two\nlines",{ONE}\nx,{TWO}\n', [("3", ONE), ("4", TWO)]),
         (f"{ONE.upper()}\n", [("1", ONE)]),
-        (f"{ONE}\nnobody-1\n", [("1", ONE), ("2", "nobody-1")]),
+        (f"{ONE}\neyJhbGciOiJSUzI1NiJ9\n", [("1", ONE), ("2", "[removed]")]),
         (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
     ],
 )
