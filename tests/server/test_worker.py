@@ -1,5 +1,6 @@
 """The worker: what it cuts off, and that clients that mean well notice nothing."""
 
+import contextlib
 import hashlib
 import inspect
 import signal
@@ -9,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
@@ -18,6 +18,7 @@ from gunicorn.http import parser, unreader
 from gunicorn.workers import gthread
 
 from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.hostile_sockets import LARGE_FILE
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
@@ -29,7 +30,7 @@ POST = b"POST /healthz HTTP/1.1\r\nHost: x\r\n"
 CLOSE = b"Connection: close\r\n\r\n"
 
 
-@contextmanager
+@contextlib.contextmanager
 def connected(service: Service) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
         yield client
@@ -73,6 +74,15 @@ def test_many_slow_uploads_are_all_served(service: Service) -> None:
     head = POST + b"Transfer-Encoding: chunked\r\n" + CLOSE
     upload = partial(ask, service, head, b"2\r\n{}\r\n", b"0\r\n\r\n", pause=0.5)
     assert all(b" 405 " in response for response in run_concurrently([upload] * 5 * PLACES))
+
+
+def test_connection_is_closed_as_announced(service: Service) -> None:
+    """gunicorn discards less than 64 KB of a body that the application does not read."""
+    for length, announced in ((60_000, b"keep-alive"), (70_000, b"close")):
+        response = ask(
+            service, POST + f"Content-Length: {length}\r\n\r\n".encode() + b"x" * length, half_closes=True
+        )
+        assert b"Connection: " + announced + b"\r\n" in response
 
 
 def test_half_closed_connection_gets_its_response(service: Service) -> None:
@@ -151,6 +161,43 @@ def test_waiting_clients_are_cut_off_idle_are_not(service: Service) -> None:
         again = idle.get(f"{service.url}/healthz", stream=True, timeout=30)
         assert again.raw.connection.sock.getsockname() == local  # type: ignore[union-attr]
         again.close()
+
+
+def test_requests_are_not_dropped_for_room(settings: dict[str, str]) -> None:
+    few = {"GUNICORN_CMD_ARGS": "--worker-connections 40 --threads 2"}
+    with Service(settings | few) as small, contextlib.ExitStack() as open_clients:
+        clients = []
+        for _ in range(300):
+            clients.append(open_clients.enter_context(connected(small)))
+            clients[-1].sendall(HEALTH + CLOSE)
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 ") for client in clients)
+
+
+def test_slow_reader_gets_whole_response(service: Service) -> None:
+    """Others that never read need all the room for unread responses."""
+    get = f"GET {LARGE_FILE} HTTP/1.0\r\n\r\n".encode()
+
+    def open_reader(into: contextlib.ExitStack) -> socket.socket:
+        client = into.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", service.port))
+        client.sendall(get)
+        return client
+
+    whole = ask(service, get)
+    with contextlib.ExitStack() as stack:
+        reader = open_reader(stack)
+        received = b""
+        for second in range(14):
+            received += reader.recv(3000)
+            time.sleep(1)
+            if second == 3:
+                for _ in range(700):
+                    open_reader(stack)
+        while data := reader.recv(65536):
+            received += data
+    assert len(received) == len(whole)
 
 
 def test_oldest_make_room_for_new_connections(settings: dict[str, str]) -> None:

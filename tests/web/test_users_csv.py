@@ -19,6 +19,7 @@ from tests.support.log import read_event
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
+from tests.support.raw_http import send_raw
 from tests.support.rows import get_identity, list_rows
 from tests.support.seed import plant_crowd, plant_events
 from tests.support.storage_proxy import Fault, StorageProxy
@@ -141,6 +142,12 @@ def test_broken_file_is_recorded_as_failed(own: OwnAzure, own_admin: Admin, tabl
     path = {"identities": "/admin/users.csv", "audit": "/admin/audit.csv"}[table]
     if table == "audit":
         plant_events(own.azure.env, 700, timedelta(days=1))
+    own.storage.plant(Fault(kind="status", method="GET", table=table, skip=1))
+    # Only the end of the connection tells an HTTP/1.0 client the end of the file.
+    cookie = f"Cookie: session={own_admin.person.http.cookies['session']}"
+    with pytest.raises(ConnectionResetError):
+        send_raw(own.service.url, f"GET {path} HTTP/1.0\r\n{cookie}\r\n\r\n".encode())
+    own.storage.clear()
     own.storage.plant(Fault(kind="status", method="GET", table=table, skip=1))
     with own_admin.person.get(path, stream=True) as response:
         assert response.status_code == 200

@@ -1,8 +1,12 @@
-"""A client's connection: a thread rarely waits for the client, and only within bounds."""
+"""A client's connection, which bounds how many threads wait for clients, and for how long."""
 
+import contextlib
 import errno
+import fcntl
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from typing import Any
@@ -13,6 +17,10 @@ from trusted_service.server.framing import Framing
 
 SILENCE_SECONDS = 10.0
 """A client that neither sends nor reads anything for this long is cut off."""
+UNREAD_SECONDS = 60.0
+"""How long a client may take to read what its response leaves unsent."""
+_BUFFERED_SECONDS = 1.0
+"""How long the client's system may receive data although the client reads none."""
 BODY_SECONDS = 15.0
 """How long a thread may wait for one request body."""
 PLACES = 8
@@ -31,11 +39,13 @@ class ClientSocket(socket.socket):
     the client is too slow or no place is free; `receive` and `flush` never wait.
     """
 
+    _sent = 0
+    _has_place = False
+    body_deadline = 0.0
+
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
         self.unsent = bytearray()
-        self.body_deadline = 0.0
-        self._has_place = False
 
     def take_place(self) -> bool:
         """Whether a thread may wait for this client, until `release_place`."""
@@ -55,9 +65,32 @@ class ClientSocket(socket.socket):
         """Send as much as the kernel takes. Raises OSError."""
         try:
             while self.unsent:
-                del self.unsent[: super().send(self.unsent, socket.MSG_DONTWAIT)]
+                sent = super().send(self.unsent, socket.MSG_DONTWAIT)
+                self._sent += sent
+                del self.unsent[:sent]
         except BlockingIOError:
             pass
+
+    def count_acknowledged(self) -> int:
+        """Return how many bytes the client's system has received: more as the client reads, if it is slow."""
+        try:
+            (kept,) = struct.unpack("i", fcntl.ioctl(self, termios.TIOCOUTQ, bytes(4)))
+        except OSError:  # macOS
+            kept = 0
+        return self._sent - int(kept)
+
+    def end(self) -> None:
+        """Tell the client that nothing follows. Raises OSError."""
+        super().shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Close with a reset: in HTTP/1.0, the client would take an end for that of the whole response."""
+        with contextlib.suppress(OSError):
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def shutdown(self, how: int) -> None:
+        self.abort()  # gunicorn's threads call it when a response broke
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         try:
@@ -104,12 +137,31 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         self.framing = Framing()
         self.since, self.limit = 0.0, 0.0
         """Since when it waits, and how long it may."""
-        self.responded_at = 0.0
-        self.is_idle = self.is_long = self.keeps_alive = False
+        self.ready: Any = None
+        """What the worker does when the wait is over."""
+        self.responded_at, self._acknowledged = 0.0, 0
+        self.is_idle = self.is_long = self.keeps_alive = self.reads = False
 
     def begin_wait(self, limit: float) -> None:
         self.since, self.limit = time.monotonic(), limit
         self.is_idle = limit > SILENCE_SECONDS
+
+    def begin_response(self) -> None:
+        self.responded_at, self.reads = time.monotonic(), False
+
+    def follow_reader(self) -> None:
+        """Wait on for a client that has read some of its response."""
+        acknowledged = self.sock.count_acknowledged()
+        if acknowledged > self._acknowledged:
+            self._acknowledged = acknowledged
+            elapsed = time.monotonic() - self.responded_at
+            self.reads = elapsed > _BUFFERED_SECONDS
+            self.begin_wait(min(SILENCE_SECONDS, UNREAD_SECONDS - elapsed))
+
+    def close(self, graceful: bool = False) -> None:
+        if self.sock.unsent:
+            self.sock.abort()
+        super().close()
 
     def give_to_parser(self) -> None:
         """Hand over what has arrived, before a thread handles the connection."""

@@ -3,8 +3,8 @@
 import re
 from enum import Enum, auto
 
-MAX_BODY = 64 * 1024
-"""Bytes of a body that are collected without a thread: more than any route for strangers accepts."""
+MAX_BODY = 63 * 1024
+"""Bytes of a body that are collected without a thread; gunicorn discards 64 KB that nothing has read."""
 
 # A bare line feed ends no head, but gunicorn refuses it at once. RFC 9112 section 2.2.
 _HEAD_ENDS = re.compile(rb"\n\r?\n")

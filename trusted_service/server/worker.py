@@ -1,4 +1,4 @@
-"""A threaded worker whose threads handle only requests that have arrived; others wait in its main loop."""
+"""A threaded worker whose threads handle only requests that have arrived; its main loop handles the rest."""
 
 import errno
 import json
@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from functools import partial
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
-from socket import SHUT_WR
 from typing import Any
 from uuid import uuid4
 
@@ -22,10 +21,8 @@ QUEUE_SECONDS = 3.0
 """How long a request that has arrived may wait for a thread; its upstream calls take up to 11 s more."""
 MAX_RECEIVED = 2 * MAX_BODY
 """Bytes of a request that may wait. Beyond it, there is no thread for the body, or the head is too large."""
-UNREAD_SECONDS = 60.0
-"""How long a client may take to read the rest of a response."""
 MAX_UNSENT_OF_ALL = 64 * 1024 * 1024
-"""Bytes of all responses that wait for their readers. Beyond it, the one that waits longest is dropped."""
+"""Bytes of all unsent responses. Beyond it, clients that read nothing are dropped first."""
 LINGER_SECONDS, MAX_DRAINED = 2.0, 64 * 1024
 """How long, and for how many bytes, a closed connection is read, so that its client gets the response."""
 IDLE_SECONDS = 20.0
@@ -42,7 +39,7 @@ _NO_CONNECTION = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
-    """gunicorn's, except that its main loop handles all connections without a request (`_waiting`)."""
+    """gunicorn's, except that `_waiting` holds all connections without a complete request."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -68,11 +65,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             for _ in range(ACCEPTED_AT_ONCE):
                 accepted, client = listener.accept()
                 self.nr_conns += 1
-                # The base class stops accepting at worker_connections.
                 if self.nr_conns >= self.worker_connections:
                     self._make_room()
                 connection = Connection(self.cfg, accepted, client, listener.getsockname())
                 self._wait(connection, EVENT_READ, self._receive)
+                self._run(connection, self._receive)
             return True
         except OSError as error:
             if error.errno in _NO_ROOM:
@@ -89,6 +86,18 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             conn.begin_wait(QUEUE_SECONDS)
             self._ready.append(conn)
 
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        # gunicorn would announce keep-alive, and close because of the rest of a body that nothing has read.
+        req.must_close = req.must_close or conn.is_long
+        try:
+            return bool(super().handle_request(req, conn))
+        except TimeoutError as error:  # the kernel gave up the client: gunicorn would log an error
+            conn.sock.abort()
+            raise ConnectionResetError(errno.ECONNRESET, "the client is gone") from error
+        except OSError:
+            conn.sock.abort()
+            raise
+
     def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
         self._busy -= 1
         if self._ready:
@@ -104,6 +113,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         now = time.monotonic()
         if now - self._swept_at > SWEEP_SECONDS:
             self._swept_at = now
+            for connection in [each for each in self._waiting if each.sock.unsent]:
+                connection.follow_reader()
             for connection in [each for each in self._waiting if now - each.since > each.limit]:
                 self._drop(connection)
             for connection in [each for each in self._ready if now - each.since > each.limit]:
@@ -111,6 +122,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
                 self._attempt(connection, partial(self._refuse, status=HTTPStatus.SERVICE_UNAVAILABLE))
             for connection in [each for each in self._waiting if each.is_long]:
                 self._run(connection, self._go_on)
+            # The base class accepts nothing at worker_connections.
+            if self.nr_conns >= self.worker_connections:
+                self._make_room()
 
     def _cap_keepalive(self, deadline: float) -> None:
         for connection in self._waiting:
@@ -124,6 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
 
     def _wait(self, connection: Connection, event: int, ready: Any, limit: float = SILENCE_SECONDS) -> None:
         connection.begin_wait(limit)
+        connection.ready = ready
         self._waiting[connection] = None
         self.poller.register(connection.sock, event, partial(self._run, connection, ready))
 
@@ -155,10 +170,12 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         connection.close()
 
     def _make_room(self) -> None:
-        """Drop some of those that wait longest."""
+        """Drop some of those that wait longest, unless a request has arrived a moment ago."""
         longest = sorted(self._waiting, key=lambda each: each.since + IDLE_SECONDS * each.is_idle)
         for connection in longest[: len(longest) // 20 + 1]:
-            self._drop(connection)
+            self._run(connection, connection.ready)
+            if connection in self._waiting:
+                self._drop(connection)
 
     def _receive(self, connection: Connection) -> None:
         data = connection.sock.receive()
@@ -201,20 +218,21 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         """Begin to send what is left of the response."""
         connection.sock.release_place()
         connection.is_long = False
-        connection.responded_at = time.monotonic()
+        connection.begin_response()
         connection.take_from_parser()
         self._respond(connection)
 
     def _respond(self, connection: Connection) -> None:
         """Send what is left of the response; then wait for the next request, or close. Raises OSError."""
-        self._stop_waiting(connection)
         connection.sock.flush()
         if connection.sock.unsent:
-            left = connection.responded_at + UNREAD_SECONDS - time.monotonic()
-            self._wait(connection, EVENT_WRITE, self._respond, min(left, SILENCE_SECONDS))
-            self._bound_unsent()
-        elif not connection.keeps_alive:
-            connection.sock.shutdown(SHUT_WR)
+            if connection not in self._waiting:
+                self._wait(connection, EVENT_WRITE, self._respond)
+                self._bound_unsent()
+            return
+        self._stop_waiting(connection)
+        if not connection.keeps_alive:
+            connection.sock.end()
             connection.received.clear()
             self._wait(connection, EVENT_READ, self._drain, LINGER_SECONDS)
         elif connection.received:
@@ -225,9 +243,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             self._wait(connection, EVENT_READ, self._receive, limit)
 
     def _bound_unsent(self) -> None:
-        readers = [each for each in self._waiting if each.sock.unsent]
-        while sum(len(each.sock.unsent) for each in readers) > MAX_UNSENT_OF_ALL:
-            self._drop(readers.pop(0))
+        clients = [each for each in self._waiting if each.sock.unsent]
+        clients.sort(key=lambda each: (each.reads, each.since))
+        while sum(len(each.sock.unsent) for each in clients) > MAX_UNSENT_OF_ALL:
+            self._drop(clients.pop(0))
 
     def _drain(self, connection: Connection) -> None:
         data = connection.sock.receive()
