@@ -190,9 +190,9 @@ def test_slow_reader_gets_whole_response(service: Service) -> None:
         reader = open_reader(stack)
         received = b""
         for second in range(14):
-            received += reader.recv(3000)
+            received += reader.recv(65536 if second == 2 else 3000)
             time.sleep(1)
-            if second == 3:
+            if second == 4:
                 for _ in range(700):
                     open_reader(stack)
         while data := reader.recv(65536):
@@ -276,14 +276,12 @@ def test_threads_wait_for_readers_within_bounds() -> None:
         served, client = socket.socketpair()
         with ClientSocket(served) as own, client:
 
-            def read_slowly() -> None:
-                for _ in range(20):
-                    time.sleep(0.05)
-                    client.recv(4096)
+            def read() -> None:
+                time.sleep(1)
                 while client.recv(65536):
                     pass
 
-            reader = threading.Thread(target=read_slowly)
+            reader = threading.Thread(target=read)
             reader.start()
             try:
                 own.sendall(bytes(2 * MAX_UNSENT))
@@ -292,7 +290,7 @@ def test_threads_wait_for_readers_within_bounds() -> None:
                 return False
             finally:
                 own.release_place()
-                own.shutdown(socket.SHUT_RDWR)
+                own.abort()
                 reader.join()
 
     assert sum(run_concurrently([stream] * (PLACES + 4))) == PLACES

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LARGE_FILE = "/bootstrap/static/css/bootstrap.min.css"
-"""The largest static file: 1.1 MB."""
+"""The largest static file: 232 kB."""
 TICK_SECONDS = 1.0
 _GET, _POST = b"GET %s HTTP/1.1\r\nHost: x\r\n", b"POST /api/token HTTP/1.1\r\nHost: x\r\n"
 

@@ -17,8 +17,8 @@ from trusted_service.server.framing import Framing
 
 SILENCE_SECONDS = 10.0
 """A client that neither sends nor reads anything for this long is cut off."""
-UNREAD_SECONDS = 60.0
-"""How long a client may take to read what its response leaves unsent."""
+UNREAD_SECONDS, MIN_READ_RATE = 60.0, 4096
+"""How long a client may read after a response, and the bytes for which it has another second."""
 _BUFFERED_SECONDS = 1.0
 """How long the client's system may receive data although the client reads none."""
 BODY_SECONDS = 15.0
@@ -139,7 +139,8 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         """Since when it waits, and how long it may."""
         self.ready: Any = None
         """What the worker does when the wait is over."""
-        self.responded_at, self._acknowledged = 0.0, 0
+        self._responded_at = self._deadline = 0.0
+        self._acknowledged = 0
         self.is_idle = self.is_long = self.keeps_alive = self.reads = False
 
     def begin_wait(self, limit: float) -> None:
@@ -147,16 +148,17 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
         self.is_idle = limit > SILENCE_SECONDS
 
     def begin_response(self) -> None:
-        self.responded_at, self.reads = time.monotonic(), False
+        self.reads, self._responded_at = False, time.monotonic()
+        self._deadline = self._responded_at + UNREAD_SECONDS + len(self.sock.unsent) / MIN_READ_RATE
 
     def follow_reader(self) -> None:
         """Wait on for a client that has read some of its response."""
         acknowledged = self.sock.count_acknowledged()
         if acknowledged > self._acknowledged:
             self._acknowledged = acknowledged
-            elapsed = time.monotonic() - self.responded_at
-            self.reads = elapsed > _BUFFERED_SECONDS
-            self.begin_wait(min(SILENCE_SECONDS, UNREAD_SECONDS - elapsed))
+            now = time.monotonic()
+            self.reads = now - self._responded_at > _BUFFERED_SECONDS
+            self.begin_wait(min(SILENCE_SECONDS, self._deadline - now))
 
     def close(self, graceful: bool = False) -> None:
         if self.sock.unsent:

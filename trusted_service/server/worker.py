@@ -91,11 +91,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         req.must_close = req.must_close or conn.is_long
         try:
             return bool(super().handle_request(req, conn))
-        except TimeoutError as error:  # the kernel gave up the client: gunicorn would log an error
+        except OSError as error:
             conn.sock.abort()
-            raise ConnectionResetError(errno.ECONNRESET, "the client is gone") from error
-        except OSError:
-            conn.sock.abort()
+            if isinstance(error, TimeoutError):  # the client is gone: gunicorn would log an error
+                raise ConnectionResetError(errno.ECONNRESET, "the client is gone") from error
             raise
 
     def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
