@@ -52,8 +52,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
         if not self.alive:
-            # Clients that have connected are served, and others are refused at once: the kernel would reset
-            # those in its queue when the process ends.
+            # When the process ends, the kernel would reset those in its queue: serve them, refuse others.
             for listener in self.sockets:
                 while self.accept(listener):
                     pass
@@ -100,8 +99,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
     def finish_request(self, conn: Connection, fs: "Future[bool]") -> None:
         self._busy -= 1
         if self._ready:
-            # Every fourth time the newest, else the oldest: a thousand requests sent at once delay themselves
-            # more than a later one, and none waits much longer than in a queue.
+            # Every fourth time the newest, else the oldest: a thousand sent at once delay a later one less.
             self._taken += 1
             self.enqueue_req(self._ready.popleft() if self._taken % 4 else self._ready.pop())
         conn.keeps_alive = not fs.cancelled() and fs.exception() is None and fs.result()
@@ -190,16 +188,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         arrival = connection.framing.judge(connection.received)
         connection.is_long = arrival is Arrival.LONG
         if arrival is Arrival.WHOLE or (connection.is_long and connection.sock.take_place()):
-            self._start(connection)
+            self._stop_waiting(connection)
+            connection.give_to_parser()
+            self.enqueue_req(connection)
         elif connection.is_long and len(connection.received) > MAX_RECEIVED:
             self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
         elif len(connection.received) > MAX_RECEIVED:
             self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-
-    def _start(self, connection: Connection) -> None:
-        self._stop_waiting(connection)
-        connection.give_to_parser()
-        self.enqueue_req(connection)
 
     def _refuse(self, connection: Connection, status: HTTPStatus) -> None:
         self._stop_waiting(connection)
