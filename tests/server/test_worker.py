@@ -299,4 +299,4 @@ def test_threads_wait_for_readers_within_bounds() -> None:
 def test_gunicorn_is_the_one_we_extend() -> None:
     # When this fails: read what changed around the methods that trusted_service/server overrides or calls.
     sources = "".join(map(inspect.getsource, (gthread, unreader, parser)))
-    assert hashlib.sha256(sources.encode()).hexdigest()[:16] == "097ed3b64816e0a7"
+    assert hashlib.sha256(sources.encode()).hexdigest()[:16] == "097ed3b64816e0a7"  # pragma: allowlist secret
