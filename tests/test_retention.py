@@ -25,7 +25,7 @@ from trusted_service.audit import AuditTrail
 from trusted_service.errors import UpstreamError, UpstreamUnavailable
 from trusted_service.jobs.models import Item
 from trusted_service.jobs.service import Jobs
-from trusted_service.models import SYSTEM, Actor, UserId
+from trusted_service.models import Actor, UserId
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 from trusted_service.storage.identities import IdentityTable
@@ -161,14 +161,6 @@ def test_two_instances_purge_together(table: Table, fill: Callable[[Table], Purg
     before = table.now() + DAY
     run_concurrently([lambda: list(purge(before)) for _ in range(3)])
     assert list(table.query()) == []
-
-
-def test_purge_begins_with_the_oldest_events(table: Table) -> None:
-    trail = AuditTrail(table)
-    for number in range(104):
-        trail.record(SYSTEM, "block", None, f"{number}")
-    assert next(trail.purge(table.now() + DAY)) == 100
-    assert [row["Detail"] for row in table.query()] == ["103", "102", "101", "100"]
 
 
 @pytest.mark.parametrize("state", ["checking", "running", "leased", "ended-lately"])

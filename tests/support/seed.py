@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import requests
 from azure.communication.identity import CommunicationIdentityClient
@@ -57,7 +58,9 @@ def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> No
     with TableServiceClient.from_connection_string(connection_string) as tables:
         client = tables.create_table_if_not_exists(table)
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(client.submit_transaction, batches))
+            # Azurite now and then resets a connection.
+            put = partial(client.submit_transaction, retry_on_methods=["POST"])
+            list(pool.map(put, batches))
 
 
 def plant_crowd(settings: Mapping[str, str], count: int, *, name: str = "") -> None:
@@ -73,12 +76,17 @@ def plant_crowd(settings: Mapping[str, str], count: int, *, name: str = "") -> N
 
 
 def plant_events(
-    settings: Mapping[str, str], count: int, age: timedelta, target: UserId | None = None
+    settings: Mapping[str, str],
+    count: int,
+    age: timedelta,
+    target: UserId | None = None,
+    *,
+    outcome: str = "done",
 ) -> None:
     """Write `count` events of this age to the audit trail, about this user if there is one."""
     at = datetime.now(UTC) - age
     event: dict[str, object] = dict.fromkeys(("ActorName", "Detail", "RequestId"), "")
-    event |= {"ActionId": "planted", "At": at, "Action": "block", "Outcome": "done"}
+    event |= {"ActionId": "planted", "At": at, "Action": "block", "Outcome": outcome}
     event |= {"ActorKind": "system", "ActorKey": "system"}
     event |= {"TargetTenantId": target.tenant_id if target else ""}
     event |= {"TargetObjectId": target.object_id if target else ""}

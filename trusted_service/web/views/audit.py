@@ -1,5 +1,6 @@
 """The audit trail as a page and as CSV."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -50,12 +51,15 @@ def audit_csv() -> Response:
 
 
 def _cells(events: Iterator[AuditEvent], actor_names: ActorNames) -> Iterator[Iterable[object]]:
-    names: dict[str, str] = {}
-    for event in events:
-        if event.actor.key not in names:
-            names |= actor_names.find([event.actor])
-        document = event_json(event) | {"actorName": names.get(event.actor.key, "")}
-        yield [document[name] for name in HEADER]
+    names, complete = dict[str, str](), True
+    while some := list(itertools.islice(events, lists.CHUNK)):
+        unnamed = [event.actor for event in some if event.actor.user_id and event.actor.key not in names]
+        if complete:  # otherwise an upstream has failed: the ids must do
+            names |= actor_names.find(unnamed)
+            complete = all(actor.key in names for actor in unnamed)
+        for event in some:
+            document = event_json(event) | {"actorName": names.get(event.actor.key, "")}
+            yield [document[name] for name in HEADER]
 
 
 def _query() -> AuditQuery:
