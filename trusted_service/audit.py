@@ -111,8 +111,8 @@ class AuditTrail:
 
     def about_or_by(self, user_id: UserId) -> Iterator[AuditEvent]:
         """The events about the user, and the outcomes of what they did to others, the newest first."""
-        about, by = (self._table.partition(name) for name in (_partition(user_id), _own_partition(user_id)))
-        rows = heapq.merge(about, by, key=lambda row: str(row["RowKey"]))
+        parts = (self._table.partition(_partition(user_id, kind)) for kind in ("user", "actor"))
+        rows = heapq.merge(*parts, key=lambda row: str(row["RowKey"]))
         return (_event({"ActorKey": str(user_id), **row}) for row in rows)
 
     def erase_details(self, user_id: UserId, reason: str = "") -> None:
@@ -144,7 +144,7 @@ class AuditTrail:
                     copies[_partition(target)].append(str(row["RowKey"]))
                 administrator = Actor(kind=row["ActorKind"], key=row["ActorKey"]).user_id
                 if administrator not in (None, target) and row["Outcome"] != "started":
-                    copies[_own_partition(administrator)].append(str(row["RowKey"]))
+                    copies[_partition(administrator, "actor")].append(str(row["RowKey"]))
             for partition, keys in [*copies.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
                 self._table.delete_all(partition, keys)
                 yield len(keys)
@@ -182,7 +182,7 @@ class AuditTrail:
         if ended and (administrator := event.actor.user_id) not in (None, event.target):
             own = {**row, **_columns(replace(event, target=None, detail=""))}
             del own["ActorKey"]  # the partition names them
-            self._table.put({"PartitionKey": _own_partition(administrator), **own})
+            self._table.put({"PartitionKey": _partition(administrator, "actor"), **own})
 
 
 def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) -> AuditEvent:
@@ -204,16 +204,12 @@ def _erase(row: Columns, kept: str) -> str:
     return "" if row["Action"] == "block" and row["Outcome"] != "failed" and detail != kept else detail
 
 
-def _partition(target: UserId | None) -> str:
-    return f"user-{target.object_id}-{target.tenant_id}" if target else ALL
+def _partition(user_id: UserId | None, kind: str = "user") -> str:
+    return f"{kind}-{user_id.object_id}-{user_id.tenant_id}" if user_id else ALL
 
 
 def _find_target(row: Columns) -> UserId | None:
     return UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None
-
-
-def _own_partition(actor: UserId) -> str:
-    return f"actor-{actor.object_id}-{actor.tenant_id}"
 
 
 def _descending(time: datetime) -> str:

@@ -108,19 +108,13 @@ def test_actor_names_are_looked_up_not_stored(
     assert admin.person.account.username not in reader.person.get(job).text
 
 
-def test_own_actions_are_recorded_by_id(
-    admin: Admin, tables: TableServiceClient, mapped_user: Person
-) -> None:
+def test_own_actions_are_recorded_by_id(admin: Admin, mapped_user: Person) -> None:
     mapped_user.post("/api/me/revoke", headers=mapped_user.csrf_headers())
     mapped_user.erase()
     for action in ("revoke", "delete"):
         events = about(admin, mapped_user, action=action)
         assert [event["outcome"] for event in events] == ["done", "started"]
         assert {(event["actorKind"], event["actor"]) for event in events} == {("user", mapped_user.key)}
-    rows = trail_rows(tables, mapped_user)
-    assert rows
-    assert mapped_user.account.username not in f"{rows}"
-    assert mapped_user.account.name not in f"{rows}"
 
 
 def test_identity_changes_are_system_events(
