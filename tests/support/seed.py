@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import requests
 from azure.communication.identity import CommunicationIdentityClient
+from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableServiceClient
 
@@ -57,9 +57,14 @@ def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> No
     connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
     with TableServiceClient.from_connection_string(connection_string) as tables:
         client = tables.create_table_if_not_exists(table)
+
+        def put(batch: list[tuple[str, Row]]) -> None:
+            try:
+                client.submit_transaction(batch)
+            except ServiceResponseError:  # Azurite now and then resets a connection
+                client.submit_transaction(batch)
+
         with ThreadPoolExecutor(THREADS) as pool:
-            # Azurite now and then resets a connection.
-            put = partial(client.submit_transaction, retry_on_methods=["POST"])
             list(pool.map(put, batches))
 
 

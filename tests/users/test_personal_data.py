@@ -27,7 +27,7 @@ TABLES = {"identities", "sessions", "audit", "userindex", "ledger", "jobs", "usa
 """All that the service has. `usage` is about nobody, and `userindex` repeats `identities`."""
 KEEPS_IDS = {"audit", "jobs"}
 """Where an erased user's object id stays, as docs/security.md says."""
-REASON = "seen in May"
+REASON = "seen as [identity]"
 
 
 def list_texts(tables: TableServiceClient) -> Iterator[tuple[str, str]]:
@@ -99,7 +99,8 @@ def live(admin: Admin, new_person: Callable[..., Person]) -> Callable[..., Life]
         wait_until_indexed(jobs.tables, person.account.object_id)
         admin.do("page", person, "block", reason=f"{person.account.name}, said Ada Ministrator")
         admin.do("api", person, "unblock")
-        jobs.finish(jobs.draft(jobs.select("block", [person.key, other.key])), reason=REASON)
+        reason = REASON.replace("[identity]", life.now)
+        jobs.finish(jobs.draft(jobs.select("block", [person.key, other.key])), reason=reason)
         admin.do("api", person, "unblock")
         person.signed_in().in_new_browser()
         if roles:
