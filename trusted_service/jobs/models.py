@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from trusted_service.access.administrators import Objection
 from trusted_service.errors import InvalidRequest
-from trusted_service.models import Actor, UserId, join_lines, without_acs_user_ids
+from trusted_service.models import Actor, UserId, join_lines
 
 JobAction = Literal["block", "delete"]
 JOB_ACTIONS: tuple[JobAction, ...] = get_args(JobAction)
@@ -131,9 +131,7 @@ class Job:
         if not self.startable:
             raise InvalidRequest("This job cannot be started.")
         started = replace(self, state="running", actor=actor, ended_at=None)
-        if self.state == "done":
-            return replace(started, retries=True)
-        return replace(started, reason=without_acs_user_ids(reason))
+        return replace(started, retries=True) if self.state == "done" else replace(started, reason=reason)
 
     def cancelled(self, objection: Objection = "") -> "Job":
         """A job that has ended stays as it is."""

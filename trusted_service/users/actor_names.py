@@ -20,14 +20,13 @@ class ActorNames:
     sessions: SessionTable
 
     def find(self, actors: Iterable[Actor]) -> dict[str, str]:
-        """The name of each administrator by key: "" if nobody is known by it, none if the storage fails."""
+        """The name of each administrator by key: "" if nobody is known by it, or the storage fails."""
         users = {actor.key: actor.user_id for actor in actors if actor.user_id}
         seconds = min(SECONDS, deadlines.seconds_left())
         with deadlines.request_budget(deadlines.current_request_id() or "", seconds):
-            names = map_parallel(self._find, [*users.values()])
-        return {key: name for key, name in zip(users, names, strict=True) if name is not None}
+            return dict(zip(users, map_parallel(self._find, [*users.values()]), strict=True))
 
-    def _find(self, user_id: UserId) -> str | None:
+    def _find(self, user_id: UserId) -> str:
         with suppress(UpstreamError):
             identity = self.identities.find(user_id)
             if identity is not None and (name := identity.username or identity.name):
@@ -35,5 +34,4 @@ class ActorNames:
             # Someone who only administers has no identity.
             for session in self.sessions.list_by_user(user_id):
                 return session.user.username or session.user.name
-            return ""
-        return None
+        return ""

@@ -51,12 +51,9 @@ def audit_csv() -> Response:
 
 
 def _cells(events: Iterator[AuditEvent], actor_names: ActorNames) -> Iterator[Iterable[object]]:
-    names, complete = dict[str, str](), True
+    names: dict[str, str] = {}  # "" too: a storage that fails is not asked again for the same actor
     while some := list(itertools.islice(events, lists.CHUNK)):
-        unnamed = [event.actor for event in some if event.actor.user_id and event.actor.key not in names]
-        if complete:  # otherwise an upstream has failed: the ids must do
-            names |= actor_names.find(unnamed)
-            complete = all(actor.key in names for actor in unnamed)
+        names |= actor_names.find(event.actor for event in some if event.actor.key not in names)
         for event in some:
             document = event_json(event) | {"actorName": names.get(event.actor.key, "")}
             yield [document[name] for name in HEADER]
