@@ -129,8 +129,9 @@ class Administration:
             except errors.NotFound:
                 self.audit.erase_details(user_id)  # an earlier call may have been interrupted
                 return False
-            except errors.UpstreamError:
-                self._run_after(0.0, self.finish_delete, user_id, "delete_not_finished", FINISH_DELAYS)
+            except errors.UpstreamUnavailable as error:
+                if error.upstream == "Table Storage":  # the trail may be long; jobs retry what ACS refuses
+                    self._run_after(0.0, self.finish_delete, user_id, "delete_not_finished", FINISH_DELAYS)
                 raise
             return True
 
@@ -141,7 +142,6 @@ class Administration:
             self._finish_block(identity)
 
     def finish_delete(self, user_id: UserId) -> None:
-        """Finish a deletion after a failure; a long trail may take longer than a request."""
         with contextlib.suppress(errors.NotFound, errors.Conflict):
             self._erase(user_id, lambda: self.identities.get(user_id).deleting)
 
