@@ -8,8 +8,8 @@ export.
 
 import heapq
 import uuid
-from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
 from trusted_service.models import Actor, AuditEvent, UserId, join_lines, without_acs_user_ids
 from trusted_service.storage.tables import RowChanged, Table, utc
-from trusted_service.storage.transactions import Columns, batches
+from trusted_service.storage.transactions import Columns, batches, merge_operation
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +29,6 @@ OUTCOME_SECONDS = 2.0
 ALL = "all"
 LAST_MICROSECOND = 10**17
 MAX_DETAIL = 500
-MAX_PURGED = 10_000
-"""Keys of old events in memory at a time."""
 
 EVENTS = {
     "block": "user_updated",
@@ -113,46 +111,52 @@ class AuditTrail:
 
     def about_or_by(self, user_id: UserId) -> Iterator[AuditEvent]:
         """The events about the user, and the outcomes of what they did to others, the newest first."""
-        about, by = (self._table.partition(name) for name in (_partition(user_id), _own_partition(user_id)))
-        rows = heapq.merge(about, by, key=lambda row: str(row["RowKey"]))
+        parts = (self._table.partition(_partition(user_id, kind)) for kind in ("user", "actor"))
+        rows = heapq.merge(*parts, key=lambda row: str(row["RowKey"]))
         return (_event({"ActorKey": str(user_id), **row}) for row in rows)
 
     def erase_details(self, user_id: UserId, reason: str = "") -> None:
-        """Remove ACS user ids, and reasons for blocks other than this one, from the events about the user."""
+        """Remove ACS user ids, and reasons for blocks other than this one, from the events about the user.
+
+        Reads all of them, and may take longer than a request: repeat it without a deadline.
+        """
         own, kept = _partition(user_id), without_acs_user_ids(reason)
         condition, values = "PartitionKey eq @own and Detail gt @empty", {"own": own, "empty": ""}
-        for row in self._table.query(condition, values, columns=("Action", "Outcome", "Detail")):
-            detail = without_acs_user_ids(row["Detail"])
-            if row["Action"] == "block" and row["Outcome"] != "failed" and detail != kept:
-                detail = ""
-            if detail != row["Detail"]:
-                for partition in (_partition(None), own):  # the one by which the row is found comes last
-                    with suppress(RowChanged):
-                        self._table.merge(
-                            {"PartitionKey": partition, "RowKey": row["RowKey"], "Detail": detail}
-                        )
+        rows = self._table.query(condition, values, columns=("Action", "Outcome", "Detail"))
+        erased = ((row["RowKey"], detail) for row in rows if (detail := _erase(row, kept)) != row["Detail"])
+        for some in batches(erased):
+            for partition in (ALL, own):  # the one by which the rows are found comes last
+                self._merge_all([{"PartitionKey": partition, "RowKey": k, "Detail": d} for k, d in some])
 
     def purge(self, before: datetime) -> Iterator[int]:
-        """Delete the events from before this time, the oldest first, so that the trail never has gaps.
+        """Delete the events from before this time.
 
-        `users repair` could otherwise find a block whose end is gone. The rows among all events are deleted
-        last, and written first: no crash leaves a row that they do not lead to.
+        The rows among all events are deleted last, and written first: no crash leaves a row that they do not
+        lead to.
         """
         condition = "PartitionKey eq @all and RowKey gt @newest"
         values = {"all": ALL, "newest": _descending(before)}
         columns = ("TargetTenantId", "TargetObjectId", "ActorKind", "ActorKey", "Outcome")
-        while oldest := deque(self._table.query(condition, values, columns=columns), MAX_PURGED):
-            for rows in batches(reversed(oldest)):
-                copies = defaultdict[str, list[str]](list)
-                for row in rows:
-                    if target := _find_target(row):
-                        copies[_partition(target)].append(str(row["RowKey"]))
-                    administrator = Actor(kind=row["ActorKind"], key=row["ActorKey"]).user_id
-                    if administrator not in (None, target) and row["Outcome"] != "started":
-                        copies[_own_partition(administrator)].append(str(row["RowKey"]))
-                for partition, keys in [*copies.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
-                    self._table.delete_all(partition, keys)
-                    yield len(keys)
+        for rows in batches(self._table.query(condition, values, columns=columns)):
+            copies = defaultdict[str, list[str]](list)
+            for row in rows:
+                if target := _find_target(row):
+                    copies[_partition(target)].append(str(row["RowKey"]))
+                administrator = Actor(kind=row["ActorKind"], key=row["ActorKey"]).user_id
+                if administrator not in (None, target) and row["Outcome"] != "started":
+                    copies[_partition(administrator, "actor")].append(str(row["RowKey"]))
+            for partition, keys in [*copies.items(), (ALL, [str(row["RowKey"]) for row in rows])]:
+                self._table.delete_all(partition, keys)
+                yield len(keys)
+
+    def _merge_all(self, rows: Sequence[Columns]) -> None:
+        """Change these rows of one partition; some may have been purged."""
+        with suppress(RowChanged):
+            self._table.transact([merge_operation(row) for row in rows])
+            return
+        for row in rows:
+            with suppress(RowChanged):
+                self._table.merge(row)
 
     def _add_outcome(self, event: AuditEvent) -> None:
         log.info(
@@ -178,7 +182,7 @@ class AuditTrail:
         if ended and (administrator := event.actor.user_id) not in (None, event.target):
             own = {**row, **_columns(replace(event, target=None, detail=""))}
             del own["ActorKey"]  # the partition names them
-            self._table.put({"PartitionKey": _own_partition(administrator), **own})
+            self._table.put({"PartitionKey": _partition(administrator, "actor"), **own})
 
 
 def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) -> AuditEvent:
@@ -194,16 +198,18 @@ def _new_event(actor: Actor, action: str, target: UserId | None, detail: str) ->
     )
 
 
-def _partition(target: UserId | None) -> str:
-    return f"user-{target.object_id}-{target.tenant_id}" if target else ALL
+def _erase(row: Columns, kept: str) -> str:
+    """The row's detail as it stays after an erasure."""
+    detail = without_acs_user_ids(row["Detail"])
+    return "" if row["Action"] == "block" and row["Outcome"] != "failed" and detail != kept else detail
+
+
+def _partition(user_id: UserId | None, kind: str = "user") -> str:
+    return f"{kind}-{user_id.object_id}-{user_id.tenant_id}" if user_id else ALL
 
 
 def _find_target(row: Columns) -> UserId | None:
     return UserId(row["TargetTenantId"], row["TargetObjectId"]) if row["TargetObjectId"] else None
-
-
-def _own_partition(actor: UserId) -> str:
-    return f"actor-{actor.object_id}-{actor.tenant_id}"
 
 
 def _descending(time: datetime) -> str:

@@ -100,7 +100,10 @@ class Services:
             *(self.administrators, audit, self.background, tenants),
         )
         self.reindex = Reindex(identities, ledger, index)
-        self.repair = Repair(identities, ledger, index, self.administration, audit, (audit_table, jobs_table))
+        self.repair = Repair(
+            *(identities, ledger, index, self.administration, audit),
+            *((audit_table, jobs_table), settings.retention_audit_days),
+        )
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
         self.jobs = Jobs(jobs_table, audit, self.administrators)

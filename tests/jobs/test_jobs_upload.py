@@ -38,6 +38,7 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (f"{ONE.upper()}\n", [("1", ONE)]),
         (f"{ONE}\neyJhbGciOiJSUzI1NiJ9\n", [("1", ONE), ("2", "[removed]")]),
         (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
+        (f"8:acs:{ONE}_{TWO} left\n", [("1", "[identity] left")]),
     ],
 )
 def test_file_formats_are_read(job_admin: JobAdmin, content: Content, expected: Rows) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import requests
 from azure.communication.identity import CommunicationIdentityClient
+from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableServiceClient
 
@@ -56,8 +57,15 @@ def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> No
     connection_string = settings["TABLE_STORAGE_CONNECTION_STRING"]
     with TableServiceClient.from_connection_string(connection_string) as tables:
         client = tables.create_table_if_not_exists(table)
+
+        def put(batch: list[tuple[str, Row]]) -> None:
+            try:
+                client.submit_transaction(batch)
+            except ServiceResponseError:  # Azurite now and then resets a connection
+                client.submit_transaction(batch)
+
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(client.submit_transaction, batches))
+            list(pool.map(put, batches))
 
 
 def plant_crowd(settings: Mapping[str, str], count: int, *, name: str = "") -> None:
@@ -73,12 +81,17 @@ def plant_crowd(settings: Mapping[str, str], count: int, *, name: str = "") -> N
 
 
 def plant_events(
-    settings: Mapping[str, str], count: int, age: timedelta, target: UserId | None = None
+    settings: Mapping[str, str],
+    count: int,
+    age: timedelta,
+    target: UserId | None = None,
+    *,
+    outcome: str = "done",
 ) -> None:
     """Write `count` events of this age to the audit trail, about this user if there is one."""
     at = datetime.now(UTC) - age
     event: dict[str, object] = dict.fromkeys(("ActorName", "Detail", "RequestId"), "")
-    event |= {"ActionId": "planted", "At": at, "Action": "block", "Outcome": "done"}
+    event |= {"ActionId": "planted", "At": at, "Action": "block", "Outcome": outcome}
     event |= {"ActorKind": "system", "ActorKey": "system"}
     event |= {"TargetTenantId": target.tenant_id if target else ""}
     event |= {"TargetObjectId": target.object_id if target else ""}

@@ -16,16 +16,18 @@ from tests.support.commands import read_json, repair, run_command
 from tests.support.concurrency import timed, wait_until
 from tests.support.jobs import JobAdmin
 from tests.support.person import Person
+from tests.support.problems import assert_problem
 from tests.support.rows import find_entry, find_identity_row, list_rows, list_sessions, wait_until_indexed
 from tests.support.seed import create_identities, put_rows
 from tests.support.service import Service
+from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.personal_data import MAX_EVENTS
 
 TABLES = {"identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage", "administrators"}
 """All that the service has. `usage` is about nobody, and `userindex` repeats `identities`."""
 KEEPS_IDS = {"audit", "jobs"}
 """Where an erased user's object id stays, as docs/security.md says."""
-REASON = "seen in May"
+REASON = "seen as [identity]"
 
 
 def list_texts(tables: TableServiceClient) -> Iterator[tuple[str, str]]:
@@ -97,7 +99,8 @@ def live(admin: Admin, new_person: Callable[..., Person]) -> Callable[..., Life]
         wait_until_indexed(jobs.tables, person.account.object_id)
         admin.do("page", person, "block", reason=f"{person.account.name}, said Ada Ministrator")
         admin.do("api", person, "unblock")
-        jobs.finish(jobs.draft(jobs.select("block", [person.key, other.key])), reason=REASON)
+        reason = REASON.replace("[identity]", life.now)
+        jobs.finish(jobs.draft(jobs.select("block", [person.key, other.key])), reason=reason)
         admin.do("api", person, "unblock")
         person.signed_in().in_new_browser()
         if roles:
@@ -140,6 +143,9 @@ def test_erasure_removes_person_from_every_table(
     assert {row["Detail"] for row in events if row["Action"] == "block"} <= {"", reason}
     row = find_identity_row(tables, person)
     assert (row and row["BlockReason"]) == reason
+    if reason:
+        admin.do("api", person, "unblock")
+        wait_until(lambda: reason not in str(list_rows(tables, "audit", "PartitionKey", trail_of(person))))
     for identity in (life.was, life.now):
         assert not {"Since", "Until"} & (find_entry(tables, identity) or {"Until": "none"}).keys()
 
@@ -191,6 +197,21 @@ def test_export_covers_every_table(
     everybody = read_json(run_command(application, "users", "export"))
     (same,) = [one for one in everybody if one["user"] == document["user"]]
     assert (same["jobs"], same["audit"][2:]) == (document["jobs"], document["audit"])
+
+
+def test_erasure_with_failing_trail_ends_later(
+    mapped_user: Person, tables: TableServiceClient, storage_proxy: StorageProxy
+) -> None:
+    trail = trail_of(mapped_user)
+    put_events(mapped_user, *[{"Action": "block", "Detail": REASON}] * 250)
+    put_events(mapped_user, {"Action": "block", "Detail": REASON}, days=2, partitions=[trail])  # half purged
+    storage_proxy.plant(Fault(kind="status", method="GET", table="audit", about=trail, times=1))
+    assert_problem(mapped_user.erase(), 503, "upstream_unavailable")
+    wait_until(lambda: find_identity_row(tables, mapped_user) is None)
+    rows = list_rows(tables, "audit", "TargetObjectId", mapped_user.account.object_id)
+    assert {row["Detail"] for row in rows if row["Action"] == "block"} == {""}
+    writes = [call for call in storage_proxy.calls() if '"Detail": ""' in call.text]
+    assert len(writes) < 100, "transactions, but for the rows that only one partition has"
 
 
 def test_export_of_long_trail_ends_in_time(mapped_user: Person, application: Flask) -> None:

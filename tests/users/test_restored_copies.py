@@ -1,7 +1,9 @@
 """Storage with missing tables, or with tables restored from an older copy."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import requests
@@ -11,6 +13,8 @@ from tests.support.commands import repair
 from tests.support.own_azure import World, own_azure
 from tests.support.problems import assert_problem
 from tests.support.rows import delete_identity_row
+from tests.support.seed import YEARS, plant_events
+from trusted_service.models import UserId
 
 TABLES = ("identities", "sessions", "audit", "userindex", "ledger", "jobs", "usage", "administrators")
 LISTS = {"userindex": "/api/admin/users", "audit": "/admin/audit", "jobs": "/admin/jobs"}
@@ -128,5 +132,10 @@ def test_repair_leaves_deliberate_changes_alone(world: World) -> None:
     assert returned.signed_in().token().status_code == 200
     world.admin.do("api", blocked_again, "block")
     world.admin.do("api", blocked_again, "delete")  # the block stays
+    purged = UserId(
+        str(uuid.uuid4()), str(uuid.uuid4())
+    )  # the purge has already deleted the end of the block
+    for outcome, age in (("started", YEARS), ("done", YEARS - timedelta(seconds=1))):
+        plant_events(world.azure.env, 1, age, purged, outcome=outcome)
     findings = {finding["user"] for finding in repair(world.service.env, dry_run=True)}
-    assert not findings & {unblocked.key, returned.key, blocked_again.key}
+    assert not findings & {unblocked.key, returned.key, blocked_again.key, str(purged)}

@@ -21,7 +21,7 @@ from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import find_identity_row, get_identity, list_rows
 from tests.support.service import Service
-from tests.support.storage_proxy import Fault, StorageProxy
+from tests.support.storage_proxy import Fault, Kind, StorageProxy
 from trusted_service.audit import EVENTS
 
 HEADER = ["at", "action", "outcome", "actorKind", "actor", "actorName", "target", "detail", "requestId"]
@@ -95,9 +95,11 @@ def test_actor_names_are_looked_up_not_stored(
     assert_shown(admin.person.account.username)
     for table in ("audit", "jobs"):
         assert admin.person.account.username not in str(list(tables.get_table_client(table).list_entities()))
-    storage_proxy.plant(Fault(kind="status", method="GET", table="identities"))
-    assert_shown(admin.person.key, [*paths[:2], *paths[3:4]])
-    storage_proxy.clear()
+    faults: list[tuple[Kind, list[str]]] = [("status", [paths[0], paths[3]]), ("hang", [paths[1]])]
+    for kind, unnamed in faults:
+        storage_proxy.plant(Fault(kind=kind, method="GET", table="identities"))
+        assert_shown(admin.person.key, unnamed)
+        storage_proxy.clear()
     assert admin.person.get_token()
     admin.person.sign_out()
     assert_shown(admin.person.account.username)
@@ -106,19 +108,13 @@ def test_actor_names_are_looked_up_not_stored(
     assert admin.person.account.username not in reader.person.get(job).text
 
 
-def test_own_actions_are_recorded_by_id(
-    admin: Admin, tables: TableServiceClient, mapped_user: Person
-) -> None:
+def test_own_actions_are_recorded_by_id(admin: Admin, mapped_user: Person) -> None:
     mapped_user.post("/api/me/revoke", headers=mapped_user.csrf_headers())
     mapped_user.erase()
     for action in ("revoke", "delete"):
         events = about(admin, mapped_user, action=action)
         assert [event["outcome"] for event in events] == ["done", "started"]
         assert {(event["actorKind"], event["actor"]) for event in events} == {("user", mapped_user.key)}
-    rows = trail_rows(tables, mapped_user)
-    assert rows
-    assert mapped_user.account.username not in f"{rows}"
-    assert mapped_user.account.name not in f"{rows}"
 
 
 def test_identity_changes_are_system_events(

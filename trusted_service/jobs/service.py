@@ -25,7 +25,7 @@ from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import Conflict, UpstreamUnavailable
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
-from trusted_service.models import SYSTEM, Actor, UserId
+from trusted_service.models import SYSTEM, Actor, UserId, without_acs_user_ids
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
@@ -116,6 +116,7 @@ class Jobs:
     def start(self, actor: Actor, job: Job, reason: str) -> None:
         """Let the action begin, or repeat failed rows. Raises InvalidRequest for none, and RoleMissing."""
         self.administrators.admit(actor)
+        reason = without_acs_user_ids(reason)
         with self._marked(job):
             self._change(actor, "start-job", job, lambda job: job.started(actor, reason))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trusted_service.jobs.models import Item
-from trusted_service.models import UserId, join_lines
+from trusted_service.models import UserId, join_lines, without_acs_user_ids
 from trusted_service.users.csv_file import UnreadableFile, read_table
 
 MAX_ITEMS = 10_000
@@ -27,7 +27,8 @@ def read_items(data: bytes | None, selected: Sequence[str], tenants: Sequence[st
             key = f"{tenant_id}/{text}" if tenant_id and "/" not in text else text
             item = Item(line, UserId.parse_key(key, tenants))
         except ValueError:
-            item = Item(line, None, join_lines(text, MAX_TEXT)).checked("invalid")
+            text = without_acs_user_ids(join_lines(text, MAX_TEXT))
+            item = Item(line, None, text).checked("invalid")
         if item.user_id and first.setdefault(item.user_id, item) is not item:
             item = item.checked("twice")
         items.append(item)

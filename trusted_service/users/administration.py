@@ -19,7 +19,7 @@ from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
-from trusted_service.background import BackgroundTasks
+from trusted_service.background import BackgroundTasks, Task
 from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
@@ -129,6 +129,10 @@ class Administration:
             except errors.NotFound:
                 self.audit.erase_details(user_id)  # an earlier call may have been interrupted
                 return False
+            except errors.UpstreamUnavailable as error:
+                if error.upstream == "Table Storage":  # the trail may be long; jobs retry what ACS refuses
+                    self._run_after(0.0, self.finish_delete, user_id, "delete_not_finished", FINISH_DELAYS)
+                raise
             return True
 
     def finish_block(self, user_id: UserId) -> None:
@@ -136,6 +140,10 @@ class Administration:
         identity = self.identities.find(user_id)
         if identity is not None and identity.blocked and identity.blocking:
             self._finish_block(identity)
+
+    def finish_delete(self, user_id: UserId) -> None:
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            self._erase(user_id, lambda: self.identities.get(user_id).deleting)
 
     def sweep(self, user_id: UserId) -> None:
         """Revoke a blocked user's tokens once more, for requests that were in progress during the block."""
@@ -165,12 +173,7 @@ class Administration:
             self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
 
     def _run_after(
-        self,
-        seconds: float,
-        task: Callable[[UserId], None],
-        user_id: UserId,
-        event: str,
-        retries: Sequence[float] = RETRY_DELAYS,
+        self, seconds: float, task: Task, user_id: UserId, event: str, retries: Sequence[float] = RETRY_DELAYS
     ) -> None:
         """Run the task later, with retries; log the event whenever it fails."""
         failed = partial(log.error, event, user=str(user_id))
@@ -181,13 +184,12 @@ class Administration:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
         failures: list[errors.UpstreamError] = []
         for entry in self.ledger.all_of(identity):
-            acs_user_id = entry.acs_user_id
             # A current identity of a former resource has had no token since the move.
             if may_have_tokens(identity, entry) or (
-                acs_user_id == identity.acs_user_id and self.pin.standing(acs_user_id) != "moved"
+                entry.acs_user_id == identity.acs_user_id and self.pin.standing(entry.acs_user_id) != "moved"
             ):
                 try:
-                    self.communication.revoke_tokens(acs_user_id)
+                    self.communication.revoke_tokens(entry.acs_user_id)
                 except errors.UpstreamError as error:
                     failures.append(error)
         if failures:
@@ -221,6 +223,7 @@ class Administration:
         if identity.acs_user_id is None:
             self.index.forget(identity)
             self.identities.remove(unblocked)
+            self._run_after(0.0, self.audit.erase_details, identity.user_id, "details_not_erased")
 
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""

@@ -74,12 +74,13 @@ class Repair:
     administration: Administration
     audit: AuditTrail
     with_names: Sequence[Table]
+    retention_audit_days: int
 
     def run(self, actor: Actor, *, dry_run: bool) -> Iterator[Damage]:
         """Yield each damage, repaired unless this is a dry run or the repair failed."""
         if not dry_run:
             self._remove_names()
-        actions = self._read_trail(AuditQuery())
+        actions = self._read_trail()
         lost = {entry.owner: entry for entry in self.ledger.all() if entry.owner and entry.until is None}
         for identity in self.identities.all():
             lost.pop(identity.user_id, None)
@@ -163,7 +164,7 @@ class Repair:
 
         def is_current() -> bool:
             # Rows and trail were read some time ago, and people act meanwhile.
-            actions = self._read_trail(AuditQuery(target=user_id))
+            actions = self._read_trail(user_id)
             return self._find(user_id, self.identities.find(user_id), actions) == damage
 
         match damage.kind:
@@ -183,7 +184,10 @@ class Repair:
                     self.identities.insert(row)
                 self.index.update(user_id)
 
-    def _read_trail(self, query: AuditQuery) -> _LatestActions:
+    def _read_trail(self, target: UserId | None = None) -> _LatestActions:
+        # Among older events, the purge may have deleted the end of a block, and not yet the block.
+        age = timedelta(days=self.retention_audit_days)
+        query = AuditQuery(target=target, since=datetime.now(UTC) - age + CLOCK_TOLERANCE if age else None)
         actions = _LatestActions()
         outcomes: dict[str, AuditEvent] = {}
         for event in self.audit.all(query):  # the newest first, so outcomes before beginnings
