@@ -108,6 +108,21 @@ def test_retry_after_is_the_remaining_window(users: list[Person]) -> None:
         time.sleep(2 * CLOCK_SECONDS)
 
 
+def test_longest_exhausted_limit_sets_retry_after(
+    settings: dict[str, str], new_person: Callable[..., Person]
+) -> None:
+    with Service(settings | {"RATE_LIMIT_TOKEN": "4 per 20 seconds; 2 per 2 seconds"}) as service:
+        person = new_person(at=service).signed_in()
+        csrf, waits = person.csrf_headers(), list[float]()
+        while len(waits) < 12 and max(waits, default=0) <= 2:
+            response = person.token(csrf=csrf)
+            waits.append(float(response.headers.get("Retry-After", 0)))
+            assert response.status_code == (429 if waits[-1] else 200)
+            time.sleep(0.3)
+    assert waits.count(0) == 4, "a refused request is not counted by the longer limit"
+    assert 10 < waits[-1] <= 20
+
+
 def test_token_limit_distinguishes_tenants(settings: dict[str, str], azure: LocalAzure) -> None:
     tenants = [azure.get_account(f"{name}.example").tenant_id for name in ("bob@contoso", "guest@fabrikam")]
     members = {"name": "Twin", "objectId": str(uuid.uuid4())}

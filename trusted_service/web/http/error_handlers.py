@@ -17,6 +17,9 @@ from trusted_service.web.security.rate_limits import seconds_until_reset
 
 log = structlog.get_logger(__name__)
 
+MAX_RETRY_AFTER_SECONDS = 86_400
+"""For an upstream's own Retry-After, as a number or a date; ours replaces a longer one."""
+
 ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
     errors.InvalidRequest: ("invalid_request", "input_validation_fail", ""),
     errors.InvalidTeamsToken: ("invalid_request", "authn_token_fail", "teams-"),
@@ -96,11 +99,10 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
-    # The upstream's own Retry-After if it is an HTTP date, or no more than a day.
-    value, seconds = error.retry_after or "", errors.retry_after_seconds(error.retry_after)
-    is_usable = seconds is not None and (not value.isdigit() or seconds <= 86_400)
+    seconds = errors.retry_after_seconds(error.retry_after)
+    is_usable = seconds is not None and seconds <= MAX_RETRY_AFTER_SECONDS
     sentence = SENTENCES.get(type(error)) or SENTENCES.get(error.done)
-    return _respond(code, sentence, {"Retry-After": value} if is_usable else {})
+    return _respond(code, sentence, {"Retry-After": error.retry_after or ""} if is_usable else {})
 
 
 def _handle_http_error(error: HTTPException) -> Response:
