@@ -24,7 +24,6 @@ EXACTLY_ONE = (
     ("TABLE_STORAGE_CONNECTION_STRING", "TABLE_STORAGE_ENDPOINT"),
 )
 MAX_WINDOW_SECONDS = 86_400
-RATE_TEXT = "a rate such as 30 per minute: at least 1, and per second to per day"
 
 
 class SettingsError(Exception):
@@ -76,7 +75,11 @@ AuthorityUrl = Annotated[str, AfterValidator(addresses.authority)]
 AcsConnection = Annotated[str, AfterValidator(addresses.communication_connection)]
 TableConnection = Annotated[str, AfterValidator(addresses.storage_connection)]
 TableEndpoint = Annotated[str, AfterValidator(addresses.table_endpoint)]
-RateLimit = Annotated[str, AfterValidator(_rate_limit), Field(description=RATE_TEXT)]
+RateLimit = Annotated[
+    str,
+    AfterValidator(_rate_limit),
+    Field(description="a rate of at least 1, for a second to a day, such as 30 per minute"),
+]
 Scope = Literal["chat", "voip", "chat.join", "chat.join.limited", "voip.join"]
 
 

@@ -4,7 +4,6 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from itsdangerous import URLSafeTimedSerializer
 
 from tests.support.admin_client import Admin
 from tests.support.pages import assert_error_page
@@ -80,13 +79,16 @@ def test_unknown_status_is_400(admin: Admin) -> None:
         assert_error_page(admin.person.get("/admin/users", params={"status": status}), 400)
 
 
-def test_forged_cursor_is_400(admin: Admin, service: Service) -> None:
-    signed = [
-        str(URLSafeTimedSerializer(key, salt=salt).dumps("0"))
-        for key, salt in (("another-key-" * 3, "cursor"), (service.env["SECRET_KEY"], "session"))
-    ]
-    plain = ["newest-active", "098204525564434_x", '{"NextPartitionKey": "x"}', "AAAA"]
-    for cursor in (*signed, *plain, "a.b.c", "é.é.é", "..", "\x00"):
+def test_forged_cursor_is_400(admin: Admin) -> None:
+    for cursor in (
+        "098204525564434_x",
+        '{"NextPartitionKey": "x"}',
+        "AAAA",
+        "gAAAAA==",
+        "é.é.é",
+        "..",
+        "\x00",
+    ):
         for path in ("/admin/users", "/admin/audit"):
             assert_error_page(admin.person.get(path, params={"cursor": cursor}), 400)
         response = admin.person.get("/api/admin/users", params={"cursor": cursor})

@@ -1,11 +1,9 @@
 """Cursors and the sign-in cookie: nobody can read them, and only this service can have made them."""
 
 import base64
-import re
-import zlib
 from collections.abc import Callable
 from datetime import timedelta
-from urllib.parse import unquote
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -22,49 +20,23 @@ from trusted_service.errors import InvalidRequest
 from trusted_service.settings import Settings
 from trusted_service.web.http.lists import read_cursor, sign_cursor
 
+FERNET_VERSION = 0x80
+"""https://github.com/fernet/spec"""
 LISTS = ("/admin/users", "/api/admin/users", "/admin/audit", "/admin/jobs")
 
 
-def readable(value: str) -> str:
-    """Return what anybody can read of a value: its parts, decoded from base64 and unpacked."""
-    texts = [value]
-    for part in re.findall(r"[A-Za-z0-9_-]{4,}", unquote(value)):
-        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) if len(part) % 4 != 1 else b""
-        texts.append(data.decode(errors="replace"))
-        for head in (data, data[1:]):
-            try:
-                texts.append(zlib.decompress(head).decode(errors="replace"))
-            except zlib.error:
-                continue
-    return "\n".join(texts).lower()
-
-
-def test_cursors_of_users_reveal_no_names(admin: Admin, azure: LocalAzure) -> None:
-    users = seed_users(azure.env, 60, name="Zebedee Quill")
-    ids = [user.user_id.object_id for user in users]
-    for query in ({"q": "zebedee"}, {"q": "zebedee", "status": "active"}, {}):
-        page = read_page(admin.person, "/admin/users", **query, sort="name")
-        cursors = [str(page.select("a[rel~=next]")[0]["href"])]
-        cursors.append(admin.person.get("/api/admin/users", params=query).json()["next"])
-        for cursor in cursors:
-            text = readable(cursor.partition("cursor=")[2] or cursor)
-            assert "tenant" not in text
-            assert "zebedee" not in text.replace("q=zebedee", "")
-            assert not [one for one in ids if one in text]
-
-
-def test_cursor_of_audit_trail_reveals_nothing(admin: Admin, azure: LocalAzure) -> None:
+def test_cursors_and_sign_in_cookie_are_encrypted(admin: Admin, azure: LocalAzure, person: Person) -> None:
+    seed_users(azure.env, 60, name="Zebedee Quill")
     plant_events(azure.env, 60, timedelta(0))
-    page = read_page(admin.person, "/admin/audit")
-    cursor = str(page.select("a[rel~=next]")[0]["href"]).partition("cursor=")[2]
-    assert not re.search("[0-9]{17}", readable(cursor))
-
-
-def test_sign_in_cookie_reveals_nothing(person: Person) -> None:
     person.start_sign_in("/admin/users?q=Zebedee")
-    (cookie,) = flow_cookies(person).values()
-    for secret in ("zebedee", "/admin", "code_verifier", "nonce", "state"):
-        assert secret not in readable(cookie)
+    values = list(flow_cookies(person).values())
+    values.append(admin.person.get("/api/admin/users", params={"q": "zebedee"}).json()["next"])
+    for path in ("/admin/users?q=zebedee&status=active&sort=name", "/admin/users", "/admin/audit"):
+        link = str(read_page(admin.person, path).select("a[rel~=next]")[0]["href"])
+        values += parse_qs(urlsplit(link).query)["cursor"]
+    assert len(values) == 5
+    for value in values:
+        assert base64.urlsafe_b64decode(value)[0] == FERNET_VERSION
 
 
 @pytest.fixture(scope="module")

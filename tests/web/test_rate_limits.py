@@ -50,12 +50,6 @@ def users(new_person: Callable[..., Person], strict_service: Service) -> list[Pe
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    with Redis() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def pair(settings: dict[str, str], service: Service, redis: Redis) -> Iterator[Pair]:
     """Two instances behind one proxy at one URL, which share hourly counts in Redis."""
     limits = {name: value.replace("minute", "hour") for name, value in LIMITS.items()}

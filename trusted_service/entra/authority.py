@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -21,7 +22,7 @@ URL = re.compile(rf"https?://{LABEL}(\.{LABEL})*(:[0-9]{{1,5}})?/[!-~]*", re.IGN
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key. `issuer`: the one that may use it, as `issuer_of` takes it, if Entra ID names any."""
+    """A public key, and the only issuer that may use it if Entra ID names one, as `issuer_of` takes it."""
 
     id: str
     key: Any
@@ -44,7 +45,7 @@ class Authority:
         self.url = url
         self._session = session
         self._discovery_url = f"{url}/v2.0/.well-known/openid-configuration"
-        self._usual_sign_out = f"{url}/oauth2/v2.0/logout"
+        self._default_sign_out = f"{url}/oauth2/v2.0/logout"
         self.discovery = Cache(self._fetch_discovery)
         self.keys = Cache(self._fetch_keys)
 
@@ -58,7 +59,7 @@ class Authority:
         return self._send("POST", url, **options)
 
     def refresh(self) -> None:
-        """Fetch the endpoints, in a background thread. If that fails, those in the cache stay good."""
+        """Fetch the endpoints, for a background thread. If that fails, those in the cache stay good."""
         self.discovery.refresh(in_background=True)
 
     def issuer(self, tenant_id: str) -> str:
@@ -83,12 +84,9 @@ class Authority:
     def find_key(self, key_id: str) -> SigningKey | None:
         """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up.
 
-        Raises UpstreamUnavailable while it cannot be told, because a fetch is under way.
+        Raises UpstreamError while it cannot be told, because a fetch is under way or has failed.
         """
-        keys = self.keys.get()
-        if key_id not in keys:
-            keys = self.keys.refresh_in_doubt() or keys
-        return keys.get(key_id)
+        return self.keys.get().get(key_id) or self.keys.refresh_in_doubt().get(key_id)
 
     def find_new_key(self, key_id: str) -> SigningKey | None:
         """The same for a token that comes from Entra ID itself, so its key is published by now."""
@@ -98,13 +96,13 @@ class Authority:
     def _sign_out_endpoint(self) -> str:
         # Without a fetch, which could fail after the session here has ended.
         cached = self.discovery.value
-        return self._usual_sign_out if cached is None else cached[0]["end_session_endpoint"]
+        return self._default_sign_out if cached is None else cached[0]["end_session_endpoint"]
 
     def _fetch_discovery(self) -> tuple[dict[str, str], requests.Response]:
         """The endpoints by their names, and the response that held them, for MSAL."""
         response = self._send("GET", self._discovery_url)
         document = response.json()
-        document.setdefault("end_session_endpoint", self._usual_sign_out)  # to publish one is optional
+        document.setdefault("end_session_endpoint", self._default_sign_out)  # to publish one is optional
         endpoints = {name: str(document.get(name)) for name in ENDPOINTS}
         if not all(map(URL.fullmatch, endpoints.values())):
             raise UpstreamUnavailable("Entra ID", "discovery document without its endpoints")
@@ -137,12 +135,9 @@ class Authority:
         retry_after = response.headers.get("Retry-After")
         if response.status_code == 429:
             raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after)
-        try:
-            expected = response.status_code in (200, 400, 401) and isinstance(response.json(), dict)
-        except (ValueError, RecursionError):
-            expected = False
-        if not expected:
-            raise UpstreamUnavailable(
-                "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
-            )
-        return response
+        with suppress(ValueError, RecursionError):
+            if response.status_code in (200, 400, 401) and isinstance(response.json(), dict):
+                return response
+        raise UpstreamUnavailable(
+            "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
+        )

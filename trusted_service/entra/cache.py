@@ -62,20 +62,20 @@ class Cache(Generic[T]):
         """The value of a new fetch, or of the one under way."""
         return _wait(self._call.start(), in_background)
 
-    def refresh_in_doubt(self) -> T | None:
-        """The value after a refresh, which any request may ask for, but gets every DOUBT_SECONDS at most."""
+    def refresh_in_doubt(self) -> T:
+        """The value after a refresh, which any request may ask for, but gets every DOUBT_SECONDS at most.
+
+        Raises UpstreamError too if the last refresh failed: what the value lacks may exist.
+        """
         with self._doubts:  # nobody may come between the two steps and find neither reason to wait
             run = self._call.running()
             pause = DOUBT_SECONDS if self._error is None else FAILED_DOUBT_SECONDS
             if run is None and self._clock() - self._doubted_at >= pause:
                 self._doubted_at = self._clock()
                 run = self._call.start()
-        try:
-            return self.value if run is None else run.wait()
-        except NotSent as error:
-            raise UpstreamUnavailable("Entra ID", str(error)) from error
-        except UpstreamError:
-            return self.value
+        if run is None and self._error is not None:
+            raise copy.copy(self._error)
+        return self.get() if run is None else _wait(run)
 
     def _age(self) -> float:
         return self._clock() - self._fetched_at
@@ -98,7 +98,7 @@ class Cache(Generic[T]):
         return self.value
 
 
-def _wait(run: Run[T], in_background: bool) -> T:
+def _wait(run: Run[T], in_background: bool = False) -> T:
     try:
         return run.wait(in_background=in_background)
     except NotSent as error:

@@ -17,8 +17,7 @@ from trusted_service.web.security.rate_limits import seconds_until_reset
 
 log = structlog.get_logger(__name__)
 
-MAX_RETRY_AFTER_SECONDS = 86_400
-"""For an upstream's own Retry-After, as a number or a date; ours replaces a longer one."""
+MAX_RETRY_AFTER_SECONDS = 86_400  # a number or a date; ours replaces a longer one of an upstream
 
 ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
     errors.InvalidRequest: ("invalid_request", "input_validation_fail", ""),
@@ -117,7 +116,7 @@ def _handle_http_error(error: HTTPException) -> Response:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         log.warning("excess_rate_limit_exceeded")
         headers["Retry-After"] = str(seconds_until_reset())
-    code = next((code for code, (usual, _text) in PROBLEMS.items() if usual == status), "invalid_request")
+    code = next((code for code, (default, _text) in PROBLEMS.items() if default == status), "invalid_request")
     return _respond(code, headers=headers, status=status)
 
 
@@ -130,8 +129,8 @@ def _respond(
     code: str, sentence: str | None = None, headers: Mapping[str, str] = {}, status: int | None = None
 ) -> Response:
     """Return the response, by default with the sentence, the headers and the status of the code."""
-    usual_status, usual_sentence = PROBLEMS[code]
-    status, sentence = HTTPStatus(status or usual_status), gettext(sentence or usual_sentence)
+    default_status, default_sentence = PROBLEMS[code]
+    status, sentence = HTTPStatus(status or default_status), gettext(sentence or default_sentence)
     g.error_code = code
     if is_api(request.path):
         # With `about:blank`, `title` is the status' own phrase: https://www.rfc-editor.org/rfc/rfc9457
