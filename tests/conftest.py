@@ -12,6 +12,7 @@ from tests.support.concurrency import wait_until
 from tests.support.local_azure import LocalAzure, LocalAzureError
 from tests.support.own_azure import GENEROUS, World
 from tests.support.person import Person
+from tests.support.redis import Redis
 from tests.support.rows import list_sessions, wait_until_indexed
 from tests.support.service import Service
 from tests.support.settings import OWN_SETTINGS
@@ -46,6 +47,12 @@ def azure() -> Iterator[LocalAzure]:
 def storage_proxy(azure: LocalAzure) -> Iterator[StorageProxy]:
     with StorageProxy(azure.env["TABLE_STORAGE_CONNECTION_STRING"]) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with Redis() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,7 @@ UNCHANGED = {
         f"TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature={SAS}",
         "UseDevelopmentStorage=true",
     ],
-    "RATE_LIMIT_TOKEN": ["5/minute;100/hour"],
-    "RATE_LIMIT_SIGN_IN": ["1 per 5 seconds"],
+    "RATE_LIMIT_SIGN_IN": ["1 per 5 seconds", "1 per 86400 seconds"],
     "RATE_LIMIT_STORAGE_URI": ["redis://r:6379/0", "rediss://:p@r:6380"],
     "LOG_FORMAT": ["text"],
     INSIGHTS: [f"InstrumentationKey={CLIENT}"],
@@ -67,6 +66,9 @@ GOOD: dict[str, dict[str, object]] = {
     "CORS_ORIGINS": {
         "https://A.example:443": ("https://a.example",),
         "https://a.b,http://localhost:3000": ("https://a.b", "http://localhost:3000"),
+    },
+    "RATE_LIMIT_TOKEN": {
+        "5/minute;100/hour;9 per 10 seconds": "9 per 10 seconds;5 per 60 seconds;100 per 3600 seconds",
     },
     "TRUSTED_PROXY_HOPS": {"1": 1},
 }
@@ -132,7 +134,8 @@ BAD = {
         *("*", "null", "https://*.example", "http://a.example", "https://a.example/x", "a.example"),
     ],
     "RATE_LIMIT_TOKEN": ["often", "30", "per minute", "-1 per minute", "30 per fortnight"],
-    "RATE_LIMIT_SIGN_IN": ["often", "60"],
+    "RATE_LIMIT_SIGN_IN": ["often", "60", "0 per minute", "9 per day;00/hour", "10 per 0 minutes"],
+    "RATE_LIMIT_ACCOUNT": ["1 per 99999999 years", "1 per month", "1 per day;9 per 25 hours"],
     "RATE_LIMIT_STORAGE_URI": ["memory", "http://r", "memcached://r", "redis", "redis:r"],
     "TRUSTED_PROXY_HOPS": ["-1", "one", "1.0", "99"],
     "LOG_FORMAT": ["xml", "JSON", "json,text"],

@@ -23,6 +23,7 @@ EXACTLY_ONE = (
     ("COMMUNICATION_SERVICES_CONNECTION_STRING", "COMMUNICATION_SERVICES_ENDPOINT"),
     ("TABLE_STORAGE_CONNECTION_STRING", "TABLE_STORAGE_ENDPOINT"),
 )
+MAX_WINDOW_SECONDS = 86_400
 
 
 class SettingsError(Exception):
@@ -44,8 +45,11 @@ def _certificate(path: str) -> str:
 
 
 def _rate_limit(value: str) -> str:
-    parse_many(value)
-    return value
+    """The shortest window first: a request that its limit refuses is then not counted by the others."""
+    limits = sorted((limit.get_expiry(), limit.amount) for limit in parse_many(value))
+    if limits[-1][0] > MAX_WINDOW_SECONDS or 0 in map(int, re.findall("[0-9]+", value)):
+        raise ValueError("a limit of nothing, or for too long")
+    return ";".join(f"{amount} per {seconds} seconds" for seconds, amount in limits)
 
 
 def _words(value: str) -> tuple[str, ...]:
@@ -71,7 +75,11 @@ AuthorityUrl = Annotated[str, AfterValidator(addresses.authority)]
 AcsConnection = Annotated[str, AfterValidator(addresses.communication_connection)]
 TableConnection = Annotated[str, AfterValidator(addresses.storage_connection)]
 TableEndpoint = Annotated[str, AfterValidator(addresses.table_endpoint)]
-RateLimit = Annotated[str, AfterValidator(_rate_limit), Field(description="a rate such as 30 per minute")]
+RateLimit = Annotated[
+    str,
+    AfterValidator(_rate_limit),
+    Field(description="a rate of at least 1, for a second to a day, such as 30 per minute"),
+]
 Scope = Literal["chat", "voip", "chat.join", "chat.join.limited", "voip.join"]
 
 

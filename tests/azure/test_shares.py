@@ -27,12 +27,6 @@ LOOP_SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    with Redis() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def world(redis: Redis) -> Iterator[OwnAzure]:
     """A service without limits on users, which shares its counts with others."""
     with own_azure({"RATE_LIMIT_STORAGE_URI": redis.uri}) as running:
@@ -182,7 +176,7 @@ def test_revocation_shares_only_calls_that_start_later() -> None:
     assert calls.started[1] - calls.started[0] >= INTERVAL_SECONDS
 
 
-def test_failed_revocation_fails_for_all_who_share() -> None:
+def test_failed_revocation_fails_for_all_callers() -> None:
     calls = Calls(UpstreamThrottled("Communication Services", "HTTP 429", "7"))
     calls.may_end.set()
     revocations, caught = Revocations(calls), list[UpstreamThrottled]()
@@ -194,7 +188,7 @@ def test_failed_revocation_fails_for_all_who_share() -> None:
 
     run_concurrently([revoke] * 5)
     assert [(error.reason, error.retry_after) for error in caught] == [("HTTP 429", "7")] * 5
-    assert len({id(error) for error in caught}) == 5, "what each has done is noted on its own"
+    assert len({id(error) for error in caught}) == 5, "each caller adds to its own what it has done"
     assert len(calls.started) == 1
 
 

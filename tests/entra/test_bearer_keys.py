@@ -7,14 +7,11 @@ import pytest
 import requests
 
 from tests.support.admin_client import bearer, call
-from tests.support.concurrency import run_concurrently
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.service import Service
 from tests.support.settings import OTHER_TENANT
-
-MAX_FETCHES = 4
 
 Get = Callable[[dict[str, str]], int]
 
@@ -40,7 +37,7 @@ def test_cached_keys_survive_an_outage(azure: LocalAzure, person: Person, fresh:
         azure.plant_fault("entra", "*", kind, times=None, status=503)
         assert get(headers) == 200
         assert call("POST", f"{fresh.url}/api/token", headers=headers).status_code == 200
-        assert get(bearer(azure, person, tamper="unknown-kid")) == 401
+        assert get(bearer(azure, person, tamper="unknown-kid")) == 503, "it may be a new key"
 
 
 def test_outage_without_keys_is_503(azure: LocalAzure, person: Person, fresh: Service, get: Get) -> None:
@@ -50,17 +47,6 @@ def test_outage_without_keys_is_503(azure: LocalAzure, person: Person, fresh: Se
     assert_problem(response, 503, "upstream_unavailable")
     assert response.headers["Retry-After"] == "9"
     azure.clear_faults()
-    assert get(headers) == 200
-
-
-def test_unknown_key_ids_refresh_keys_rarely(azure: LocalAzure, person: Person, get: Get) -> None:
-    headers = bearer(azure, person)
-    assert get(headers) == 200
-    unknown = [bearer(azure, person, tamper="unknown-kid") for _ in range(12)]
-    azure.reset_calls()
-    assert set(run_concurrently([lambda: get(unknown[0])] * 12)) == {401}
-    assert {get(headers) for headers in unknown} == {401}
-    assert azure.count_calls("entra").get("keys", 0) <= MAX_FETCHES
     assert get(headers) == 200
 
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support.concurrency import run_concurrently, wait_until
-from trusted_service.azure.shared_call import MAX_WAITERS, new_waiters
+from trusted_service.azure.shared_call import MAX_WAITERS
 from trusted_service.entra.cache import Cache
 from trusted_service.errors import UpstreamUnavailable
-
-WAITERS = new_waiters()
 
 
 @dataclass
@@ -45,7 +43,7 @@ def cache(upstream: Upstream) -> Cache[int]:
 def get(cache: Cache[int]) -> int | str:
     """Return the value, or the reason why there is none."""
     try:
-        return cache.get(WAITERS)
+        return cache.get()
     except UpstreamUnavailable as error:
         return error.reason
 
@@ -109,8 +107,8 @@ def test_failing_fetches_of_requests_are_limited(upstream: Upstream, cache: Cach
 def test_doubt_refreshes_every_30_seconds(upstream: Upstream, cache: Cache[int]) -> None:
     get(cache)
     for upstream.now, expected in ((1, 2), (2, 2), (30, 2), (31, 3), (32, 3), (61, 4)):
-        assert cache.refresh_in_doubt(WAITERS) == expected
+        assert cache.refresh_in_doubt() == expected
     upstream.responds.clear()
     upstream.now = 91  # all that come during a refresh share its result
     threading.Timer(0.3, upstream.responds.set).start()
-    assert run_concurrently([lambda: cache.refresh_in_doubt(WAITERS)] * 20) == [5] * 20
+    assert run_concurrently([lambda: cache.refresh_in_doubt()] * 20) == [5] * 20

@@ -21,7 +21,6 @@ ROLLOVER_SECONDS = 60.0
 FLOODS = {
     "junk": ("/api/me", {401}),
     "forged": ("/api/me", {503}),
-    "readiness": ("/readyz", {503}),
     "sign-in": ("/auth/sign-in", {503}),
 }
 """What strangers send, and the responses."""

@@ -1,11 +1,13 @@
 """Entra ID faults during sign-in: an error page within 15 s, and the next sign-in works."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import requests
+from werkzeug.http import http_date
 
 from tests.support.concurrency import run_concurrently, timed, wait_until
 from tests.support.fault_matrix import COLUMNS, TABLE
@@ -24,7 +26,7 @@ AT_ONCE_SECONDS = 2.0
 FAULTS: dict[str, dict[str, Any]] = {
     **{str(status): {"status": status} for status in (302, 400, 401, 403, 404, 409, 412, 429, 500, 503)},
     "429 RA": {"status": 429, "retryAfter": "37"},
-    "429 with a date": {"status": 429, "retryAfter": "Wed, 21 Oct 2026 07:28:00 GMT"},
+    "429 with a date": {"status": 429, "retryAfter": http_date(time.time() + 3600)},
     "503 RA": {"status": 503, "retryAfter": "41"},
     "reset": {"kind": "reset"},
     "half": {"kind": "half"},
@@ -33,17 +35,6 @@ FAULTS: dict[str, dict[str, Any]] = {
     "a list": {"status": 200, "body": []},
     "an empty object": {"status": 200, "body": {}},
 }
-DOCUMENTS: list[dict[str, object]] = [
-    {"issuer": 5, "jwks_uri": [], "token_endpoint": None, "end_session_endpoint": {}},
-    {"authorization_endpoint": "x"},
-]
-KEY_SETS: list[object] = [
-    *(None, 5, "RS256", {"kid": "a"}),
-    [None, 5, [], {}, {"kid": "a"}, {"kid": [], "kty": "RSA"}, {"kid": "a", "kty": 5}],
-]
-DISCOVERY_FAULTS = FAULTS | {str(body): {"status": 200, "body": body} for body in DOCUMENTS}
-KEY_FAULTS = FAULTS | {f"keys: {keys}": {"status": 200, "body": {"keys": keys}} for keys in KEY_SETS}
-CASES = [("token", fault) for fault in FAULTS] + [("keys", fault) for fault in KEY_FAULTS]
 
 KEYS, DISCOVERY = "keys: GET /auth/callback", "discovery: GET /auth/sign-in"
 TOKEN_ENDPOINT = "token endpoint: GET /auth/callback"
@@ -73,19 +64,20 @@ def cold_service(azure: LocalAzure, settings: dict[str, str], service: Service) 
         yield running
 
 
-@pytest.mark.parametrize(("operation", "fault"), CASES)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("operation", ["token", "keys"])
 def test_failing_endpoint_is_503(
     azure: LocalAzure, service: Service, person: Person, fill: Fill, operation: str, fault: str
 ) -> None:
     if operation == "keys":
         azure.rotate_keys(keep_old=True)  # so that the service has to fetch the new key
     callback = person.start_sign_in()
-    plant(azure, operation, **KEY_FAULTS[fault])
+    plant(azure, operation, **FAULTS[fault])
     response = person.finish_sign_in(callback)
     azure.clear_faults()
     fill(TOKEN_ENDPOINT if operation == "token" else KEYS, fault, response)
     assert_error_page(response, 503)
-    assert response.headers["Retry-After"] == KEY_FAULTS[fault].get("retryAfter", "5")
+    assert response.headers["Retry-After"] == FAULTS[fault].get("retryAfter", "5")
     event = read_event(service, response, "upstream_error")
     assert event["upstream"] == "Entra ID"
     assert event["throttled"] == fault.startswith("429")
@@ -110,8 +102,16 @@ def test_failing_discovery_is_503_until_it_works(
     fill: Fill,
 ) -> None:
     person = new_person(at=cold_service)
-    for fault, members in DISCOVERY_FAULTS.items():
+
+    def is_fetched() -> bool:
+        """After some failures in a row, a request may get the last one without a fetch."""
+        person.get("/auth/sign-in")
+        return "discovery" in azure.count_calls("entra")
+
+    for fault, members in FAULTS.items():
         plant(azure, "discovery", **members)
+        azure.reset_calls()
+        wait_until(is_fetched)
         response = person.get("/auth/sign-in")
         fill(DISCOVERY, fault, response)
         assert_error_page(response, 503)
@@ -127,6 +127,7 @@ def test_failing_discovery_is_503_until_it_works(
     assert "Clear-Site-Data" in response.headers
     assert signed_in.get("/api/me").status_code == 401
     azure.clear_faults()
+    wait_until(lambda: person.get("/auth/sign-in").status_code == 302)
     callback = person.start_sign_in().replace(service.url, cold_service.url)
     assert person.finish_sign_in(callback).status_code == 302
 

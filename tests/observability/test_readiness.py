@@ -11,6 +11,7 @@ import requests
 from tests.support.concurrency import run_concurrently, timed, wait_until
 from tests.support.gate import Gate
 from tests.support.local_azure import SWEEPS, LocalAzure
+from tests.support.person import Person
 from tests.support.service import Service, free_port
 from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.observability.health import FRESH_SECONDS, Readiness
@@ -34,6 +35,7 @@ def assert_ready(response: requests.Response, **states: str) -> None:
     assert response.status_code == (200 if set(expected.values()) == {"ok"} else 503)
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
+    assert ("Retry-After" in response.headers) == (response.status_code == 503)
 
 
 def test_healthz_calls_no_upstream(azure: LocalAzure, storage_proxy: StorageProxy, service: Service) -> None:
@@ -123,6 +125,16 @@ def test_readyz_reports_refusing_storage_as_failing(
     storage_proxy.plant(Fault(kind="status", status=403))
     wait_until(lambda: get(other_service, "/readyz").status_code == 503, seconds=CACHED_SECONDS)
     assert_ready(get(other_service, "/readyz"), tableStorage="failing")
+
+
+def test_readyz_reports_silent_data_calls_as_failing(
+    azure: LocalAzure, shared_user: Person, other_service: Service
+) -> None:
+    assert shared_user.get_token(), "there is a resource to ask about"
+    azure.plant_fault("acs", "*", "reset", times=None)
+    failing = {"communicationServices": "failing", "tableStorage": "ok"}  # an earlier test had it fail
+    wait_until(lambda: get(other_service, "/readyz").json() == {"entraId": "ok"} | failing, CACHED_SECONDS)
+    assert_ready(get(other_service, "/readyz"), communicationServices="failing")
 
 
 def test_slow_check_hides_no_recent_result() -> None:

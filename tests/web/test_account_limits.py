@@ -109,6 +109,7 @@ def test_account_limit_counts_pages_and_api_together(
 def test_refused_forgeries_use_up_nothing(strict: Service, new_person: Callable[..., Person]) -> None:
     person = new_person(at=strict).signed_in()
     forged: list[Send] = [partial(person.post, "/api/me/revoke"), partial(person.post, "/account/delete")]
+    forged.append(partial(person.get, "/api/me/export", headers={"Sec-Fetch-Site": "cross-site"}))
     assert set(statuses(forged * LIMIT)) == {403}
     assert person.post("/api/me/revoke", headers=person.csrf_headers()).status_code == 204
 

@@ -50,12 +50,6 @@ def users(new_person: Callable[..., Person], strict_service: Service) -> list[Pe
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[Redis]:
-    with Redis() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def pair(settings: dict[str, str], service: Service, redis: Redis) -> Iterator[Pair]:
     """Two instances behind one proxy at one URL, which share hourly counts in Redis."""
     limits = {name: value.replace("minute", "hour") for name, value in LIMITS.items()}
@@ -106,6 +100,21 @@ def test_retry_after_is_the_remaining_window(users: list[Person]) -> None:
         after = time.monotonic() - started
         assert 60 - after <= left <= 60 - before + CLOCK_SECONDS
         time.sleep(2 * CLOCK_SECONDS)
+
+
+def test_longest_exhausted_limit_sets_retry_after(
+    settings: dict[str, str], new_person: Callable[..., Person]
+) -> None:
+    with Service(settings | {"RATE_LIMIT_TOKEN": "4 per 20 seconds; 2 per 2 seconds"}) as service:
+        person = new_person(at=service).signed_in()
+        csrf, waits = person.csrf_headers(), list[float]()
+        while len(waits) < 12 and max(waits, default=0) <= 2:
+            response = person.token(csrf=csrf)
+            waits.append(float(response.headers.get("Retry-After", 0)))
+            assert response.status_code == (429 if waits[-1] else 200)
+            time.sleep(0.3)
+    assert waits.count(0) == 4, "a refused request is not counted by the longer limit"
+    assert 10 < waits[-1] <= 20
 
 
 def test_token_limit_distinguishes_tenants(settings: dict[str, str], azure: LocalAzure) -> None:

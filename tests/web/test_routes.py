@@ -112,10 +112,14 @@ def test_unsafe_routes_refuse_cross_site_requests(routes: list[Route], member: P
     own, foreign = {"X-CSRFToken": admin.csrf}, member.csrf_headers()
     origins = ({"Origin": origin} for origin in ("https://evil.example", "null"))
     forgeries = ({}, foreign, {"X-CSRFToken": "x.y"}, *(own | origin for origin in origins))
-    for route in (route for route in routes if not route.is_safe):
-        for headers in forgeries:
-            assert_refused(route, route.call(admin.person, **headers), 403, "csrf_failed")
-        assert_refused(route, route.call(member), 403, "csrf_failed")
+    for route in routes:
+        if not route.is_safe:
+            for headers in forgeries:
+                assert_refused(route, route.call(admin.person, **headers), 403, "csrf_failed")
+            assert_refused(route, route.call(member), 403, "csrf_failed")
+        elif route.is_api:
+            response = route.call(admin.person, **{"Sec-Fetch-Site": "cross-site"})
+            assert_refused(route, response, 403, "csrf_failed")
 
 
 def test_invalid_bearer_is_refused_despite_session(routes: list[Route], admin: Admin) -> None:

@@ -72,8 +72,10 @@ class ResourcePin:
         try:
             pin = self.find()
             owned = pin is None or self._communication.owns(pin.resource)
-        except UpstreamError:
-            return  # the storage is checked separately, and Communication Services does respond
+        except UpstreamError as error:
+            if error.upstream == "Communication Services" and not error.responded:
+                raise
+            return  # the storage is checked separately, and any response of Communication Services will do
         if not owned and (pin := self.find(fresh=True)) and not self._communication.owns(pin.resource):
             raise WrongResource(pin.resource)
 

@@ -15,29 +15,26 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 0.5
 """The age of a run up to which any number of requests wait for it: a healthy upstream responds by then."""
 MAX_WAITERS = 8
-
-
-def new_waiters() -> threading.BoundedSemaphore:
-    """Places for requests that wait for a run longer than that."""
-    return threading.BoundedSemaphore(MAX_WAITERS)
+"""Of a shared call: how many requests wait longer than that."""
 
 
 class Run(Future[T]):
     """One run of a shared call."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: threading.BoundedSemaphore) -> None:
         super().__init__()
+        self._places = places
         self._patient_until = time.monotonic() + PATIENCE_SECONDS
 
-    def wait(self, waiters: threading.BoundedSemaphore | None) -> T:
+    def wait(self, *, in_background: bool = False) -> T:
         """The outcome of the run. Raises NotSent if the request's time, or PATIENCE_SECONDS, are over before.
 
-        `waiters` has the places for those that wait longer; None is for threads of the background.
+        A thread in the background takes no place of those that wait longer.
         """
         left = deadlines.seconds_left()
-        patience = left if waiters is None else min(left, self._patient_until - time.monotonic())
-        if not self._ends_within(patience) and waiters is not None:
-            with deadlines.waiting(waiters):
+        patience = left if in_background else min(left, self._patient_until - time.monotonic())
+        if not self._ends_within(patience) and not in_background:
+            with deadlines.waiting(self._places):
                 self._ends_within(deadlines.seconds_left())
         if not self.done():
             raise deadlines.NotSent("no response in time")
@@ -53,6 +50,7 @@ class SharedCall(Generic[T]):
     def __init__(self, action: Callable[[], T], seconds: float = deadlines.REQUEST_SECONDS) -> None:
         self._action = action
         self._seconds = seconds
+        self._places = threading.BoundedSemaphore(MAX_WAITERS)
         self._lock = threading.Lock()
         self._run: Run[T] | None = None
 
@@ -65,7 +63,7 @@ class SharedCall(Generic[T]):
         with self._lock:
             run = self.running()
             if run is None:
-                run = Run()
+                run = Run(self._places)
                 execute = partial(copy_context().run, self._execute, run)
                 threading.Thread(target=execute, name="shared-call", daemon=True).start()
                 self._run = run

@@ -1,6 +1,8 @@
 """One authority of Entra ID: calls to it, and what it publishes about itself."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -9,17 +11,18 @@ import jwt
 import requests
 
 from trusted_service.azure import deadlines
-from trusted_service.azure.shared_call import new_waiters
 from trusted_service.entra.cache import Cache
 from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
 
-ENDPOINTS = ("issuer", "jwks_uri", "token_endpoint", "end_session_endpoint")
+ENDPOINTS = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint")
 """https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
+LABEL = "[a-z0-9-]{1,63}"
+URL = re.compile(rf"https?://{LABEL}(\.{LABEL})*(:[0-9]{{1,5}})?/[!-~]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key. `issuer`: the one that may use it, as `issuer_of` takes it, if Entra ID names any."""
+    """A public key, and the only issuer that may use it if Entra ID names one, as `issuer_of` takes it."""
 
     id: str
     key: Any
@@ -42,26 +45,25 @@ class Authority:
         self.url = url
         self._session = session
         self._discovery_url = f"{url}/v2.0/.well-known/openid-configuration"
-        self._usual_sign_out = f"{url}/oauth2/v2.0/logout"
+        self._default_sign_out = f"{url}/oauth2/v2.0/logout"
         self.discovery = Cache(self._fetch_discovery)
         self.keys = Cache(self._fetch_keys)
-        self._strangers, self._signing_in = new_waiters(), new_waiters()
 
     def get(self, url: str, **options: Any) -> requests.Response:
         """MSAL gets the discovery document for each sign-in, so that one comes from the cache."""
         if url == self._discovery_url:
-            return self.discovery.get(self._strangers)[1]
+            return self.discovery.get()[1]
         return self._send("GET", url, **options)
 
     def post(self, url: str, **options: Any) -> requests.Response:
         return self._send("POST", url, **options)
 
     def refresh(self) -> None:
-        """Fetch the endpoints, in a background thread. If that fails, those in the cache stay good."""
-        self.discovery.refresh(None)
+        """Fetch the endpoints, for a background thread. If that fails, those in the cache stay good."""
+        self.discovery.refresh(in_background=True)
 
     def issuer(self, tenant_id: str) -> str:
-        return issuer_of(tenant_id, self.discovery.get(self._strangers)[0]["issuer"])
+        return issuer_of(tenant_id, self.discovery.get()[0]["issuer"])
 
     def sign_out_url(self, return_to: str, login_hint: str | None) -> str:
         """https://openid.net/specs/openid-connect-rpinitiated-1_0.html"""
@@ -77,48 +79,47 @@ class Authority:
 
     def is_current(self, key: SigningKey) -> bool:
         """Whether the key is one of those fetched last."""
-        return self.keys.get(self._strangers).get(key.id) is key
+        return self.keys.get().get(key.id) is key
 
     def find_key(self, key_id: str) -> SigningKey | None:
         """The key of this id, or None. Few unknown ids lead to a fetch, since anybody can make them up.
 
-        Raises UpstreamUnavailable while it cannot be told, because a fetch is under way.
+        Raises UpstreamError while it cannot be told, because a fetch is under way or has failed.
         """
-        keys = self.keys.get(self._strangers)
-        if key_id not in keys:
-            keys = self.keys.refresh_in_doubt(self._strangers) or keys
-        return keys.get(key_id)
+        return self.keys.get().get(key_id) or self.keys.refresh_in_doubt().get(key_id)
 
     def find_new_key(self, key_id: str) -> SigningKey | None:
         """The same for a token that comes from Entra ID itself, so its key is published by now."""
-        waiters = self._signing_in
-        key = self.keys.get(waiters).get(key_id) or self.keys.refresh(waiters).get(key_id)
-        return key or self.keys.refresh(waiters).get(key_id)  # the first may have been under way before
+        key = self.keys.get().get(key_id) or self.keys.refresh().get(key_id)
+        return key or self.keys.refresh().get(key_id)  # the first may have been under way before
 
     def _sign_out_endpoint(self) -> str:
         # Without a fetch, which could fail after the session here has ended.
         cached = self.discovery.value
-        return self._usual_sign_out if cached is None else cached[0]["end_session_endpoint"]
+        return self._default_sign_out if cached is None else cached[0]["end_session_endpoint"]
 
     def _fetch_discovery(self) -> tuple[dict[str, str], requests.Response]:
         """The endpoints by their names, and the response that held them, for MSAL."""
         response = self._send("GET", self._discovery_url)
         document = response.json()
-        document.setdefault("end_session_endpoint", self._usual_sign_out)  # to publish one is optional
-        endpoints = {name: document.get(name) for name in ENDPOINTS}
-        if not all(isinstance(value, str) and value for value in endpoints.values()):
+        document.setdefault("end_session_endpoint", self._default_sign_out)  # to publish one is optional
+        endpoints = {name: str(document.get(name)) for name in ENDPOINTS}
+        if not all(map(URL.fullmatch, endpoints.values())):
             raise UpstreamUnavailable("Entra ID", "discovery document without its endpoints")
         return endpoints, response
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:
         keys = {}
-        published = self._send("GET", self.discovery.get(None)[0]["jwks_uri"]).json().get("keys")
+        published = (
+            self._send("GET", self.discovery.get(in_background=True)[0]["jwks_uri"]).json().get("keys")
+        )
         for entry in published if isinstance(published, list) else []:
             try:
                 key = SigningKey(str(entry["kid"]), jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
-            except (jwt.PyJWTError, KeyError, TypeError, AttributeError):
+            except (jwt.PyJWTError, LookupError, TypeError, ValueError, AttributeError):
                 continue  # a key of a kind that we do not accept
-            keys[key.id] = key
+            if isinstance(key.issuer, str | None):
+                keys[key.id] = key
         if not keys:
             raise UpstreamUnavailable("Entra ID", "key set without a usable key")
         return keys
@@ -134,12 +135,9 @@ class Authority:
         retry_after = response.headers.get("Retry-After")
         if response.status_code == 429:
             raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after)
-        try:
-            expected = response.status_code in (200, 400, 401) and isinstance(response.json(), dict)
-        except ValueError:
-            expected = False
-        if not expected:
-            raise UpstreamUnavailable(
-                "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
-            )
-        return response
+        with suppress(ValueError, RecursionError):
+            if response.status_code in (200, 400, 401) and isinstance(response.json(), dict):
+                return response
+        raise UpstreamUnavailable(
+            "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
+        )

@@ -8,7 +8,7 @@ import structlog
 
 from trusted_service.azure.deadlines import NotSent
 from trusted_service.azure.parallel import map_parallel
-from trusted_service.azure.shared_call import SharedCall, new_waiters
+from trusted_service.azure.shared_call import SharedCall
 from trusted_service.errors import UpstreamError
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,6 @@ class Readiness:
     def __init__(self, checks: Mapping[str, Callable[[], None]]) -> None:
         self._checks = checks
         self._call = SharedCall(self._check, CHECK_SECONDS)
-        self._waiters = new_waiters()
         self._checked_at = float("-inf")
         self._failures: dict[str, str | None] = {}
 
@@ -37,7 +36,7 @@ class Readiness:
         """
         if time.monotonic() - self._checked_at > FRESH_SECONDS:
             with suppress(NotSent):
-                self._call.start().wait(self._waiters)
+                self._call.start().wait()
         if time.monotonic() - self._checked_at > KEPT_SECONDS:
             return dict.fromkeys(self._checks, UNKNOWN)
         return dict(self._failures)

@@ -17,6 +17,8 @@ from trusted_service.web.security.rate_limits import seconds_until_reset
 
 log = structlog.get_logger(__name__)
 
+MAX_RETRY_AFTER_SECONDS = 86_400  # a number or a date; ours replaces a longer one of an upstream
+
 ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
     errors.InvalidRequest: ("invalid_request", "input_validation_fail", ""),
     errors.InvalidTeamsToken: ("invalid_request", "authn_token_fail", "teams-"),
@@ -96,11 +98,10 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
-    # The upstream's own Retry-After if it is an HTTP date, or no more than a day.
-    value, seconds = error.retry_after or "", errors.retry_after_seconds(error.retry_after)
-    is_usable = seconds is not None and (not value.isdigit() or seconds <= 86_400)
+    seconds = errors.retry_after_seconds(error.retry_after)
+    is_usable = seconds is not None and seconds <= MAX_RETRY_AFTER_SECONDS
     sentence = SENTENCES.get(type(error)) or SENTENCES.get(error.done)
-    return _respond(code, sentence, {"Retry-After": value} if is_usable else {})
+    return _respond(code, sentence, {"Retry-After": error.retry_after or ""} if is_usable else {})
 
 
 def _handle_http_error(error: HTTPException) -> Response:
@@ -115,7 +116,7 @@ def _handle_http_error(error: HTTPException) -> Response:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         log.warning("excess_rate_limit_exceeded")
         headers["Retry-After"] = str(seconds_until_reset())
-    code = next((code for code, (usual, _text) in PROBLEMS.items() if usual == status), "invalid_request")
+    code = next((code for code, (default, _text) in PROBLEMS.items() if default == status), "invalid_request")
     return _respond(code, headers=headers, status=status)
 
 
@@ -128,8 +129,8 @@ def _respond(
     code: str, sentence: str | None = None, headers: Mapping[str, str] = {}, status: int | None = None
 ) -> Response:
     """Return the response, by default with the sentence, the headers and the status of the code."""
-    usual_status, usual_sentence = PROBLEMS[code]
-    status, sentence = HTTPStatus(status or usual_status), gettext(sentence or usual_sentence)
+    default_status, default_sentence = PROBLEMS[code]
+    status, sentence = HTTPStatus(status or default_status), gettext(sentence or default_sentence)
     g.error_code = code
     if is_api(request.path):
         # With `about:blank`, `title` is the status' own phrase: https://www.rfc-editor.org/rfc/rfc9457

@@ -74,7 +74,7 @@ def _admit() -> Response | None:
     g.caller = caller
     if caller is None:
         return None if audience is Audience.VISITOR else _ask_to_sign_in()
-    if caller.session is not None and request.method not in ("GET", "HEAD", "OPTIONS"):
+    if caller.session is not None:
         _check_csrf(caller.session)
     if audience is Audience.ADMINISTRATOR and not is_administrator(caller):
         raise RoleMissing
@@ -138,7 +138,14 @@ def _find_session_caller() -> Caller | None:
 
 
 def _check_csrf(session: Session) -> None:
-    """Raises CsrfFailed for a wrong value, and for a foreign or null Origin whatever the value."""
+    """Raises CsrfFailed for a wrong value, and for a foreign or null Origin whatever the value.
+
+    Under /api also for a read that another site causes, since some count against the user's rate limit.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        if is_api(request.path) and request.headers.get("Sec-Fetch-Site") == "cross-site":
+            raise CsrfFailed
+        return
     public_url = services().settings.public_url
     value = request.headers.get("X-CSRFToken") or request.form.get("csrf_token", "")
     is_ours = current_app.extensions["csrf_signer"].verify_signature(session.key, value)

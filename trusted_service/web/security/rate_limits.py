@@ -7,15 +7,16 @@ import math
 import time
 
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, current_app, request
 from flask_limiter import Limit, Limiter, RequestLimit
+from flask_limiter.util import get_qualified_name
 
 from trusted_service.azure.shares import REDIS_OPTIONS
 from trusted_service.web.http.context import caller, client_address, optional_caller, services
 
 log = structlog.get_logger(__name__)
 
-USUAL, ADMINISTRATION = "6000 per minute", "1200 per minute"
+DEFAULT, ADMINISTRATION = "6000 per minute", "1200 per minute"
 """What a caller may read from a route, and an administrator do and export; jobs are for more."""
 
 
@@ -24,13 +25,13 @@ def _caller_key() -> str:
 
 
 def _ignore(_: RequestLimit) -> Response:
-    """Whoever signs out elsewhere is told nothing: the response is the usual one."""
+    """Respond as usual: the browser is signing out elsewhere and shows no error."""
     log.warning("excess_rate_limit_exceeded")
     return Response(status=200)
 
 
-usual = Limit(USUAL, key_function=_caller_key, exempt_when=lambda: optional_caller() is None)
-limiter = Limiter(client_address, default_limits=[usual])
+default_limit = Limit(DEFAULT, key_function=_caller_key, exempt_when=lambda: optional_caller() is None)
+limiter = Limiter(client_address, default_limits=[default_limit])
 
 limit_tokens = limiter.shared_limit(
     lambda: services().settings.rate_limit_token, scope="token", key_func=_caller_key
@@ -41,7 +42,7 @@ limit_account = limiter.shared_limit(
 limit_administration = limiter.shared_limit(ADMINISTRATION, scope="administration", key_func=_caller_key)
 limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sign_in, scope="sign-in")
 # A whole office may sign out at once.
-limit_logouts = limiter.shared_limit(USUAL, scope="front-channel", on_breach=_ignore)
+limit_logouts = limiter.shared_limit(DEFAULT, scope="front-channel", on_breach=_ignore)
 
 
 def init_app(app: Flask, storage_uri: str) -> None:
@@ -54,9 +55,12 @@ def init_app(app: Flask, storage_uri: str) -> None:
 
 
 def seconds_until_reset() -> int:
-    """Seconds until the exceeded limit's window ends: rounded up, at least one, at most the whole window."""
-    limit = limiter.current_limit
-    if limit is None:
-        return 1
-    seconds = math.ceil(limit.window.reset_time - time.time())
-    return min(max(1, seconds), limit.limit.get_expiry())
+    """Seconds until every limit of this route has room: rounded up, at least one, at most a whole window."""
+    view, manager = current_app.view_functions[request.endpoint or ""], limiter.limit_manager
+    waits = [1]
+    for limit in manager.decorated_limits(get_qualified_name(view)) or manager.default_limits:
+        scope = limit.scope_for(request.endpoint or "", request.method)
+        window = limiter.limiter.get_window_stats(limit.limit, limit.key_func(), scope)
+        if window.remaining == 0:
+            waits.append(min(math.ceil(window.reset_time - time.time()), limit.limit.get_expiry()))
+    return max(waits)

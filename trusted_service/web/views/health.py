@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from trusted_service.web.http.context import services
+from trusted_service.web.http.problems import HEADERS
 from trusted_service.web.openapi.models import Health, Operation, Readiness
 from trusted_service.web.security.audiences import public
 
@@ -21,8 +22,9 @@ def healthz() -> Response:
 @bp.get("/readyz")
 @public
 @Operation("readiness", Readiness, statuses=(200, 503))
-def readyz() -> tuple[Response, int]:
+def readyz() -> tuple[Response, int, dict[str, str]]:
     """Tell whether the upstreams respond."""
     failures = services().readiness.failures()
     states = {name: "failing" if failure else "ok" for name, failure in failures.items()}
-    return jsonify(states), 503 if any(failures.values()) else 200
+    status = 503 if any(failures.values()) else 200
+    return jsonify(states), status, HEADERS.get(status, {})
