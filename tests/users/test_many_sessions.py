@@ -114,6 +114,19 @@ def test_oldest_session_ends_when_another_begins(
     assert len(world.list_sessions(signed_in)) - 3 == MAX_SESSIONS, "the browser's own session ends instead"
 
 
+def test_sign_in_ends_all_excess_sessions(world: World, user: Person) -> None:
+    """There are as many from before the limit; if they cannot be ended, the sign-in succeeds nevertheless."""
+    plant_sessions(world.tables, user, 1_500)
+    partition = list_sessions(world.tables, user)[0]["PartitionKey"]
+    world.storage.plant(Fault(kind="status", table="$batch", about=partition))
+    assert user.sign_in().status_code == 302
+    assert len(world.list_sessions(user)) > MAX_SESSIONS
+    world.storage.clear()
+    assert user.sign_in().status_code == 302
+    assert len(world.list_sessions(user)) == MAX_SESSIONS
+    assert user.is_signed_in()
+
+
 def test_pages_list_fifty_sessions_each(world: World, user: Person) -> None:
     plant_sessions(world.tables, user, 5_000)
     rows = {row["RowKey"] for row in list_sessions(world.tables, user)}
