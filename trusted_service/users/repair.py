@@ -20,6 +20,7 @@ from trusted_service.errors import Conflict, UpstreamError
 from trusted_service.models import SYSTEM, Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.open_blocks import IN_PROGRESS_SECONDS
 from trusted_service.storage.tables import RowChanged, RowExists, Table
 from trusted_service.users.administration import Administration
 
@@ -30,7 +31,7 @@ OUTCOME_ONLY = ("identity-created",)
 REVIVING = (*OUTCOME_ONLY, "import", "restore")
 """Actions after which a deleted user rightly has a row again."""
 CLOCK_TOLERANCE = timedelta(hours=2)
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 3.0
 """How often a process looks for blocks of others to finish."""
 
 
@@ -100,10 +101,10 @@ class Repair:
                 with suppress(RowChanged):
                     table.merge({**row, "ActorName": ""})
 
-    def finish_blocks(self) -> None:
+    def finish_blocks(self, in_progress: float = IN_PROGRESS_SECONDS) -> None:
         """Finish blocks whose processes died: until then one that only reached the row leaves sessions."""
         open_blocks = self.identities.open_blocks
-        for user_id, version in open_blocks.claim():
+        for user_id, version in open_blocks.claim(in_progress):
             try:
                 identity = self.identities.find(user_id)
                 if identity is None or not identity.blocking:  # it failed before the row, or was lifted
