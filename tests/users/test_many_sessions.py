@@ -14,7 +14,7 @@ from tests.support.own_azure import World
 from tests.support.pages import assert_error_page, read_page
 from tests.support.person import Person
 from tests.support.problems import assert_problem
-from tests.support.rows import get_session, list_sessions, plant_sessions
+from tests.support.rows import list_sessions, plant_sessions
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault
 
@@ -74,22 +74,6 @@ def test_thousands_of_sessions_end_at_once(world: World, user: Person, action: s
     assert response.status_code in (200, 204), response.text
     assert seconds < LIMIT_SECONDS
     assert world.list_sessions(user) == []
-
-
-@pytest.mark.parametrize(("method", "table"), [("GET", "sessions"), ("POST", "$batch")])
-def test_interrupted_block_ends_sessions_later(world: World, user: Person, method: str, table: str) -> None:
-    """The storage fails where sessions should end; nobody blocks the user again."""
-    partition = get_session(world.tables, user)["PartitionKey"]
-    plant_sessions(world.tables, user, 2)
-    token, headers = user.get_token(), bearer(world.azure, user)
-    world.storage.plant(Fault(kind="status", method=method, table=table, about=partition, times=2))
-    problem = assert_problem(world.admin.act("api", user, "block"), 503, UNAVAILABLE)
-    assert "is blocked" in problem["detail"]
-    assert "revocation" in problem["detail"]
-    assert_problem(get_me(user, headers), 403, "blocked")
-    wait_until(lambda: world.list_sessions(user) == [])
-    wait_until(lambda: world.azure.check_token(token)["valid"] is False)
-    wait_until(lambda: not world.list_rows(user)[0]["Blocking"])
 
 
 def test_oldest_session_ends_when_another_begins(

@@ -65,31 +65,31 @@ class IdentityTable:
         for _ in attempts():
             failure: UpstreamError | None = None
             try:
-                self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
-            except RowChanged:
-                with contextlib.suppress(RowExists):  # the user has just come
-                    return self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
+                self._write_block(user_id, **block)
+            except RowExists:  # the user has just come
                 continue
             except UpstreamError as error:
                 if not error.outcome_unknown:
                     raise
                 failure = error
-            identity = self._read_back(user_id, failure)
+            try:
+                identity = self.find(user_id)
+            except UpstreamError as error:
+                if failure is not None:
+                    raise failure from error
+                error.done = "block-row"
+                raise
             if identity is not None and identity.blocked:
                 return identity
             if failure is not None:
                 raise failure
         raise UpstreamUnavailable("Table Storage", "the block was not kept")
 
-    def _read_back(self, user_id: UserId, failure: UpstreamError | None) -> Identity | None:
-        """The row after a write that may have failed."""
+    def _write_block(self, user_id: UserId, **block: Any) -> None:
         try:
-            return self.find(user_id)
-        except UpstreamError as error:
-            if failure is not None:
-                raise failure from error
-            error.done = "block-row"
-            raise
+            self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
+        except RowChanged:
+            self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
 
     def finish_block(self, user_id: UserId) -> None:
         """Record that nothing of the block is left to do."""
