@@ -115,7 +115,7 @@ def fill_usage(table: Table) -> Purge:
 
 
 def new_draft(table: Table, rows: int = 101) -> tuple[Jobs, str]:
-    jobs = Jobs(table, AuditTrail(table), Administrators(table, IdentityTable(table), (), ""))
+    jobs = Jobs(table, AuditTrail(table), Administrators(table, IdentityTable(table, table), (), ""))
     job = jobs.create(OPERATOR, "block", [Item(line, new_user()) for line in range(rows)])
     assert jobs.save(job.finished())
     return jobs, job.id

@@ -41,13 +41,12 @@ from trusted_service.users.administration import Administration
 from trusted_service.users.directory import Directory
 from trusted_service.users.importing import MappingImport
 from trusted_service.users.reindex import Reindex
-from trusted_service.users.repair import DOWN_FOR, Repair
+from trusted_service.users.repair import FINISH_SECONDS, Repair
 from trusted_service.users.restoration import Restoration
 
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 ENTRA_SECONDS, PIN_REFRESH_SECONDS = 5.0, 15.0
-FINISH_BLOCKS_SECONDS = 15.0
 
 
 class Services:
@@ -66,7 +65,7 @@ class Services:
         self.communication = communication = Communication(settings, credential, session)
 
         storage = StorageAccount(settings, credential, session)
-        self.identities = identities = IdentityTable(storage.open("identities"))
+        self.identities = identities = IdentityTable(storage.open("identities"), storage.open("sessions"))
         idle = timedelta(minutes=settings.session_idle_minutes)
         absolute = timedelta(minutes=settings.session_absolute_minutes)
         self.sessions = sessions = SessionTable(storage.open("sessions"), idle, absolute)
@@ -136,9 +135,7 @@ class Services:
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
-        # At first also blocks of the process that this one replaces, which may have died a second ago.
-        self.background.run(partial(self.repair.finish_blocks, DOWN_FOR, timedelta()))
-        self.background.run_every(FINISH_BLOCKS_SECONDS, self.repair.finish_blocks)
+        self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
 
     def close(self) -> None:
         """Run delayed tasks, give jobs back and write the last counts, as the process ends."""

@@ -96,7 +96,8 @@ def scene(azure: LocalAzure, storage_proxy: StorageProxy, services: Services) ->
 @pytest.fixture
 def unpinned(scene: Scene, settings: dict[str, str]) -> Scene:
     """The same with empty tables, so that no resource is pinned."""
-    identities, shared = IdentityTable(new_table(settings)), scene.provisioning
+    table, shared = new_table(settings), scene.provisioning
+    identities = IdentityTable(table, table)
     pin = ResourcePin(new_table(settings), identities, shared.communication)
     new_identities = replace(shared.new_identities, identities=identities, pin=pin)
     provisioning = replace(shared, identities=identities, new_identities=new_identities, pin=pin)

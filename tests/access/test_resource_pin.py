@@ -227,7 +227,7 @@ def test_move_back_restores_former_identities(new_world: World) -> None:
 
 def test_move_is_seen_before_a_new_identity_is_refused(settings: dict[str, str], services: Services) -> None:
     table = new_table(settings)
-    here, there = (ResourcePin(table, IdentityTable(table), services.communication) for _ in range(2))
+    here, there = (ResourcePin(table, IdentityTable(table, table), services.communication) for _ in range(2))
     old, new = (f"8:acs:{uuid.uuid4()}" for _ in range(2))
     for pin in (here, there):
         pin.admit(f"{old}_{uuid.uuid4()}")

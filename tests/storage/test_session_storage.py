@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
@@ -109,6 +110,19 @@ def test_wrong_clock_purges_no_live_session(
     assert abs(table.now() - datetime.now(UTC) - skew) < timedelta(minutes=5)
     assert list(sessions.purge(table.now())) == []
     assert len(list(table.query())) == 1
+
+
+def test_slow_clock_ends_no_session_in_use(settings: dict[str, str], storage_proxy: StorageProxy) -> None:
+    """The instance is 70 minutes behind the storage, and the one that wrote the row is not."""
+    sessions = SessionTable(new_table(settings), idle=HOUR, absolute=8 * HOUR)
+    session, now = sessions.find(new_session(sessions, "")), datetime.now(UTC) + timedelta(minutes=70)
+    assert session is not None
+    storage_proxy.plant(Fault(kind="date", code=format_datetime(now, usegmt=True)))
+    session = replace(session, seen_at=now - HOUR / 2)
+    assert sessions.is_use_due(session)
+    sessions.record_use(session)
+    (row,) = sessions.table.query()
+    assert row["SeenAt"] >= now - timedelta(seconds=1)
 
 
 @pytest.mark.parametrize("absolute", [False, True])

@@ -61,7 +61,7 @@ def test_changed_or_deleted_row_is_reported(table: Table, row: dict[str, Any], c
 def test_unreadable_row_hides_no_mapped_one(table: Table) -> None:
     for key in ("0", str(uuid.uuid4())):
         table.insert({"PartitionKey": key, "RowKey": key, "AcsUserId": f"8:acs:{key}"})
-    first = IdentityTable(table).find_first_mapped()
+    first = IdentityTable(table, table).find_first_mapped()
     assert first is not None
     assert first.acs_user_id == f"8:acs:{key}"
 

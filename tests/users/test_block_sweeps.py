@@ -1,17 +1,22 @@
 """Background sweeps after a block revoke tokens of requests in progress; no test waits for a delay."""
 
-from contextlib import ExitStack
+import time
+import uuid
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 import pytest
 
+from tests.support.new_table import new_table
 from tests.support.own_azure import World
 from tests.support.person import Person
+from tests.support.storage_proxy import Fault, StorageProxy
+from trusted_service.audit import AuditQuery
 from trusted_service.azure.deadlines import REQUEST_SECONDS
 from trusted_service.background import BackgroundTasks, Task
+from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import SYSTEM, UserId
 from trusted_service.services import Services
+from trusted_service.storage.open_blocks import OpenBlocks
 from trusted_service.users.administration import Administration
 
 
@@ -100,15 +105,35 @@ def test_failed_sweep_is_retried_three_times(block: Block, failures: int) -> Non
 def test_other_instances_finish_interrupted_blocks(
     world: World, services: Services, mapped_user: Person
 ) -> None:
-    user_id, token = (
-        UserId(mapped_user.account.tenant_id, mapped_user.account.object_id),
-        mapped_user.get_token(),
-    )
-    ExitStack().enter_context(services.audit.action(SYSTEM, "block", user_id))
+    token, user_id = mapped_user.get_token(), UserId.parse_key(mapped_user.key, ())
+    services.repair.finish_blocks()
     services.identities.block(user_id, "")  # and here the process dies
     services.repair.finish_blocks()
     assert mapped_user.is_signed_in(), "it may be in progress"
-    services.repair.finish_blocks(in_progress=timedelta())
+    services.repair.finish_blocks(in_progress=0.0)
     assert not mapped_user.is_signed_in()
     assert world.azure.check_token(token)["valid"] is False
     assert world.list_rows(mapped_user)[0]["Blocking"] is False
+    (event,) = services.audit.all(AuditQuery(action="block", target=user_id))
+    assert (event.actor, event.outcome) == (SYSTEM, "done")
+
+
+def test_one_process_takes_over_each_block(settings: dict[str, str], storage_proxy: StorageProxy) -> None:
+    """A process that starts takes over all, even if the storage fails at first."""
+    table, user_id = new_table(settings), UserId(str(uuid.uuid4()), str(uuid.uuid4()))
+    started, first, second = OpenBlocks(table), OpenBlocks(table), OpenBlocks(table)
+    assert list(first.claim()) == list(second.claim()) == []
+    started.add(user_id)
+    storage_proxy.plant(Fault(kind="status", method="GET"))
+    with pytest.raises(UpstreamUnavailable):
+        next(started.claim())
+    storage_proxy.clear()
+    assert [claimed for claimed, _ in started.claim()] == [user_id]
+    assert list(first.claim(0.1)) == list(second.claim(0.1)) == []
+    time.sleep(0.1)
+    assert [len(list(other.claim(0.1))) for other in (first, second)] == [1, 0]
+    started.add(user_id)
+    ((_, version),) = OpenBlocks(table).claim()
+    started.add(user_id)
+    started.remove(user_id, version=version)
+    assert list(table.query()), "the row of a later block stays"

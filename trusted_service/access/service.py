@@ -12,7 +12,6 @@ from trusted_service.access.provisioning import Provisioning
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.communication import Communication
-from trusted_service.azure.parallel import both
 from trusted_service.entra.sign_in import SignedIn
 from trusted_service.entra.tokens import EntraTokens
 from trusted_service.errors import Blocked, NotSignedIn, UpstreamError
@@ -48,7 +47,8 @@ class AccessService:
         """Start a session, end the browser's old one, and return the new one's id. Raises Blocked instead.
 
         The session is inserted before the block is read: a later block ends it, an earlier one is seen. The
-        same holds for other sign-ins at once: the last of them sees the sessions of all.
+        same holds for other sign-ins at once: the last of them sees the sessions of all. If the oldest cannot
+        be ended, the next sign-in ends them.
         """
         session_id, session = self.sessions.create(
             signed_in.user,
@@ -58,9 +58,9 @@ class AccessService:
             user_agent=user_agent,
         )
         try:
-            user, count = signed_in.user, partial(self.sessions.list_excess, session, instead_of)
-            _, excess = both(partial(self.admit, user), count)
-            self.sessions.end_some(user.id, excess)
+            self.admit(signed_in.user)
+            with _logged("oldest_sessions_not_ended", signed_in.user):
+                self.sessions.end_excess(session, instead_of)
             if instead_of is not None:
                 self.sessions.end(instead_of.key)
         except BaseException:

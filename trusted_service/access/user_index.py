@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from trusted_service.errors import IndexMissing, UpstreamUnavailable
 from trusted_service.models import Identity, UserId
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import index_rows
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import Row, RowChanged, Table, version_of
 from trusted_service.storage.transactions import Columns, delete_operation, put_operation
 
-ATTEMPTS = 8
 MARKER = ("index", "complete")
 VERSION = 2
 """Of the format of the rows; an index of another version must be rebuilt."""
@@ -56,7 +56,7 @@ class UserIndex:
     ) -> None:
         """Write the user's index rows from the mapping row. With `force`, even if it is marked as indexed."""
         written = set(written)
-        for _ in range(ATTEMPTS):
+        for _ in attempts():
             identity = identity or self._identities.find(user_id)
             if identity is None or identity.deleting:
                 self.table.delete_all(user_id.tenant_id, written)

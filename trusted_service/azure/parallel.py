@@ -1,7 +1,7 @@
 """Upstream calls in parallel: those of one request, or those of a long command, which also retries them."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
@@ -14,23 +14,15 @@ RETRY_DELAYS = (1.0, 3.0, 9.0, 27.0)
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
-Other = TypeVar("Other")
 
 
 def map_parallel(
-    action: Callable[[Given], Got], values: Sequence[Given], threads: int = THREADS
+    action: Callable[[Given], Got], values: Iterable[Given], threads: int = THREADS
 ) -> list[Got]:
     """Return the result for each value; each call has the deadline and the request id of the caller."""
     with ThreadPoolExecutor(threads) as pool:
         futures = [pool.submit(copy_context().run, action, value) for value in values]
         return [future.result() for future in futures]
-
-
-def both(first: Callable[[], Got], second: Callable[[], Other]) -> tuple[Got, Other]:
-    """Run both at once and return both results. Raises the error of the first, else that of the second."""
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(copy_context().run, second)
-        return first(), other.result()
 
 
 def retry(action: Callable[[Given], Got], value: Given) -> Got:

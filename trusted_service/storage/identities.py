@@ -9,8 +9,10 @@ from typing import Any
 
 import structlog
 
-from trusted_service.errors import NotFound, UpstreamUnavailable
+from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
 from trusted_service.models import MAX_REASON, Identity, UserId, join_lines, without_acs_user_ids
+from trusted_service.storage.attempts import attempts
+from trusted_service.storage.open_blocks import OpenBlocks
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
 
@@ -24,8 +26,9 @@ ALWAYS_WRITTEN = ("acs_user_id", "name", "username", "created_at", "blocked")
 class IdentityTable:
     """PartitionKey is the object id, RowKey the tenant id, in lower case: users spread over partitions."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, sessions: Table) -> None:
         self._table = table
+        self.open_blocks = OpenBlocks(sessions)
 
     def find(self, user_id: UserId) -> Identity | None:
         row = self._table.find(user_id.object_id, user_id.tenant_id)
@@ -52,19 +55,46 @@ class IdentityTable:
             self._table.merge(_key(user_id) | _columns(changes))
 
     def block(self, user_id: UserId, reason: str) -> Identity:
-        """Block the user, with or without a row, and return the row as it then is."""
+        """Begin to block the user, with or without a row, and return the row as it then is.
+
+        If it cannot be read, the error says that the row is blocked, or that the outcome is unknown.
+        """
         block: dict[str, Any] = {"blocked": True, "block_reason": reason, "blocking": True}
-        for _ in range(2):
+        with contextlib.suppress(UpstreamError):  # without that, only this process finishes the block
+            self.open_blocks.add(user_id)
+        for _ in attempts():
+            failure: UpstreamError | None = None
             try:
-                self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
-            except RowChanged:
-                with contextlib.suppress(RowExists):  # the user has just come
-                    return self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
+                self._write_block(user_id, **block)
+            except RowExists:  # the user has just come
                 continue
-            identity = self.find(user_id)
+            except UpstreamError as error:
+                if not error.outcome_unknown:
+                    raise
+                failure = error
+            try:
+                identity = self.find(user_id)
+            except UpstreamError as error:
+                if failure is not None:
+                    raise failure from error
+                error.done = "block-row"
+                raise
             if identity is not None and identity.blocked:
                 return identity
+            if failure is not None:
+                raise failure
         raise UpstreamUnavailable("Table Storage", "the block was not kept")
+
+    def _write_block(self, user_id: UserId, **block: Any) -> None:
+        try:
+            self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
+        except RowChanged:
+            self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
+
+    def finish_block(self, user_id: UserId) -> None:
+        """Record that nothing of the block is left to do."""
+        self.update_if_present(user_id, blocking=False)
+        self.open_blocks.remove(user_id)
 
     def clear(self, identity: Identity) -> None:
         """Leave nothing in the row but the block. Raises RowChanged if it is not as it was read."""

@@ -2,35 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import UpstreamUnavailable
+from trusted_service.storage.attempts import attempts
 from trusted_service.storage.tables import RowChanged, Table
 from trusted_service.storage.transactions import Operation, batches, delete_operation
 
-ATTEMPTS, THREADS = 8, 4
-NEVER = datetime.min.replace(tzinfo=UTC)
+THREADS = 4
 
+Change = Callable[[dict[str, str]], Operation]
+"""Makes the operation from the keys of a row."""
 Choice = Callable[[str], bool]
 
 
 def delete_all(table: Table, partition: str, chosen: Choice = lambda _: True) -> None:
-    """Delete the rows of the partition whose keys are `chosen`, those with the latest `SeenAt` first."""
-    change_all(table, partition, partial(delete_operation, partition), chosen)
+    """Delete the rows of the partition whose keys are `chosen`."""
+    change_all(table, partition, lambda key: delete_operation(partition, key["RowKey"]), chosen)
 
 
-def change_all(
-    table: Table, partition: str, change: Callable[[str], Operation], chosen: Choice = lambda _: True
-) -> None:
+def change_all(table: Table, partition: str, change: Change, chosen: Choice = lambda _: True) -> None:
     """Apply the `change` of each chosen row. If others delete some meanwhile, do what is then left again."""
-    for _ in range(ATTEMPTS):
-        rows = list(table.query("PartitionKey eq @partition", {"partition": partition}, columns=("SeenAt",)))
-        rows.sort(key=lambda row: row.get("SeenAt") or NEVER, reverse=True)
-        keys = (str(row["RowKey"]) for row in rows)
-        operations = [change(key) for key in keys if chosen(key)]
-        if all(map_parallel(partial(_apply, table), list(batches(operations)), THREADS)):
+    for _ in attempts():
+        rows = table.query("PartitionKey eq @partition", {"partition": partition}, columns=())
+        keys = ({"PartitionKey": partition, "RowKey": str(row["RowKey"])} for row in rows)
+        # Lazy: the first transactions run while the next page is read.
+        operations = (change(key) for key in keys if chosen(key["RowKey"]))
+        if all(map_parallel(partial(_apply, table), batches(operations), THREADS)):
             return
     raise UpstreamUnavailable("Table Storage", "the rows changed too often")
 

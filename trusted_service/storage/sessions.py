@@ -1,7 +1,8 @@
 """The table `sessions`: signed-in browsers, so that every instance sees a sign-out at once.
 
 A session id is 48 bytes in hex: 16 name the user's partition, 32 are random. Only the hash of the latter is
-stored, so reading the table is not enough to sign in.
+stored, so reading the table is not enough to sign in. Other rows, the leads, lead from an Entra ID session
+(its `sid`) to ours.
 """
 
 import contextlib
@@ -10,30 +11,21 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Session, User, UserId
-from trusted_service.storage import entra_sessions, partitions
-from trusted_service.storage.entra_sessions import SID
-from trusted_service.storage.tables import (
-    MAX_PAGE,
-    Row,
-    RowChanged,
-    RowExists,
-    Table,
-    find_utc,
-    utc,
-    version_of,
-)
-from trusted_service.storage.transactions import Operation, merge_operation
+from trusted_service.storage import partitions
+from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
+from trusted_service.storage.transactions import merge_operation
 
 PARTITION_BYTES, SECRET_BYTES = 16, 32
 SEEN_WRITES_PER_IDLE_TIME = 10
 MAX_SESSIONS = 50  # of a user
+SID = "sid-"
 ROW_KEY = re.compile("[0-9a-f]{64}")
 PURGE_DELAY = timedelta(minutes=5)
 """How long after a session's end its row is kept: its last use may still be about to be written."""
@@ -65,7 +57,9 @@ class SessionTable:
         session = Session(key=key, user=user, created_at=now, seen_at=now, login_hint=login_hint, **browser)
         if entra_session_id:
             # Before the session: after a crash in between there is no session that a logout would miss.
-            entra_sessions.record(self.table, entra_session_id, key)
+            self.table.put(
+                {"PartitionKey": _sid_partition(entra_session_id), "RowKey": key.replace("/", ".")}
+            )
         try:
             self.table.insert(_row(session))
         except RowExists as error:
@@ -87,25 +81,26 @@ class SessionTable:
         return [_session(row) for row in self._live(user_id)]
 
     def page(self, user_id: UserId, *, after: str, limit: int) -> tuple[list[Session], str | None]:
-        """Up to `limit` such sessions, the one used last first, and where the next page begins, if any."""
+        """Up to `limit` such sessions, sorted by their last use, and where the next page begins, if any."""
         rows = list(itertools.islice(self._live(user_id, after=after, page=limit + 1), limit + 1))
         sessions = sorted(map(_session, rows[:limit]), key=lambda session: session.seen_at, reverse=True)
         return sessions, str(rows[limit - 1]["RowKey"]) if len(rows) > limit else None
 
-    def list_excess(self, newest: Session, leaving: Session | None) -> list[str]:
-        """The row keys of the oldest sessions beyond MAX_SESSIONS, not counting the one that is `leaving`.
-
-        Looks at MAX_PAGE sessions at most, and only sessions from before the limit are more.
-        """
-        live = itertools.islice(self._live(newest.user.id, columns=("CreatedAt",)), MAX_PAGE)
+    def end_excess(self, newest: Session, leaving: Session | None) -> None:
+        """End the oldest sessions beyond MAX_SESSIONS, not counting the one that is `leaving`."""
         kept = [session.key.split("/")[1] for session in (newest, leaving) if session is not None]
+        live = self._live(newest.user.id, columns=("CreatedAt",))
         others = [row for row in live if row["RowKey"] not in kept]
         others.sort(key=lambda row: (utc(row["CreatedAt"]), row["RowKey"]), reverse=True)
-        return [str(row["RowKey"]) for row in others[MAX_SESSIONS - 1 :]]
+        excess = [str(row["RowKey"]) for row in others[MAX_SESSIONS - 1 :]]
+        self.table.delete_all(_partition(newest.user.id), excess)
 
     def is_use_due(self, session: Session) -> bool:
-        """Whether to record the use of the session: doing it for each request would double its cost."""
-        return datetime.now(UTC) - session.seen_at > self.idle / SEEN_WRITES_PER_IDLE_TIME
+        """Whether to record the use of the session: doing it for each request would double its cost.
+
+        A use in the future was recorded by the clock of another instance.
+        """
+        return abs(datetime.now(UTC) - session.seen_at) > self.idle / SEEN_WRITES_PER_IDLE_TIME
 
     def record_use(
         self, session: Session, *, acs_user_id: str | None = None, token_recorded_at: datetime | None = None
@@ -114,7 +109,10 @@ class SessionTable:
 
         `acs_user_id` is cached only if `forget_identity` has not changed the row since it was read.
         """
-        row: dict[str, Any] = {**_key(session.key), "SeenAt": datetime.now(UTC)}
+        now = datetime.now(UTC)
+        if now < session.seen_at:  # this clock is slow, and by another one the session may have ended
+            now = max(now, self.table.now())
+        row: dict[str, Any] = {**_key(session.key), "SeenAt": now}
         if token_recorded_at:
             row["TokenNotedAt"] = token_recorded_at
         if acs_user_id:
@@ -126,12 +124,9 @@ class SessionTable:
 
     def forget_identity(self, user_id: UserId) -> None:
         """Clear the cached identity in every session; a `record_use` in progress then no longer caches it."""
-        partition = _partition(user_id)
-
-        def clear(row_key: str) -> Operation:
-            return merge_operation({"PartitionKey": partition, "RowKey": row_key, "AcsUserId": ""})
-
-        partitions.change_all(self.table, partition, clear)
+        partitions.change_all(
+            self.table, _partition(user_id), lambda key: merge_operation({**key, "AcsUserId": ""})
+        )
 
     def end(self, key: str) -> None:
         self.table.delete(*key.split("/"))
@@ -144,17 +139,20 @@ class SessionTable:
         self.end(key)
         return True
 
-    def end_some(self, user_id: UserId, row_keys: Iterable[str]) -> None:
-        self.table.delete_all(_partition(user_id), row_keys)
-
     def end_all(self, user_id: UserId, *, but: Session | None = None) -> None:
-        """End all sessions of the user but this one, those used last first."""
+        """End all sessions of the user but this one."""
         kept = but and but.key.split("/")[1]
         partitions.delete_all(self.table, _partition(user_id), lambda row_key: row_key != kept)
 
     def end_entra_session(self, entra_session_id: str) -> int:
         """End what was started by this Entra ID session (its `sid`); return how many sessions."""
-        return entra_sessions.end(self.table, entra_session_id)
+        partition = _sid_partition(entra_session_id)
+        leads = [str(row["RowKey"]) for row in self.table.partition(partition)]
+        row_keys = {lead.split(".")[1] for lead in leads}
+        for user in {lead.split(".")[0] for lead in leads}:
+            partitions.delete_all(self.table, user, row_keys.__contains__)
+        self.table.delete_all(partition, leads)
+        return len(leads)
 
     def purge(self, before: datetime) -> Iterator[int]:
         """Delete the rows of sessions that ended on their own before this time, by the storage's clock.
@@ -195,6 +193,10 @@ def session_key(session_id: str) -> str | None:
 
 def _partition(user_id: UserId) -> str:
     return hashlib.sha256(str(user_id).encode()).digest()[:PARTITION_BYTES].hex()
+
+
+def _sid_partition(entra_session_id: str) -> str:
+    return SID + _hash(entra_session_id.encode())
 
 
 def _hash(value: bytes) -> str:

@@ -162,7 +162,7 @@ class Administration:
                 for seconds in SWEEP_DELAYS:
                     self._run_after(seconds, self.sweep, user_id, "sweep_failed")
             self._revoke(identity)
-            self.identities.update_if_present(user_id, blocking=False)
+            self.identities.finish_block(user_id)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""

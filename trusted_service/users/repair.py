@@ -17,9 +17,10 @@ import structlog
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditQuery, AuditTrail
 from trusted_service.errors import Conflict, UpstreamError
-from trusted_service.models import Actor, AuditEvent, Identity, UserId
+from trusted_service.models import SYSTEM, Actor, AuditEvent, Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
+from trusted_service.storage.open_blocks import IN_PROGRESS_SECONDS
 from trusted_service.storage.tables import RowChanged, RowExists, Table
 from trusted_service.users.administration import Administration
 
@@ -30,8 +31,8 @@ OUTCOME_ONLY = ("identity-created",)
 REVIVING = (*OUTCOME_ONLY, "import", "restore")
 """Actions after which a deleted user rightly has a row again."""
 CLOCK_TOLERANCE = timedelta(hours=2)
-INTERRUPTED, DOWN_FOR, IN_PROGRESS = timedelta(minutes=15), timedelta(days=1), timedelta(seconds=20)
-"""How long ago a block began that is finished: at most, then after a start; and at least, but for a start."""
+FINISH_SECONDS = 3.0
+"""How often a process looks for blocks of others to finish."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,21 +102,20 @@ class Repair:
                 with suppress(RowChanged):
                     table.merge({**row, "ActorName": ""})
 
-    def finish_blocks(self, period: timedelta = INTERRUPTED, in_progress: timedelta = IN_PROGRESS) -> None:
-        """Finish the blocks of this period that were interrupted, as their processes died.
-
-        Every instance does so now and then: until then a block that only reached the row leaves sessions.
-        """
-        now, newest = datetime.now(UTC), dict[UserId | None, str]()
-        query = AuditQuery(action="block", since=now - period, until=now - in_progress)
-        for event in self.audit.all(query):
-            newest.setdefault(event.target, event.outcome)
-        for user_id, outcome in newest.items():
-            if user_id is not None and outcome != "done":
-                try:
-                    self.administration.finish_block(user_id)
-                except UpstreamError as error:
-                    log.error("block_not_finished", user=str(user_id), reason=error.reason)
+    def finish_blocks(self, in_progress: float = IN_PROGRESS_SECONDS) -> None:
+        """Finish blocks whose processes died: until then one that only reached the row leaves sessions."""
+        open_blocks = self.identities.open_blocks
+        for user_id, version in open_blocks.claim(in_progress):
+            try:
+                identity = self.identities.find(user_id)
+                if identity is None or not identity.blocking:  # it failed before the row, or was lifted
+                    open_blocks.remove(user_id, version=version)
+                    continue
+                self.administration.finish_block(user_id)
+            except UpstreamError as error:
+                log.error("block_not_finished", user=str(user_id), reason=error.reason)
+                return  # the others would probably fail too
+            self.audit.record(SYSTEM, "block", user_id, "finished for a process that died or failed")
 
     def _find(self, user_id: UserId, identity: Identity | None, actions: _LatestActions) -> Damage | None:
         block = actions.block.get(user_id)
