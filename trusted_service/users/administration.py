@@ -75,7 +75,9 @@ class Administration:
             try:
                 # The row first: a sign-in reads it once its session exists, so either sees the other.
                 self._finish_block(self.identities.block(user_id, reason))
-            except errors.UpstreamError:
+            except errors.UpstreamError as error:
+                if error.outcome_unknown and not error.done:
+                    error.done = "block-unknown"
                 self._run_after(0.0, self.finish_block, user_id, "block_not_finished", FINISH_DELAYS)
                 raise
 
@@ -96,7 +98,7 @@ class Administration:
 
     def revoke_own(self, actor: Actor, user_id: UserId) -> None:
         """Revoke every ACS token of the acting user, who may have no row yet."""
-        with contextlib.suppress(errors.NotFound), shares.shared():
+        with contextlib.suppress(errors.NotFound), shares.for_user():
             self.revoke(actor, user_id)
 
     def sign_out(self, actor: Actor, user_id: UserId) -> None:
@@ -117,7 +119,7 @@ class Administration:
         self, actor: Actor, user_id: UserId, *, confirmed: bool = False, only_if: Condition = None
     ) -> bool:
         """Erase all but a block; return whether there was a row. Raises what `block` does but NotFound."""
-        with self.audit.action(actor, "delete", user_id), shares.shared(actor.kind == "user"):
+        with self.audit.action(actor, "delete", user_id), shares.for_user(actor.kind == "user"):
             _require(only_if)
             self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
@@ -148,13 +150,21 @@ class Administration:
         user_id = identity.user_id
         with _partly_done("block-row"):
             self.sessions.end_all(user_id)
-        with _partly_done("block"):
+        with _partly_done("block"), contextlib.suppress(errors.NotFound):
             self._index(user_id, identity)
+            self._change(user_id, self._revoke_blocked)
+
+    def _revoke_blocked(self, identity: Identity) -> None:
+        """Revoke now and, once that is done, twice more. Raises RowChanged.
+
+        The row has just been read: the block may have been lifted, or finished elsewhere, meanwhile.
+        """
+        if identity.blocked and identity.blocking:
+            self._revoke(identity)
             if identity.acs_user_id is not None:
                 for seconds in SWEEP_DELAYS:
-                    self._run_after(seconds, self.sweep, user_id, "sweep_failed")
-            self._revoke(identity)
-            self.identities.update_if_present(user_id, blocking=False)
+                    self._run_after(seconds, self.sweep, identity.user_id, "sweep_failed")
+            self.identities.update(identity, blocking=False)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
@@ -174,8 +184,7 @@ class Administration:
     ) -> None:
         """Run the task later, with retries; log the event whenever it fails."""
         failed = partial(log.error, event, user=str(user_id))
-        kept = shares.shared(shares.is_shared())(partial(task, user_id))
-        self.background.run_after(seconds, kept, retries=retries, failed=failed)
+        self.background.run_after(seconds, partial(task, user_id), retries=retries, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
