@@ -31,8 +31,7 @@ log = structlog.get_logger(__name__)
 
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
-RETRY_DELAYS = (30.0, 30.0, 30.0)
-FINISH_DELAYS = (2.0, 10.0, *RETRY_DELAYS)
+RETRY_DELAYS = (2.0, 10.0, 30.0, 30.0)
 
 Condition = Callable[[], bool] | None
 
@@ -78,7 +77,7 @@ class Administration:
             except errors.UpstreamError as error:
                 if error.outcome_unknown and not error.done:
                     error.done = "block-unknown"
-                self._run_after(0.0, self.finish_block, user_id, "block_not_finished", FINISH_DELAYS)
+                self._run_after(0.0, self.finish_block, user_id, "block_not_finished")
                 raise
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
@@ -155,16 +154,20 @@ class Administration:
             self._change(user_id, self._revoke_blocked)
 
     def _revoke_blocked(self, identity: Identity) -> None:
-        """Revoke now and, once that is done, twice more. Raises RowChanged.
-
-        The row has just been read: the block may have been lifted, or finished elsewhere, meanwhile.
-        """
-        if identity.blocked and identity.blocking:
-            self._revoke(identity)
-            if identity.acs_user_id is not None:
-                for seconds in SWEEP_DELAYS:
-                    self._run_after(seconds, self.sweep, identity.user_id, "sweep_failed")
+        """Revoke, mark the block as finished, and then schedule its sweeps. Raises RowChanged."""
+        if not (identity.blocked and identity.blocking):
+            return  # meanwhile it was lifted, or another task has finished it
+        self._revoke(identity)
+        try:
             self.identities.update(identity, blocking=False)
+        except errors.UpstreamError:
+            self._schedule_sweeps(identity.user_id)  # if it is marked all the same, nothing else does
+            raise
+        self._schedule_sweeps(identity.user_id)
+
+    def _schedule_sweeps(self, user_id: UserId) -> None:
+        for seconds in SWEEP_DELAYS:
+            self._run_after(seconds, self.sweep, user_id, "sweep_failed")
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
@@ -174,17 +177,9 @@ class Administration:
             log.error("index_not_updated", user=str(user_id), reason=error.reason)
             self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
 
-    def _run_after(
-        self,
-        seconds: float,
-        task: Callable[[UserId], None],
-        user_id: UserId,
-        event: str,
-        retries: Sequence[float] = RETRY_DELAYS,
-    ) -> None:
-        """Run the task later, with retries; log the event whenever it fails."""
+    def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
         failed = partial(log.error, event, user=str(user_id))
-        self.background.run_after(seconds, partial(task, user_id), retries=retries, failed=failed)
+        self.background.run_after(seconds, partial(task, user_id), retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
@@ -225,11 +220,10 @@ class Administration:
                 raise errors.UpstreamUnavailable("Communication Services", reason)
 
     def _lift_block(self, identity: Identity) -> None:
-        changes = {"blocked": False, "block_reason": "", "blocking": False, "indexed": False}
-        unblocked = self.identities.update(identity, **changes)
+        row = self.identities.update(identity, blocked=False, block_reason="", blocking=False, indexed=False)
         if identity.acs_user_id is None:
             self.index.forget(identity)
-            self.identities.remove(unblocked)
+            self.identities.remove(row)
 
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""
