@@ -65,13 +65,11 @@ class Revocations:
             calls.lock.release()
 
     def _run(self, acs_user_id: str, calls: _Calls) -> None:
-        before = calls.started
-        calls.started, calls.error = time.monotonic(), None
+        started = time.monotonic()
         try:
             self._revoke(acs_user_id)
-        except BaseException as error:
-            if isinstance(error, UpstreamError) and deadlines.seconds_left():
-                calls.error = copy.copy(error)
-            else:
-                calls.started = before  # this request had no time left, but those that wait may have
+        except UpstreamError as error:
+            if deadlines.seconds_left():  # otherwise those that wait may have more time than this request
+                calls.started, calls.error = started, copy.copy(error)
             raise
+        calls.started, calls.error = started, None
