@@ -11,7 +11,7 @@ from tests.support.concurrency import wait_until
 from tests.support.service import ROOT
 from trusted_service import background
 from trusted_service.background import BackgroundTasks
-from trusted_service.errors import UpstreamUnavailable
+from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
 
 SCRIPT = """
 import atexit
@@ -40,6 +40,20 @@ def test_full_queue_drops_no_timed_tasks(monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         finished.set()
         tasks.close()
+
+
+def test_throttling_uses_up_no_retry() -> None:
+    tasks, runs, done = BackgroundTasks(), list[int](), threading.Event()
+
+    def run() -> None:
+        runs.append(1)
+        if len(runs) < 3:
+            raise UpstreamThrottled("Communication Services", "HTTP 429", "0")
+        done.set()
+
+    tasks.run_after(0, run, retries=(), failed=lambda reason, retries_left: None)
+    assert done.wait(10)
+    tasks.close()
 
 
 def test_close_runs_delayed_tasks() -> None:

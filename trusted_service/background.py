@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import structlog
 
-from trusted_service.errors import UpstreamError
+from trusted_service.errors import UpstreamError, UpstreamThrottled
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,8 @@ class BackgroundTasks:
     ) -> None:
         """Run the task in `seconds` from now and, while an upstream fails, again after each of `retries`.
 
-        `failed` logs `reason` and `retries_left`. `close` runs the task if it may run `early`.
+        Throttling uses up no retry, so no task is lost to it. `failed` logs `reason` and `retries_left`.
+        `close` runs the task if it may run `early`.
         """
 
         def attempt() -> None:
@@ -59,7 +60,8 @@ class BackgroundTasks:
             try:
                 task()
             except UpstreamError as error:
-                left = () if self.closed else retries
+                left = (error.pause, *retries) if isinstance(error, UpstreamThrottled) else retries
+                left = () if self.closed else left
                 failed(reason=error.reason, retries_left=len(left))
                 if left:
                     self.run_after(left[0], task, retries=left[1:], failed=failed, early=early)

@@ -83,12 +83,13 @@ class TenantNotAllowed(TrustedServiceError):
     """The user belongs to a tenant that is not allowed here."""
 
 
-Done = Literal["", "action", "block", "block-row", "delete", "delete-row"]
+Done = Literal["", "action", "block", "block-row", "block-unknown", "delete", "delete-row"]
 """The part of an action that is in force although an upstream failed."""
 PARTLY_DONE: dict[Done, str] = {
     "action": "done, but the user cannot be read: ",
     "block": "blocked, but tokens are not revoked: ",
     "block-row": "blocked, but sessions have not ended: ",
+    "block-unknown": "perhaps blocked: ",
     "delete": "deleted, but tokens are not revoked: ",
     "delete-row": "not deleted, though signed out: ",
 }
@@ -110,8 +111,18 @@ class UpstreamError(TrustedServiceError):
         return f"{PARTLY_DONE.get(self.done, '')}{self.upstream}: {self.reason}"
 
 
+DEFAULT_PAUSE, MIN_PAUSE, MAX_PAUSE = 5.0, 1.0, 120.0
+"""Seconds to pause where an upstream throttles: without a `Retry-After`, and the limits of one."""
+
+
 class UpstreamThrottled(UpstreamError):
     """The upstream receives too many requests."""
+
+    @property
+    def pause(self) -> float:
+        """The seconds for which a background task or a job pauses."""
+        seconds = retry_after_seconds(self.retry_after)
+        return DEFAULT_PAUSE if seconds is None else min(max(seconds, MIN_PAUSE), MAX_PAUSE)
 
 
 class UpstreamUnavailable(UpstreamError):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+import requests
 
 from tests.support.admin_client import Admin
 from tests.support.concurrency import repeat, run_concurrently, wait_until
@@ -19,9 +20,11 @@ from trusted_service.azure import deadlines, shares, transport
 from trusted_service.azure.communication import Communication
 from trusted_service.azure.revocations import INTERVAL_SECONDS, PLACES, Revocations
 from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
+from trusted_service.jobs.worker import REVOCATIONS, JobWorker
+from trusted_service.services import Services
 from trusted_service.settings import Settings
 
-SHARE = int(shares.CALLS * shares.SHARE)
+USERS, JOBS = (int(shares.CALLS * shares.SHARES[holder]) for holder in ("users", "jobs"))
 THREADS = 8
 LOOP_SECONDS = 4.0
 
@@ -47,11 +50,11 @@ def connect(world: OwnAzure, **settings: str) -> Communication:
         return Communication(Settings.from_env(world.settings | OWN_SETTINGS | settings), None, session)
 
 
-def use(communication: Communication, kind: str, ids: Sequence[str], *, shared: bool) -> list[str]:
+def use(communication: Communication, kind: str, ids: Sequence[str], *, for_user: bool) -> list[str]:
     """Revoke or delete each, for a user or an administrator; return the `Retry-After` of refusals."""
 
     def call(acs_user_id: str) -> str:
-        with shares.shared(shared):
+        with shares.for_user(for_user):
             try:
                 if kind == "delete":
                     communication.delete_identity(acs_user_id)
@@ -74,23 +77,23 @@ def new_ids(world: OwnAzure, count: int) -> list[str]:
 @pytest.mark.parametrize("kind", ["revoke", "delete"])
 def test_users_leave_calls_for_administrators(world: OwnAzure, kind: str) -> None:
     communication = connect(world, RATE_LIMIT_STORAGE_URI="memory://")
-    ids = new_ids(world, SHARE + 50)
-    refused = use(communication, kind, ids, shared=True)
+    ids = new_ids(world, shares.CALLS - USERS - JOBS)
+    refused = use(communication, kind, new_ids(world, USERS + 50), for_user=True)
     assert len(refused) == 50
     assert all(1 <= int(seconds) <= shares.WINDOW_SECONDS for seconds in refused)
-    assert use(communication, kind, ids[: shares.CALLS - SHARE - 50], shared=False) == []
-    assert world.azure.count_calls("acs")[kind] >= shares.CALLS - 50
+    assert use(communication, kind, ids, for_user=False) == []
+    assert world.azure.count_calls("acs")[kind] >= USERS + len(ids)
 
 
 def test_processes_share_counts_in_redis_else_divide(world: OwnAzure, redis: Redis) -> None:
-    ids, (first, second) = new_ids(world, SHARE + 20), (connect(world) for _ in range(2))
-    assert use(first, "delete", ids[:200], shared=True) == []
-    assert len(use(second, "delete", ids[200:], shared=True)) == 20
+    ids, (first, second) = new_ids(world, USERS + 20), (connect(world) for _ in range(2))
+    assert use(first, "delete", ids[:100], for_user=True) == []
+    assert len(use(second, "delete", ids[100:], for_user=True)) == 20
     second.shares.processes = 2  # of this instance: without Redis each counts alone
     world.azure.turn_limits(True)
     redis.stop()
     try:
-        assert len(use(second, "delete", ids[: SHARE // 2 + 5], shared=True)) == 5
+        assert len(use(second, "delete", ids[: USERS // 2 + 5], for_user=True)) == 5
     finally:
         redis.start()
 
@@ -101,7 +104,7 @@ def test_administrator_blocks_while_users_loop(world: OwnAzure) -> None:
     tokens = [target.get_token() for target in targets]
     noisy = [world.new_user() for _ in range(THREADS)]
     sends = [partial(user.post, "/api/me/revoke", headers=user.csrf_headers()) for user in noisy]
-    use(connect(world), "revoke", new_ids(world, 400), shared=False)
+    use(connect(world), "revoke", new_ids(world, USERS + JOBS), for_user=False)
 
     def block_all() -> list[int]:
         time.sleep(LOOP_SECONDS / 2)
@@ -117,8 +120,10 @@ def test_administrator_blocks_while_users_loop(world: OwnAzure) -> None:
 def test_used_up_share_stops_users_and_jobs_alone(world: OwnAzure) -> None:
     admin, (leaver, *others) = JobAdmin(world.new_admin().person), [world.new_user() for _ in range(4)]
     draft = admin.draft(admin.select("delete", [leaver.key]))
-    for kind in ("revoke", "delete"):
-        use(connect(world), kind, new_ids(world, SHARE), shared=True)
+    kinds: tuple[shares.Kind, ...] = ("revoke", "delete")
+    for kind in kinds:
+        connect(world).shares.take("users", kind, USERS)
+        connect(world).shares.take("jobs", kind, JOBS)
     admin.start(draft)
     csrf = others[0].csrf_headers()
     for response in (others[0].post("/api/me/revoke", headers=csrf), others[0].erase(csrf)):
@@ -130,6 +135,40 @@ def test_used_up_share_stops_users_and_jobs_alone(world: OwnAzure) -> None:
     assert not [token for token in tokens if world.azure.check_token(token)["valid"]]
     assert (admin.status(draft)["state"], admin.results(draft)) == ("running", ["pending"])
     admin.cancel(draft)
+
+
+def test_used_up_share_refuses_no_sweep(world: OwnAzure) -> None:
+    """A row takes its sweeps of the share before it begins, so the other row does not begin."""
+    admin, users = JobAdmin(world.new_admin().person), [world.new_user() for _ in range(2)]
+    path = admin.draft(admin.select("block", [user.key for user in users]))
+    connect(world).shares.take("jobs", "revoke", JOBS - REVOCATIONS)
+    admin.start(path)
+    admin.wait_until(path, lambda status: status["done"] == 1)
+    blocked, other = sorted(users, key=lambda user: not admin.find(user.key)["Blocked"])
+    in_progress = connect(world).issue_token(world.identity_of(blocked), ("chat",), 60)
+    wait_until(lambda: not world.azure.check_token(in_progress.token)["valid"])
+    admin.cancel(path)
+    assert admin.audit(other.key) == [("identity-created", "done")]
+
+
+def test_discards_count_against_the_users_share(world: OwnAzure) -> None:
+    person = world.new_person().signed_in()
+    connect(world).shares.take("users", "delete", USERS)
+    world.azure.reset_calls()
+    first = list[requests.Response]()
+    request_first = partial(world.token_by_bearer, person)
+    world.run_before("POST", "identities", person.account.object_id, lambda: first.append(request_first()))
+    assert person.token().json()["user"] == first[0].json()["user"]
+    calls = world.azure.count_calls("acs")
+    assert (calls["create"], calls.get("delete", 0)) == (2, 0)
+
+
+def test_jobs_keep_the_pace_of_their_share(services: Services) -> None:
+    worker = JobWorker(services.jobs, services.administration)
+    services.communication.shares.processes = 2
+    for action, calls in (("delete", 1), ("block", REVOCATIONS)):
+        first, second = (worker.take_turn(action, 0.0) for _ in range(2))
+        assert second - first == pytest.approx(calls * 2 * shares.WINDOW_SECONDS / JOBS, rel=0.1)
 
 
 def test_concurrent_revocations_share_a_call(world: OwnAzure) -> None:
@@ -167,7 +206,6 @@ def test_revocation_shares_only_calls_that_start_later() -> None:
         wait_until(lambda: len(calls.started) == 1)
         asked_at = time.monotonic()
         later = [pool.submit(revocations.revoke, "8:acs:x") for _ in range(6)]
-        wait_until(lambda: len(calls.started) == 2)  # although the first has not ended
         calls.may_end.set()
         for future in first + later:
             future.result()
@@ -192,6 +230,29 @@ def test_failed_revocation_fails_for_all_callers() -> None:
     assert len(calls.started) == 1
 
 
+def test_failure_for_lack_of_time_is_not_shared() -> None:
+    started = list[float]()
+
+    def call(_: str) -> None:
+        started.append(time.monotonic())
+        if len(started) == 1:
+            time.sleep(deadlines.seconds_left())
+            raise UpstreamUnavailable("Communication Services", "no response in time")
+
+    revocations = Revocations(call)
+
+    def revoke_in_haste() -> None:
+        with deadlines.request_budget("request", 0.5), pytest.raises(UpstreamUnavailable):
+            revocations.revoke("8:acs:x")
+
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(revoke_in_haste)
+        time.sleep(0.02)
+        revocations.revoke("8:acs:x")
+        leader.result()
+    assert len(started) == 2
+
+
 def test_shared_revocation_ends_with_its_request() -> None:
     calls = Calls()
     revocations = Revocations(calls)
@@ -209,7 +270,7 @@ def test_waiting_revocations_leave_threads_free() -> None:
     revocations = Revocations(calls)
 
     def revoke() -> None:
-        with shares.shared():
+        with shares.for_user():
             revocations.revoke("8:acs:x")
 
     with ThreadPoolExecutor(65) as pool:
@@ -228,8 +289,8 @@ def test_administrator_shares_no_call_with_users() -> None:
     calls.may_end.set()
     revocations = Revocations(calls)
 
-    def revoke(shared: bool) -> None:
-        with shares.shared(shared):
+    def revoke(for_user: bool) -> None:
+        with shares.for_user(for_user):
             revocations.revoke("8:acs:x")
 
     run_concurrently([partial(revoke, number % 2 == 0) for number in range(10)])

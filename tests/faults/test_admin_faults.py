@@ -15,7 +15,7 @@ from tests.support.problems import assert_problem
 from tests.support.report import RecordCell
 from tests.support.rows import get_session, list_index_keys, list_rows
 from tests.support.service import Service
-from tests.support.storage_proxy import Kind
+from tests.support.storage_proxy import Fault, Kind
 from tests.support.upstream_calls import UpstreamCall, fail_call
 from tests.support.user_lists import find
 
@@ -195,6 +195,17 @@ def test_read_after_an_action_hides_no_success(world: World, user: Person, actio
     if action == "sign-out":
         problem = assert_problem(world.admin.act("api", user, action), 503, "upstream_unavailable")
         assert "is done" in problem["detail"]
+
+
+def test_block_says_that_its_outcome_is_unknown(world: World, user: Person) -> None:
+    about = user.account.object_id
+    world.storage.plant(Fault(kind="fail-after-commit", method="PATCH", table="identities", about=about))
+    fail_reads = Fault(kind="status", method="GET", table="identities", about=about)
+    world.run_before("P", "audit", "all", lambda: world.storage.plant(fail_reads), also='"block"')
+    problem = assert_problem(world.admin.act("api", user, "block"), 503, "upstream_unavailable")
+    assert "not known" in problem["detail"]
+    world.clear_faults()
+    wait_until(lambda: not user.is_signed_in())  # a background task finishes it
 
 
 def test_action_past_deadline_is_audited_as_failed(world: World, user: Person) -> None:

@@ -17,6 +17,7 @@ from tests.support.rows import find_entry, list_former, wait_until_indexed
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault
 from tests.support.user_lists import find
+from trusted_service.users.administration import SWEEP_DELAYS
 
 GRACE = 2
 
@@ -74,6 +75,20 @@ def test_repair_respects_a_concurrent_unblock(world: World, kind: str) -> None:
         unblock()
     assert world.repair(person) == []
     assert not world.admin.get_user(person)["blocked"]
+
+
+def test_block_in_progress_respects_an_unblock(world: World) -> None:
+    person, tokens = world.new_user(), list[str]()
+
+    def come_back() -> None:
+        world.admin.do("api", person, "unblock")
+        tokens.append(person.signed_in().get_token())
+
+    world.run_before("POST", "$batch", person.account.object_id, come_back)
+    assert world.admin.act("api", person, "block").json()["blocked"] is False
+    time.sleep(SWEEP_DELAYS[0] + 1)
+    assert world.azure.check_token(tokens[0])["valid"] is True
+    assert person.is_signed_in()
 
 
 def test_repair_keeps_a_user_imported_during_erasure(world: World, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 
 from trusted_service.access.resource_pin import ResourcePin
-from trusted_service.azure import deadlines
+from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
 from trusted_service.errors import UpstreamError
@@ -57,7 +57,7 @@ class NewIdentities:
     def discard(self, user_id: UserId, created: str) -> None:
         """Delete an identity that no row has named: now, else later."""
         try:
-            with deadlines.extra_time():
+            with deadlines.extra_time(), shares.for_user():
                 self.communication.delete_identity(created)
         except UpstreamError as error:
             _log_failure(user_id, created, error.reason, len(RETRY_DELAYS))
@@ -68,7 +68,8 @@ class NewIdentities:
             row = self.identities.find(user_id)
             # The ledger has it if a row has named it for a while.
             if not (row and row.acs_user_id == created) and self.ledger.find(created) is None:
-                self.communication.delete_identity(created)
+                with shares.for_user():
+                    self.communication.delete_identity(created)
 
         failed = partial(_log_failure, user_id, created)
         self.background.run_after(delays[0], discard, retries=delays[1:], failed=failed, early=early)

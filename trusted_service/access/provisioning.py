@@ -20,6 +20,7 @@ from trusted_service.access.new_identities import NewIdentities
 from trusted_service.access.replacement_brake import ReplacementBrake
 from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
+from trusted_service.azure import shares
 from trusted_service.azure.communication import Communication
 from trusted_service.models import Change, Identity, IssuedToken, TokenRequest, find_resource
 from trusted_service.storage.identities import IdentityTable
@@ -69,7 +70,8 @@ class Provisioning:
             _refuse_blocked(identity)
             try:
                 # A deletion was interrupted by a crash, and the user is back.
-                self.erasure.delete_identities(identity)
+                with shares.for_user():
+                    self.erasure.delete_identities(identity)
                 self.erasure.forget(identity)
             except RowChanged as error:
                 raise errors.NotSignedIn from error

@@ -18,10 +18,9 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.core.utils import parse_connection_string
 
 from trusted_service import errors
-from trusted_service.azure import transport
+from trusted_service.azure import shares, transport
 from trusted_service.azure.errors import azure_call, body_code, error_code
 from trusted_service.azure.revocations import Revocations
-from trusted_service.azure.shares import Shares
 from trusted_service.models import AccessToken, find_resource
 from trusted_service.settings import Settings
 
@@ -50,7 +49,7 @@ class Communication:
         self._client = CommunicationIdentityClient(
             self._endpoint, key, transport=transport.new_transport(session), retry_total=0
         )
-        self.shares = Shares(settings.rate_limit_storage_uri)
+        self.shares = shares.Shares(settings.rate_limit_storage_uri)
         self._revocations = Revocations(self._revoke)
 
     def create_identity(self, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:
@@ -72,15 +71,19 @@ class Communication:
         self._revocations.revoke(acs_user_id)
 
     def _revoke(self, acs_user_id: str) -> None:
-        self.shares.take("revoke")
+        self._take("revoke")
         with contextlib.suppress(errors.IdentityNotFound), _identity_call():
             self._client.revoke_tokens(CommunicationUserIdentifier(acs_user_id))
 
     def delete_identity(self, acs_user_id: str) -> None:
         """Delete the identity, if it exists, which revokes its tokens. Raises IdentityNotOwned."""
-        self.shares.take("delete")
+        self._take("delete")
         with contextlib.suppress(errors.IdentityNotFound), _identity_call():
             self._client.delete_user(CommunicationUserIdentifier(acs_user_id))
+
+    def _take(self, kind: shares.Kind) -> None:
+        if shares.is_for_user():
+            self.shares.take("users", kind)
 
     def exchange_teams_token(self, entra_token: str, client_id: str, object_id: str) -> AccessToken:
         """Exchange a Teams user's Entra ID token, issued to `client_id`. Raises InvalidTeamsToken."""

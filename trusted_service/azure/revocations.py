@@ -1,21 +1,30 @@
 """Revocations of one identity that are asked for at about the same time share one call."""
 
 import copy
+import functools
+import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from trusted_service.azure import deadlines, shares
-from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
+from trusted_service.errors import UpstreamError, UpstreamThrottled, UpstreamUnavailable
 
 GATHER_SECONDS, INTERVAL_SECONDS = 0.1, 1.0
 """How long a call waits for others to join, and from the start of one call to the next of its identity."""
-
+MAX_KEPT = 4096
 PLACES = {"users": 40, "administrators": 16}
 """How many threads may wait for a call to start or to end."""
 
-Key = tuple[str, bool]
+
+@dataclass
+class _Calls:
+    """The calls of an identity, one after another, and how the last one ended."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    started: float = -math.inf
+    error: UpstreamError | None = None
 
 
 class Revocations:
@@ -27,52 +36,40 @@ class Revocations:
         self._revoke = revoke
         self._lock = threading.Lock()
         self._places = {name: threading.BoundedSemaphore(places) for name, places in PLACES.items()}
-        self._waiting: dict[Key, Future[None]] = {}
-        self._started: dict[Key, float] = {}
+        self._calls = functools.lru_cache(MAX_KEPT)(lambda _acs_user_id, _for_user: _Calls())
 
     def revoke(self, acs_user_id: str) -> None:
         """Raises what the shared call raises, or UpstreamError if too many wait or it takes too long."""
-        shared = shares.is_shared()
-        key = acs_user_id, shared
-        places = self._places["users" if shared else "administrators"]
+        asked_at, for_user = time.monotonic(), shares.is_for_user()
+        with self._lock:
+            calls = self._calls(acs_user_id, for_user)
+        places = self._places["users" if for_user else "administrators"]
         try:
-            with deadlines.waiting(places, 0.0 if shared else deadlines.MAX_WAIT_SECONDS):
-                call, starts_in = self._join(key)
-                if starts_in is None:
-                    error = call.exception(deadlines.seconds_left())
-                else:
-                    time.sleep(min(starts_in, deadlines.seconds_left()))
+            with deadlines.waiting(places, 0.0 if for_user else deadlines.MAX_WAIT_SECONDS):
+                if not calls.lock.acquire(timeout=deadlines.seconds_left()):
+                    reason = "no time left in this request"
+                    raise UpstreamUnavailable("Communication Services", reason, outcome_unknown=True)
+                if starts_new := calls.started <= asked_at:
+                    starts_in = calls.started + INTERVAL_SECONDS - time.monotonic()
+                    time.sleep(min(max(GATHER_SECONDS, starts_in), deadlines.seconds_left()))
         except deadlines.NotSent:
             raise UpstreamThrottled(
                 "Communication Services", "too many revocations wait already", "1"
             ) from None
-        except TimeoutError:
-            reason = "no time left in this request"
-            raise UpstreamUnavailable("Communication Services", reason, outcome_unknown=True) from None
-        if starts_in is not None:
-            error = self._run(key, call)
-        if error is not None:
-            raise copy.copy(error) from error  # each caller adds to it what it has done
-
-    def _join(self, key: Key) -> tuple["Future[None]", float | None]:
-        """The call that waits or, with the seconds until it may start, a new one that the caller must run."""
-        with self._lock:
-            if key in self._waiting:
-                return self._waiting[key], None
-            call = self._waiting[key] = Future[None]()
-            next_at = self._started.get(key, 0.0) + INTERVAL_SECONDS
-        return call, max(GATHER_SECONDS, next_at - time.monotonic())
-
-    def _run(self, key: Key, call: "Future[None]") -> BaseException | None:
-        now = time.monotonic()
-        with self._lock:
-            del self._waiting[key]
-            self._started = {one: at for one, at in self._started.items() if at > now - INTERVAL_SECONDS}
-            self._started[key] = now
         try:
-            self._revoke(key[0])
-        except BaseException as error:
-            call.set_exception(error)
-        else:
-            call.set_result(None)
-        return call.exception()
+            if starts_new:
+                self._run(acs_user_id, calls)
+            elif calls.error is not None:
+                raise copy.copy(calls.error) from calls.error  # each caller adds to it what it has done
+        finally:
+            calls.lock.release()
+
+    def _run(self, acs_user_id: str, calls: _Calls) -> None:
+        started = time.monotonic()
+        try:
+            self._revoke(acs_user_id)
+        except UpstreamError as error:
+            if deadlines.seconds_left():  # otherwise those that wait may have more time than this request
+                calls.started, calls.error = started, copy.copy(error)
+            raise
+        calls.started, calls.error = started, None

@@ -1,4 +1,4 @@
-"""Keeps room at Communication Services for administrators: users and jobs may use a share of its limits.
+"""Keeps room at Communication Services for administrators: users and jobs each have a share of its limits.
 
 https://learn.microsoft.com/azure/communication-services/concepts/service-limits#identity
 """
@@ -22,29 +22,29 @@ log = structlog.get_logger(__name__)
 
 CALLS, WINDOW_SECONDS = 500, 30
 """What Communication Services allows a resource: so many revocations, and as many deletions."""
-SHARE = 0.6
-"""Of users and jobs together."""
+SHARES: Final = {"users": 0.3, "jobs": 0.5}
 REDIS_OPTIONS: Final = {"socket_timeout": 1, "socket_connect_timeout": 1}
 REDIS_RETRY_SECONDS = 30.0
 
 Kind = Literal["delete", "revoke"]
+Holder = Literal["users", "jobs"]
 
-_is_shared: ContextVar[bool] = ContextVar("is_shared", default=False)
+_for_user: ContextVar[bool] = ContextVar("for_user", default=False)
 
 
-def is_shared() -> bool:
-    """Whether this thread's calls count against the share of users and jobs."""
-    return _is_shared.get()
+def is_for_user() -> bool:
+    """Whether this thread's calls count against the users' share."""
+    return _for_user.get()
 
 
 @contextmanager
-def shared(applies: bool = True) -> Iterator[None]:
-    """Count the calls inside against the share of users and jobs, if that applies. A decorator too."""
-    token = _is_shared.set(applies or is_shared())
+def for_user(applies: bool = True) -> Iterator[None]:
+    """Count the calls inside against the users' share, if that applies."""
+    token = _for_user.set(applies)
     try:
         yield
     finally:
-        _is_shared.reset(token)
+        _for_user.reset(token)
 
 
 class Shares:
@@ -59,27 +59,32 @@ class Shares:
             storage = storage_from_string(storage_uri, wrap_exceptions=True, **REDIS_OPTIONS)
             self._common = MovingWindowRateLimiter(storage)
 
-    def take(self, kind: Kind) -> None:
-        """Count a call of this thread. Raises UpstreamThrottled if the share is used up."""
-        if is_shared() and (seconds := self._seconds_to_wait(kind)):
-            reason = f"no {kind} is left for users and jobs"
+    def pace(self, holder: Holder) -> float:
+        """The calls of each kind in a second by which this process alone never uses up the share."""
+        return CALLS * SHARES[holder] / WINDOW_SECONDS / self.processes
+
+    def take(self, holder: Holder, kind: Kind, calls: int = 1) -> None:
+        """Count calls. Raises UpstreamThrottled, and counts none, if the share is used up."""
+        if seconds := self._seconds_to_wait(holder, kind, calls):
+            reason = f"no {kind} is left for {holder}"
             raise UpstreamThrottled("Communication Services", reason, str(seconds))
 
-    def _seconds_to_wait(self, kind: Kind) -> int:
+    def _seconds_to_wait(self, holder: Holder, kind: Kind, calls: int) -> int:
+        share = CALLS * SHARES[holder]
         if self._common is not None and time.monotonic() >= self._common_from:
             try:
-                return _count(self._common, CALLS * SHARE, kind)
+                return _count(self._common, share, calls, holder, kind)
             except StorageError:
                 # Not again for a while: an attempt may take a second.
                 self._common_from = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("share_counted_alone")
-        return _count(self._own, CALLS * SHARE / self.processes, kind)
+        return _count(self._own, share / self.processes, calls, holder, kind)
 
 
-def _count(limiter: MovingWindowRateLimiter, calls: float, kind: Kind) -> int:
-    """Count a call and return 0 or, if there are as many already, the seconds until there is room."""
-    limit = RateLimitItemPerSecond(max(1, int(calls)), WINDOW_SECONDS, namespace="acs")
-    if limiter.hit(limit, kind):
+def _count(limiter: MovingWindowRateLimiter, share: float, calls: int, *key: str) -> int:
+    """Count the calls and return 0 or, if the share has no room, the seconds until it may have some."""
+    limit = RateLimitItemPerSecond(max(calls, int(share)), WINDOW_SECONDS, namespace="acs")
+    if limiter.hit(limit, *key, cost=calls):
         return 0
-    seconds = limiter.get_window_stats(limit, kind).reset_time - time.time()
+    seconds = limiter.get_window_stats(limit, *key).reset_time - time.time()
     return min(max(1, math.ceil(seconds)), WINDOW_SECONDS)

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from trusted_service import errors
 from trusted_service.access.administrators import Objection
-from trusted_service.azure import deadlines, shares
+from trusted_service.azure import deadlines
+from trusted_service.azure.shares import Kind
 from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
-from trusted_service.users.administration import Administration
+from trusted_service.users.administration import SWEEP_DELAYS, Administration
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +37,10 @@ ACTION_SECONDS = deadlines.REQUEST_SECONDS + deadlines.CLEAN_UP_SECONDS + 1
 """The maximum duration of an action, which begins only where the lease lasts longer."""
 RETRY_SECONDS = (1.0, 4.0, 10.0)
 """Waits before the retries of an action, where an upstream fails."""
-DEFAULT_PAUSE, MIN_PAUSE, MAX_PAUSE = 5.0, 1.0, 120.0
-"""Seconds to pause where an upstream throttles: without a `Retry-After`, and the limits of one."""
-PER_SECOND = {"check": 200.0, "delete": 10.0, "block": 3.0}
-"""Within the share of users and jobs (`azure/shares.py`); a block revokes three times."""
+CHECKS_PER_SECOND = 200.0
+REVOCATIONS = 1 + len(SWEEP_DELAYS)
+CALLS: Final[dict[str, tuple[Kind, int]]] = {"delete": ("delete", 1), "block": ("revoke", REVOCATIONS)}
+"""What a row takes of the jobs' share before it begins, so that no sweep of it is refused."""
 
 
 class LeaseLost(Exception):
@@ -52,7 +54,7 @@ class JobWorker:
     jobs: Jobs
     administration: Administration
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _turns: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PER_SECOND, 0.0))
+    _turns: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("check", *CALLS), 0.0))
     _runs: list["JobRun"] = field(default_factory=list)
     _closed: bool = False
 
@@ -81,8 +83,18 @@ class JobWorker:
         with self._lock:
             now = time.monotonic()
             turn = max(self._turns[kind], now + pause)
-            self._turns[kind] = turn + 1 / PER_SECOND[kind]
+            self._turns[kind] = turn + self._seconds_for(kind)
         return turn - now
+
+    def take_calls(self, kind: str) -> None:
+        """Take a row's calls of the share, which instances may have in common. Raises UpstreamThrottled."""
+        if kind in CALLS:
+            self.administration.communication.shares.take("jobs", *CALLS[kind])
+
+    def _seconds_for(self, kind: str) -> float:
+        if kind not in CALLS:
+            return 1 / CHECKS_PER_SECOND
+        return CALLS[kind][1] / self.administration.communication.shares.pace("jobs")
 
 
 class JobRun(threading.Thread):
@@ -152,11 +164,11 @@ class JobRun(threading.Thread):
             pause = 0.0
             try:
                 names = bound_contextvars(request_id=request_id)
-                with deadlines.request_budget(request_id), names, shares.shared():
+                with deadlines.request_budget(request_id), names:
+                    self._worker.take_calls(kind)
                     return self._act(item, user_id)
             except errors.UpstreamThrottled as error:
-                seconds = errors.retry_after_seconds(error.retry_after)
-                pause = DEFAULT_PAUSE if seconds is None else min(max(seconds, MIN_PAUSE), MAX_PAUSE)
+                pause = error.pause
             except errors.UpstreamUnavailable as error:
                 # A retry would find no row, and report a deletion as done whose tokens are not revoked.
                 if error.done == "delete" or (failures == len(RETRY_SECONDS) and not checking):

@@ -72,6 +72,7 @@ class IdentityTable:
                 if not error.outcome_unknown:
                     raise
                 failure = error
+                failure.done = "block-unknown"
             try:
                 identity = self.find(user_id)
             except UpstreamError as error:
@@ -90,11 +91,6 @@ class IdentityTable:
             self._table.merge(_key(user_id) | _columns(block | {"indexed": False}))
         except RowChanged:
             self.insert(Identity(user_id=user_id, created_at=datetime.now(UTC), **block))
-
-    def finish_block(self, user_id: UserId) -> None:
-        """Record that nothing of the block is left to do."""
-        self.update_if_present(user_id, blocking=False)
-        self.open_blocks.remove(user_id)
 
     def clear(self, identity: Identity) -> None:
         """Leave nothing in the row but the block. Raises RowChanged if it is not as it was read."""

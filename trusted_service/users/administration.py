@@ -19,7 +19,7 @@ from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
-from trusted_service.background import BackgroundTasks, Task
+from trusted_service.background import BackgroundTasks
 from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
@@ -31,8 +31,7 @@ log = structlog.get_logger(__name__)
 
 SWEEP_DELAYS = (2.0, deadlines.REQUEST_SECONDS + 1)
 """Seconds after a block by which nearly all, then all, requests that read the session before it are over."""
-RETRY_DELAYS = (30.0, 30.0, 30.0)
-FINISH_DELAYS = (2.0, 10.0, *RETRY_DELAYS)
+RETRY_DELAYS = (2.0, 10.0, 30.0, 30.0)
 
 Condition = Callable[[], bool] | None
 
@@ -76,7 +75,7 @@ class Administration:
                 # The row first: a sign-in reads it once its session exists, so either sees the other.
                 self._finish_block(self.identities.block(user_id, reason))
             except errors.UpstreamError:
-                self._run_after(0.0, self.finish_block, user_id, "block_not_finished", FINISH_DELAYS)
+                self._run_after(0.0, self.finish_block, user_id, "block_not_finished")
                 raise
 
     def unblock(self, actor: Actor, user_id: UserId) -> None:
@@ -96,7 +95,7 @@ class Administration:
 
     def revoke_own(self, actor: Actor, user_id: UserId) -> None:
         """Revoke every ACS token of the acting user, who may have no row yet."""
-        with contextlib.suppress(errors.NotFound), shares.shared():
+        with contextlib.suppress(errors.NotFound), shares.for_user():
             self.revoke(actor, user_id)
 
     def sign_out(self, actor: Actor, user_id: UserId) -> None:
@@ -117,7 +116,7 @@ class Administration:
         self, actor: Actor, user_id: UserId, *, confirmed: bool = False, only_if: Condition = None
     ) -> bool:
         """Erase all but a block; return whether there was a row. Raises what `block` does but NotFound."""
-        with self.audit.action(actor, "delete", user_id), shares.shared(actor.kind == "user"):
+        with self.audit.action(actor, "delete", user_id), shares.for_user(actor.kind == "user"):
             _require(only_if)
             self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
             # Sessions end before the row is read: a first token in progress checks in the opposite order, so
@@ -131,7 +130,7 @@ class Administration:
                 return False
             except errors.UpstreamUnavailable as error:
                 if error.upstream == "Table Storage":  # the trail may be long; jobs retry what ACS refuses
-                    self._run_after(0.0, self.finish_delete, user_id, "delete_not_finished", FINISH_DELAYS)
+                    self._run_after(0.0, self.finish_delete, user_id, "delete_not_finished")
                 raise
             return True
 
@@ -156,13 +155,19 @@ class Administration:
         user_id = identity.user_id
         with _partly_done("block-row"):
             self.sessions.end_all(user_id)
-        with _partly_done("block"):
+        with _partly_done("block"), contextlib.suppress(errors.NotFound):
             self._index(user_id, identity)
-            if identity.acs_user_id is not None:
-                for seconds in SWEEP_DELAYS:
-                    self._run_after(seconds, self.sweep, user_id, "sweep_failed")
-            self._revoke(identity)
-            self.identities.finish_block(user_id)
+            self._change(user_id, self._revoke_blocked)
+
+    def _revoke_blocked(self, identity: Identity) -> None:
+        """Revoke, and mark the block as finished. Raises RowChanged."""
+        if not (identity.blocked and identity.blocking):
+            return  # meanwhile it was lifted, or another task has finished it
+        self._revoke(identity)
+        for seconds in SWEEP_DELAYS:
+            self._run_after(seconds, self.sweep, identity.user_id, "sweep_failed")
+        self.identities.update(identity, blocking=False)
+        self.identities.open_blocks.remove(identity.user_id)
 
     def _index(self, user_id: UserId, identity: Identity | None = None) -> None:
         """Make lists show the user as they now are; later, if the index cannot be written."""
@@ -172,13 +177,9 @@ class Administration:
             log.error("index_not_updated", user=str(user_id), reason=error.reason)
             self._run_after(RETRY_DELAYS[0], self.index.update, user_id, "index_not_updated")
 
-    def _run_after(
-        self, seconds: float, task: Task, user_id: UserId, event: str, retries: Sequence[float] = RETRY_DELAYS
-    ) -> None:
-        """Run the task later, with retries; log the event whenever it fails."""
+    def _run_after(self, seconds: float, task: Callable[[UserId], None], user_id: UserId, event: str) -> None:
         failed = partial(log.error, event, user=str(user_id))
-        kept = shares.shared(shares.is_shared())(partial(task, user_id))
-        self.background.run_after(seconds, kept, retries=retries, failed=failed)
+        self.background.run_after(seconds, partial(task, user_id), retries=RETRY_DELAYS, failed=failed)
 
     def _revoke(self, identity: Identity) -> None:
         """Revoke the tokens of all the user's identities; then raise the first failure, if any."""
@@ -218,11 +219,10 @@ class Administration:
                 raise errors.UpstreamUnavailable("Communication Services", reason)
 
     def _lift_block(self, identity: Identity) -> None:
-        changes = {"blocked": False, "block_reason": "", "blocking": False, "indexed": False}
-        unblocked = self.identities.update(identity, **changes)
+        row = self.identities.update(identity, blocked=False, block_reason="", blocking=False, indexed=False)
         if identity.acs_user_id is None:
             self.index.forget(identity)
-            self.identities.remove(unblocked)
+            self.identities.remove(row)
             self._run_after(0.0, self.audit.erase_details, identity.user_id, "details_not_erased")
 
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:

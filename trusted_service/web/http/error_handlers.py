@@ -66,6 +66,7 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
         "The user is blocked, but not all of their sessions have ended, and the revocation of their tokens "
         "follows that. Both go on in the background."
     ),
+    "block-unknown": _("It is not known whether the user is blocked. Please block them again in a moment."),
     "delete": _(
         "The user is deleted, but tokens of an identity in another Communication Services resource "
         "could not be revoked. They expire within 24 hours."
