@@ -106,7 +106,7 @@ class Services:
         self.restoration = Restoration(identities, sessions, ledger, communication, switch, index, pin, audit)
         self.mapping_import = MappingImport(identities, ledger, index, pin, self.administration, audit)
         self.jobs = Jobs(jobs_table, audit, self.administrators)
-        self.job_worker = JobWorker(self.jobs, self.administration)
+        self.job_worker = JobWorker(self.jobs, self.administration, communication.shares)
 
         kept = {
             "audit": (settings.retention_audit_days, audit.purge),
@@ -125,7 +125,7 @@ class Services:
 
     def start(self, processes: int = 1) -> None:
         """Start periodic work, in one of several processes. Comes after any fork."""
-        self.communication.shares.processes = processes
+        self.communication.shares.sharers["users"] = processes
         self.background.run(self.index.require)
         self.background.run_every(ENTRA_SECONDS, self.authority.discovery.refresh_if_due)
         # A sign-in or a bearer token fetches the keys first, as a rule.

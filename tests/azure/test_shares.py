@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -20,7 +22,8 @@ from trusted_service.azure import deadlines, shares, transport
 from trusted_service.azure.communication import Communication
 from trusted_service.azure.revocations import INTERVAL_SECONDS, PLACES, Revocations
 from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
-from trusted_service.jobs.worker import REVOCATIONS, JobWorker
+from trusted_service.jobs.worker import REVOCATIONS
+from trusted_service.models import Actor
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 
@@ -89,7 +92,7 @@ def test_processes_share_counts_in_redis_else_divide(world: OwnAzure, redis: Red
     ids, (first, second) = new_ids(world, USERS + 20), (connect(world) for _ in range(2))
     assert use(first, "delete", ids[:100], for_user=True) == []
     assert len(use(second, "delete", ids[100:], for_user=True)) == 20
-    second.shares.processes = 2  # of this instance: without Redis each counts alone
+    second.shares.sharers["users"] = 2  # of this instance: without Redis each counts alone
     world.azure.turn_limits(True)
     redis.stop()
     try:
@@ -163,12 +166,18 @@ def test_discards_count_against_the_users_share(world: OwnAzure) -> None:
     assert (calls["create"], calls.get("delete", 0)) == (2, 0)
 
 
-def test_jobs_keep_the_pace_of_their_share(services: Services) -> None:
-    worker = JobWorker(services.jobs, services.administration)
-    services.communication.shares.processes = 2
-    for action, calls in (("delete", 1), ("block", REVOCATIONS)):
-        first, second = (worker.take_turn(action, 0.0) for _ in range(2))
-        assert second - first == pytest.approx(calls * 2 * shares.WINDOW_SECONDS / JOBS, rel=0.1)
+def test_processes_with_jobs_divide_their_pace(world: OwnAzure) -> None:
+    with world.azure.in_environment():
+        services = Services(Settings.from_env(world.settings | OWN_SETTINGS))
+    jobs, actor = services.jobs, Actor(kind="operator", key="ada@laptop")
+    for processes in (1, 2):
+        services.job_worker.poll()
+        for action, calls in (("delete", 1), ("block", REVOCATIONS)):
+            first, second = (services.job_worker.take_turn(action, 0.0) for _ in range(2))
+            seconds = calls * processes * shares.WINDOW_SECONDS / JOBS
+            assert second - first == pytest.approx(seconds, rel=0.1)
+        elsewhere = jobs.create(actor, "delete", [])
+        assert jobs.save(replace(elsewhere, lease_until=datetime.now(UTC) + timedelta(seconds=40)))
 
 
 def test_concurrent_revocations_share_a_call(world: OwnAzure) -> None:

@@ -48,10 +48,13 @@ def for_user(applies: bool = True) -> Iterator[None]:
 
 
 class Shares:
-    """Counts calls by kind: in Redis for all instances, else in this process, one of `processes`."""
+    """Counts calls by kind: in Redis for all instances, else in this process.
+
+    `sharers`: how many processes divide each share.
+    """
 
     def __init__(self, storage_uri: str) -> None:
-        self.processes = 1
+        self.sharers: dict[Holder, int] = {"users": 1, "jobs": 1}
         self._own = MovingWindowRateLimiter(MemoryStorage())
         self._common = None
         self._common_from = -math.inf
@@ -61,7 +64,7 @@ class Shares:
 
     def pace(self, holder: Holder) -> float:
         """The calls of each kind in a second by which this process alone never uses up the share."""
-        return CALLS * SHARES[holder] / WINDOW_SECONDS / self.processes
+        return CALLS * SHARES[holder] / WINDOW_SECONDS / self.sharers[holder]
 
     def take(self, holder: Holder, kind: Kind, calls: int = 1) -> None:
         """Count calls. Raises UpstreamThrottled, and counts none, if the share is used up."""
@@ -78,7 +81,7 @@ class Shares:
                 # Not again for a while: an attempt may take a second.
                 self._common_from = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("share_counted_alone")
-        return _count(self._own, share / self.processes, calls, holder, kind)
+        return _count(self._own, share / self.sharers[holder], calls, holder, kind)
 
 
 def _count(limiter: MovingWindowRateLimiter, share: float, calls: int, *key: str) -> int:

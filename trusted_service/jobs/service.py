@@ -142,14 +142,14 @@ class Jobs:
         return None
 
     def list_open(self) -> list[Job]:
-        """The jobs that have work left and no lease. Removes the marks of others."""
-        now, jobs = datetime.now(UTC), []
+        """The jobs that have work left. Removes the marks of others."""
+        jobs = []
         for mark in self.table.partition("open"):
             job = self.find(mark["RowKey"])
             if job is None or not job.active:
                 with contextlib.suppress(RowChanged):  # marked again
                     self.table.delete("open", mark["RowKey"], version=version_of(mark))
-            elif (job.lease_until or now) <= now:
+            else:
                 jobs.append(job)
         return jobs
 

@@ -21,7 +21,7 @@ from structlog.contextvars import bound_contextvars
 from trusted_service import errors
 from trusted_service.access.administrators import Objection
 from trusted_service.azure import deadlines
-from trusted_service.azure.shares import Kind
+from trusted_service.azure.shares import Kind, Shares
 from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
@@ -53,20 +53,25 @@ class JobWorker:
 
     jobs: Jobs
     administration: Administration
+    shares: Shares
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("check", *CALLS), 0.0))
     _runs: list["JobRun"] = field(default_factory=list)
     _closed: bool = False
 
     def poll(self) -> None:
-        """Raises UpstreamError."""
-        for job in self.jobs.list_open():
-            with self._lock:
-                self._runs = [run for run in self._runs if run.is_alive()]
-                if self._closed or len(self._runs) >= MAX_RUNS:
-                    return
-                self._runs.append(JobRun(self, job))
-                self._runs[-1].start()
+        """Start the jobs that no process works on; divide the pace with the others. Raises UpstreamError."""
+        jobs, now = self.jobs.list_open(), datetime.now(UTC)
+        with self._lock:
+            self._runs = [run for run in self._runs if run.is_alive()]
+            own = {run.begun.id for run in self._runs}
+            leased = {job.id for job in jobs if (job.lease_until or now) > now}
+            # What begins elsewhere counts from the next poll.
+            self.shares.sharers["jobs"] = 1 + len(leased - own)
+            for job in jobs:
+                if job.id not in leased and not self._closed and len(self._runs) < MAX_RUNS:
+                    self._runs.append(JobRun(self, job))
+                    self._runs[-1].start()
 
     def close(self) -> None:
         """Finish the rows in progress and give leases back, so that other processes go on at once."""
@@ -83,18 +88,16 @@ class JobWorker:
         with self._lock:
             now = time.monotonic()
             turn = max(self._turns[kind], now + pause)
-            self._turns[kind] = turn + self._seconds_for(kind)
+            calls, pace = 1, CHECKS_PER_SECOND
+            if kind in CALLS:
+                calls, pace = CALLS[kind][1], self.shares.pace("jobs")
+            self._turns[kind] = turn + calls / pace
         return turn - now
 
     def take_calls(self, kind: str) -> None:
         """Take a row's calls of the share, which instances may have in common. Raises UpstreamThrottled."""
         if kind in CALLS:
-            self.administration.communication.shares.take("jobs", *CALLS[kind])
-
-    def _seconds_for(self, kind: str) -> float:
-        if kind not in CALLS:
-            return 1 / CHECKS_PER_SECOND
-        return CALLS[kind][1] / self.administration.communication.shares.pace("jobs")
+            self.shares.take("jobs", *CALLS[kind])
 
 
 class JobRun(threading.Thread):
@@ -104,7 +107,7 @@ class JobRun(threading.Thread):
         super().__init__(name="job", daemon=True)
         self.stop = threading.Event()
         self._worker = worker
-        self._begun = self._job = job
+        self.begun = self._job = job
         self._owner = secrets.token_hex(8)
         self._renewed_at = -math.inf
         self._finished = False
@@ -132,14 +135,14 @@ class JobRun(threading.Thread):
 
     def _work(self, pool: ThreadPoolExecutor) -> None:
         """Work on all rows, and record their results about every second. Raises LeaseLost, UpstreamError."""
-        for number in range(self._begun.page_count):
+        for number in range(self.begun.page_count):
             if not self._may_go_on():
                 return
             page = self._worker.jobs.page(self._job, number)
             pending = {
                 pool.submit(self._apply, item, item.user_id): place
                 for place, item in enumerate(page)
-                if item.user_id and self._begun.has_to_do(item)
+                if item.user_id and self.begun.has_to_do(item)
             }
             while pending:
                 changes = []
@@ -157,7 +160,7 @@ class JobRun(threading.Thread):
 
         Throttling is waited out. Where an upstream fails, a check is repeated, an action a few times.
         """
-        job, failures, pause = self._begun, 0, 0.0
+        job, failures, pause = self.begun, 0, 0.0
         checking, request_id = job.state == "checking", f"{job.id}.{item.line}"
         kind = "check" if checking else job.action
         while not self.stop.wait(self._worker.take_turn(kind, pause)) and self._await_lease():
@@ -184,7 +187,7 @@ class JobRun(threading.Thread):
 
     def _may_go_on(self) -> bool:
         """Whether the actor may; otherwise nothing more begins. Raises UpstreamError."""
-        if objection := self._worker.jobs.administrators.find_objection(self._begun.actor):
+        if objection := self._worker.jobs.administrators.find_objection(self.begun.actor):
             self._objection = objection
             self.stop.set()
         return not objection
@@ -198,7 +201,7 @@ class JobRun(threading.Thread):
 
     def _act(self, item: Item, user_id: UserId) -> Item:
         """Check, block or delete the user, unless the job has been cancelled or its actor may not go on."""
-        job, administration = self._begun, self._worker.administration
+        job, administration = self.begun, self._worker.administration
         if job.state == "running":
             if not ((now := self._worker.jobs.find(job.id)) and now.active and self._may_go_on()):
                 return item
