@@ -187,8 +187,11 @@ def test_concurrent_revocations_share_a_call(world: OwnAzure) -> None:
     began = time.monotonic()
     browsers = [person.at(person.url) for _ in range(32)]
     sends = [partial(browser.post, "/api/me/revoke", headers=csrf) for browser in browsers]
-    assert {response.status_code for response in run_concurrently(sends)} == {204}
-    assert world.azure.count_calls("acs")["revoke"] <= 2 + time.monotonic() - began
+    responses = run_concurrently(sends)
+    assert {response.status_code for response in responses} == {204}
+    # Not those after blocks of other tests.
+    revocations = sum(world.azure.calls_for(response).count("revoke") for response in responses)
+    assert 1 <= revocations <= 2 + time.monotonic() - began
     assert world.azure.check_token(token)["valid"] is False
 
 

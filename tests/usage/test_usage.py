@@ -122,7 +122,7 @@ def test_warm_token_still_makes_two_round_trips(world: World) -> None:
         responses = [person.token(csrf=csrf) for _ in range(10)]
         assert {response.status_code for response in responses} == {200}
         wait_until(lambda: world.total() == Counts(tokens=12, sign_ins=1), 2 * FLUSH_SECONDS)
-        reads = [call for call in world.storage.calls() if call.table != "usage"]
+        reads = [call for call in world.storage.calls() if call.table not in ("usage", "jobs")]
         assert [(call.method, call.table) for call in reads] == [("GET", "sessions")] * 10
         assert [call.request_id for call in reads] == [one.headers["X-Request-ID"] for one in responses]
         assert world.azure.count_calls("acs") == {"issue": 10}

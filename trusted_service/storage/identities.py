@@ -26,9 +26,9 @@ ALWAYS_WRITTEN = ("acs_user_id", "name", "username", "created_at", "blocked")
 class IdentityTable:
     """PartitionKey is the object id, RowKey the tenant id, in lower case: users spread over partitions."""
 
-    def __init__(self, table: Table, sessions: Table) -> None:
+    def __init__(self, table: Table, jobs: Table) -> None:
         self._table = table
-        self.open_blocks = OpenBlocks(sessions)
+        self.open_blocks = OpenBlocks(jobs)
 
     def find(self, user_id: UserId) -> Identity | None:
         row = self._table.find(user_id.object_id, user_id.tenant_id)

@@ -1,4 +1,4 @@
-"""Blocks in progress: rows of the table `sessions` by which other processes finish what a crash ended.
+"""Blocks in progress: rows of the table `jobs` by which other processes finish what a crash ended.
 
 A row that polls find unchanged for longer than a request may take has lost its process: no clock matters.
 Who changes its version first finishes the block.

@@ -31,7 +31,7 @@ OUTCOME_ONLY = ("identity-created",)
 REVIVING = (*OUTCOME_ONLY, "import", "restore")
 """Actions after which a deleted user rightly has a row again."""
 CLOCK_TOLERANCE = timedelta(hours=2)
-FINISH_SECONDS = 3.0
+FINISH_SECONDS = 5.0
 """How often a process looks for blocks of others to finish."""
 
 
