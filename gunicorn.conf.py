@@ -43,8 +43,8 @@ keepalive = 250
 # The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108
 # What a client does not read waits in the worker (trusted_service/server/connection.py). The kernel, whose
-# memory all connections share, keeps little of it, and that for half a minute.
-SEND_BUFFER_BYTES, UNREAD_MILLISECONDS = 64 * 1024, 30_000
+# memory all connections share, keeps little of it.
+SEND_BUFFER_BYTES = 64 * 1024
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True
 # The request line holds codes and states; the application logs each request itself, without the query.
@@ -76,8 +76,6 @@ def when_ready(server: Arbiter) -> None:
     """Bound what the kernel keeps for a client. There is no setting for it; connections inherit it."""
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
-            listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
 
 
 def post_worker_init(worker: Worker) -> None:

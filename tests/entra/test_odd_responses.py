@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:response_mode")  # MSAL's, which
 NESTED = '{"keys": ' + "[" * 100_000 + "]" * 100_000 + "}"
 ENDPOINTS: dict[str, list[object]] = {
     "issuer": [5],
-    "authorization_endpoint": [None, "x"],
+    "authorization_endpoint": [None, "x", "https://x:99999/"],
     "token_endpoint": [[]],
     "jwks_uri": ["", "https://[::1/x", "ftp://a.example/x", f"https://{'a' * 64}.example/x"],
     "end_session_endpoint": ["https://[::1/x", "https://é.example/x", "https://a.example;/x", {}],

@@ -86,10 +86,24 @@ class Administrators:
                 self.record_loss(user_id, issued_at)
             raise
 
-    def forget(self, user_id: UserId) -> None:
+    def retire(self, user_id: UserId) -> bool:
+        """Take the role before the user is deleted; return whether there is a row for `forget`.
+
+        Until their requests in progress are over, they could otherwise count as the one who stays.
+        """
         with self._lock:
             self._losses.pop(user_id, None)
-        self.table.delete(PARTITION, _key(user_id))
+        if self.find_seen_at(user_id) is None:
+            return False
+        self._change(user_id, lambda row: row | {"Role": ""})
+        return True
+
+    def forget(self, user_id: UserId) -> None:
+        """Delete the row of a deleted user, unless they have come back with the role."""
+        row = self.table.find(PARTITION, _key(user_id))
+        if row is not None and not row["Role"]:
+            with contextlib.suppress(RowChanged):
+                self.table.delete(PARTITION, _key(user_id), version=version_of(row))
 
     def find_seen_at(self, user_id: UserId) -> datetime | None:
         """When the user was last seen, to the day; None for somebody who never had the role."""

@@ -16,8 +16,8 @@ from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
 
 ENDPOINTS = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint")
 """https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
-LABEL = "[a-z0-9-]{1,63}"
-URL = re.compile(rf"https?://{LABEL}(\.{LABEL})*(:[0-9]{{1,5}})?/[!-~]*", re.IGNORECASE)
+LABEL, PORT = "[a-z0-9-]{1,63}", "([0-5]?[0-9]{1,4}|6[0-4][0-9]{3})"
+URL = re.compile(rf"https?://{LABEL}(\.{LABEL})*(:{PORT})?/[!-~]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from trusted_service.server.framing import Framing
 
 SILENCE_SECONDS = 10.0
 """A client that neither sends nor reads anything for this long is cut off."""
+READING_SECONDS = 30.0
+"""The same for a client that reads: a slow one's system may acknowledge nothing for longer."""
 UNREAD_SECONDS, MIN_READ_RATE = 60.0, 4096
 """How long a client may read after a response, and the bytes for which it has another second."""
 _BUFFERED_SECONDS = 1.0
@@ -145,7 +147,7 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
 
     def begin_wait(self, limit: float) -> None:
         self.since, self.limit = time.monotonic(), limit
-        self.is_idle = limit > SILENCE_SECONDS
+        self.is_idle = limit > READING_SECONDS
 
     def begin_response(self) -> None:
         self.reads, self._responded_at = False, time.monotonic()
@@ -158,11 +160,15 @@ class Connection(TConn):  # type: ignore[misc] # gunicorn has no annotations
             self._acknowledged = acknowledged
             now = time.monotonic()
             self.reads = now - self._responded_at > _BUFFERED_SECONDS
-            self.begin_wait(min(SILENCE_SECONDS, self._deadline - now))
+            self.begin_wait(min(READING_SECONDS if self.reads else SILENCE_SECONDS, self._deadline - now))
 
     def close(self, graceful: bool = False) -> None:
         if self.sock.unsent:
             self.sock.abort()
+        elif hasattr(socket, "TCP_USER_TIMEOUT"):  # not on macOS
+            # How long the kernel tries to send the rest. Earlier, it would cut off slow readers.
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(READING_SECONDS * 1000))
         super().close()
 
     def give_to_parser(self) -> None:

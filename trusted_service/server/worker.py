@@ -113,10 +113,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             for connection in [each for each in self._waiting if each.sock.unsent]:
                 connection.follow_reader()
             for connection in [each for each in self._waiting if now - each.since > each.limit]:
-                self._drop(connection)
+                # A long body waits for a thread, any other silence is the client's.
+                self._attempt(connection, self._refuse if connection.is_long else self._drop)
             for connection in [each for each in self._ready if now - each.since > each.limit]:
                 self._ready.remove(connection)
-                self._attempt(connection, partial(self._refuse, status=HTTPStatus.SERVICE_UNAVAILABLE))
+                self._attempt(connection, self._refuse)
             for connection in [each for each in self._waiting if each.is_long]:
                 self._run(connection, self._go_on)
             # The base class accepts nothing at worker_connections.
@@ -192,11 +193,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             connection.give_to_parser()
             self.enqueue_req(connection)
         elif connection.is_long and len(connection.received) > MAX_RECEIVED:
-            self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE)
+            self._refuse(connection)
         elif len(connection.received) > MAX_RECEIVED:
             self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
-    def _refuse(self, connection: Connection, status: HTTPStatus) -> None:
+    def _refuse(self, connection: Connection, status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
         self._stop_waiting(connection)
         connection.keeps_alive = False
         request_id, (code, detail) = uuid4().hex, REFUSALS[status]

@@ -119,10 +119,10 @@ class Administration:
         with self.audit.action(actor, "delete", user_id), shares.for_user(actor.kind == "user"):
             _require(only_if)
             self.administrators.check_removal(actor, user_id, confirmed=confirmed or only_if is not None)
-            # Sessions end before the row is read: a first token in progress checks in the opposite order, so
-            # one of the two sees the other.
+            # First: a first token in progress checks in the opposite order, so one of the two sees the other.
             self.sessions.end_all(user_id)
-            self.administrators.forget(user_id)
+            if self.administrators.retire(user_id):
+                self._run_after(SWEEP_DELAYS[-1], self.administrators.forget, user_id, "row_not_forgotten")
             try:
                 self._erase(user_id, only_if)
             except errors.NotFound:
@@ -152,12 +152,11 @@ class Administration:
                 self._revoke(identity)
 
     def _finish_block(self, identity: Identity) -> None:
-        user_id = identity.user_id
         with _partly_done("block-row"):
-            self.sessions.end_all(user_id)
+            self.sessions.end_all(identity.user_id)
         with _partly_done("block"), contextlib.suppress(errors.NotFound):
-            self._index(user_id, identity)
-            self._change(user_id, self._revoke_blocked)
+            self._index(identity.user_id, identity)
+            self._change(identity.user_id, self._revoke_blocked)
 
     def _revoke_blocked(self, identity: Identity) -> None:
         """Revoke, and mark the block as finished. Raises RowChanged."""

@@ -140,10 +140,11 @@ def _find_session_caller() -> Caller | None:
 def _check_csrf(session: Session) -> None:
     """Raises CsrfFailed for a wrong value, and for a foreign or null Origin whatever the value.
 
-    Under /api also for a read that another site causes, since some count against the user's rate limit.
+    Under /api and for files also for a read that another site causes: it counts, and a file is audited.
     """
     if request.method in ("GET", "HEAD", "OPTIONS"):
-        if is_api(request.path) and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        is_data = is_api(request.path) or request.path.endswith(".csv")
+        if is_data and request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise CsrfFailed
         return
     public_url = services().settings.public_url
