@@ -140,11 +140,11 @@ def _find_session_caller() -> Caller | None:
 def _check_csrf(session: Session) -> None:
     """Raises CsrfFailed for a wrong value, and for a foreign or null Origin whatever the value.
 
-    Under /api and for files also for a read that another site causes: it counts, and a file is audited.
+    Under /api also for a read that another site causes, since some count against the user's rate limit. Not
+    on pages: a browser that comes back from signing in counts as sent by Entra ID's site.
     """
     if request.method in ("GET", "HEAD", "OPTIONS"):
-        is_data = is_api(request.path) or request.path.endswith(".csv")
-        if is_data and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        if is_api(request.path) and request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise CsrfFailed
         return
     public_url = services().settings.public_url
