@@ -221,8 +221,9 @@ class Administration:
         row = self.identities.update(identity, blocked=False, block_reason="", blocking=False, indexed=False)
         if identity.acs_user_id is None:
             self.index.forget(identity)
+            # Before the row goes, without which nothing leads to the reason. Repeating the action goes on.
+            self.audit.erase_details(identity.user_id)
             self.identities.remove(row)
-            self._run_after(0.0, self.audit.erase_details, identity.user_id, "details_not_erased")
 
     def _change(self, user_id: UserId, change: Callable[[Identity], object]) -> Identity:
         """Apply `change`, retrying if the row changes meanwhile; return it as read. Raises NotFound."""

@@ -40,6 +40,8 @@ limit_account = limiter.shared_limit(
     lambda: services().settings.rate_limit_account, scope="account", key_func=_caller_key
 )
 limit_administration = limiter.shared_limit(ADMINISTRATION, scope="administration", key_func=_caller_key)
+# Apart from actions: a browser may be sent to a file by another site.
+limit_exports = limiter.shared_limit(ADMINISTRATION, scope="exports", key_func=_caller_key)
 limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sign_in, scope="sign-in")
 # A whole office may sign out at once.
 limit_logouts = limiter.shared_limit(DEFAULT, scope="front-channel", on_breach=_ignore)

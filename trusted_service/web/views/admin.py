@@ -15,7 +15,7 @@ from trusted_service.web.http import lists
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.openapi.models import User
 from trusted_service.web.security.audiences import administrator
-from trusted_service.web.security.rate_limits import limit_administration
+from trusted_service.web.security.rate_limits import limit_administration, limit_exports
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
@@ -41,7 +41,7 @@ def users() -> str:
 
 @bp.get("/users.csv")
 @administrator
-@limit_administration
+@limit_exports
 def users_csv() -> Response:
     """Every user, streamed."""
     rows = (user_json(user).values() for user in services().identities.all())

@@ -14,7 +14,7 @@ from trusted_service.users.actor_names import ActorNames
 from trusted_service.web.http import lists
 from trusted_service.web.http.context import services
 from trusted_service.web.security.audiences import administrator
-from trusted_service.web.security.rate_limits import limit_administration
+from trusted_service.web.security.rate_limits import limit_exports
 
 bp = Blueprint("audit", __name__, url_prefix="/admin")
 
@@ -43,7 +43,7 @@ def audit() -> str:
 
 @bp.get("/audit.csv")
 @administrator
-@limit_administration
+@limit_exports
 def audit_csv() -> Response:
     """The same events, streamed."""
     rows = _cells(services().audit.all(_query()), services().actor_names)

@@ -14,7 +14,7 @@ from trusted_service.users.csv_file import UnreadableFile
 from trusted_service.web.http import lists, request_body
 from trusted_service.web.http.context import actor, services
 from trusted_service.web.security.audiences import administrator
-from trusted_service.web.security.rate_limits import limit_administration
+from trusted_service.web.security.rate_limits import limit_administration, limit_exports
 
 bp = Blueprint("jobs", __name__, url_prefix="/admin/jobs")
 
@@ -84,7 +84,7 @@ def job_json(job_id: str) -> Response:
 
 @bp.get("/<job_id>.csv")
 @administrator
-@limit_administration
+@limit_exports
 def job_csv(job_id: str) -> Response:
     found = _get(job_id)
     rows = (item.cells for item in services().jobs.all_items(found))
