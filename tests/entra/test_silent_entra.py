@@ -16,7 +16,7 @@ from tests.support.tokens import forge
 
 AT_ONCE = 140
 """More than twice the threads of a worker."""
-LIMIT_SECONDS, AT_ONCE_SECONDS, RECOVERY_SECONDS = 15.0, 2.0, 10.0
+LIMIT_SECONDS, AT_ONCE_SECONDS, RECOVERY_SECONDS = 15.0, 2.0, 20.0
 ROLLOVER_SECONDS = 60.0
 FLOODS = {
     "junk": ("/api/me", {401}),
@@ -81,8 +81,8 @@ def test_unfit_tokens_wait_for_no_key(azure: LocalAzure, signed_in: Person, cold
 def test_service_recovers_by_itself(azure: LocalAzure, cold: Service, person: Person) -> None:
     """The endpoints come without a request, and are there when Entra ID falls silent again."""
     there, headers = person.at(cold.url), bearer(azure, person)
+    azure.reset_calls()  # before the hanging call ends, which may be repeated at once
     azure.clear_faults()
-    azure.reset_calls()
     wait_until(lambda: "discovery" in azure.count_calls("entra"), seconds=RECOVERY_SECONDS)
     wait_until(lambda: there.get("/auth/sign-in").status_code == 302)
     azure.plant_fault("entra", "discovery", "hang", times=None)
