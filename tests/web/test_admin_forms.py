@@ -38,7 +38,9 @@ def test_action_asks_for_confirmation_with_warning(admin: Admin, shared_user: Pe
     if action != "unblock":  # offered only for a blocked user
         assert read_page(admin.person, path).find("a", href=f"{path}/confirm/{action}") is not None
     page = read_page(admin.person, f"{path}/confirm/{action}")
-    assert fields_of(form_to(page, f"{path}/{action}"))["csrf_token"] == admin.csrf
+    fields = fields_of(form_to(page, f"{path}/{action}"))
+    assert fields["csrf_token"] == admin.csrf
+    assert ("reason" in fields) == (action == "block")
     text = page.get_text(" ", strip=True)
     assert shared_user.account.object_id in text
     assert ("15 minutes" in text) or action not in ("block", "revoke")
