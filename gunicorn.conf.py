@@ -15,16 +15,23 @@ from gunicorn.http.wsgi import Response
 from gunicorn.workers.base import Worker
 
 from trusted_service.observability import logs
+from trusted_service.server.access_log import withhold_secrets
 from trusted_service.settings import Settings, SettingsError
 
-bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
+# Bad settings stop the start before there is any worker, with one message that names all of them.
+try:
+    _settings = Settings.from_env()
+except SettingsError as error:
+    sys.exit(str(error))
+logconfig_dict = logs.logging_config(_settings.log_format)
+bind = f"0.0.0.0:{_settings.port}"
 
 # A request waits for upstream calls nearly all of its time. Threads carry that as well as gevent does, with a
 # better 99th percentile, and past 64 nothing is gained: the limit is the processor, hence one worker for each
 # of two cores.
 # Our class of gthread gives a thread only to a request that has arrived, so that no client can hold one.
 worker_class = "trusted_service.server.worker.Worker"
-workers = 2
+workers = _settings.web_concurrency
 threads = 64
 # A connection costs a file, and so do those to upstreams, of which there are a few for each thread.
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -47,7 +54,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 SEND_BUFFER_BYTES = 64 * 1024
 # Its default place is a folder that App Service instances share.
 control_socket_disable = True
-# The request line holds codes and states; the application logs each request itself, without the query.
+# The application logs each request itself. Switched on all the same, it holds no secret (`post_fork`).
 accesslog = None
 # X-Forwarded-* is believed by hop count (TRUSTED_PROXY_HOPS), not by gunicorn.
 forwarded_allow_ips = ""
@@ -55,12 +62,6 @@ forwarded_allow_ips = ""
 limit_request_line = 8190
 # All cookies stand in one header: that of a session, and about a kilobyte for each tab that is signing in.
 limit_request_field_size = 32 * 1024
-
-# Bad settings stop the start before there is any worker, with one message that names all of them.
-try:
-    logconfig_dict = logs.logging_config(Settings.from_env().log_format)
-except SettingsError as error:
-    sys.exit(str(error))
 
 
 def _without_server(response: Response) -> list[str]:
@@ -70,6 +71,18 @@ def _without_server(response: Response) -> list[str]:
 # There is no setting that keeps the server's name out of responses.
 _default_headers = Response.default_headers
 Response.default_headers = _without_server
+
+
+def on_starting(server: Arbiter) -> None:
+    if server.cfg.spew:
+        sys.exit("--spew would print every secret that the service handles.")
+    for warning in _settings.warnings():
+        server.log.warning("%s", warning)
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """GUNICORN_CMD_ARGS overrides settings, but no hooks."""
+    withhold_secrets(worker.log)
 
 
 def when_ready(server: Arbiter) -> None:

@@ -52,6 +52,32 @@ def test_check_config_needs_no_network() -> None:
     assert run(*CHECK, "--conect", **REQUIRED).returncode == 2
 
 
+def test_check_config_shows_warnings() -> None:
+    done = run(*CHECK, **REQUIRED | {"TOKEN_LIFETIME_MINUTE": "canary"})
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].startswith("Warning: TOKEN_LIFETIME_MINUTE ")
+    assert "canary" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RATE_LIMIT_STORAGE_URI", "rediss://:canary/x=@cache.example:6380/0"),
+        ("APPLICATIONINSIGHTS_CONNECTION_STRING", "InstrumentationKey=canary"),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/canary"),
+        ("WEB_CONCURRENCY", "0"),
+    ],
+)
+@pytest.mark.parametrize("program", [CHECK, (*FLASK, "users", "list"), ("gunicorn", "wsgi:app")])
+def test_what_a_library_refuses_stops_each_program(program: tuple[str, ...], name: str, value: str) -> None:
+    done = run(*program, **REQUIRED | {name: value, "PORT": str(free_port())})
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert len([line for line in output.splitlines() if name in line]) == 1
+    assert "Traceback" not in output
+    assert "canary" not in output
+
+
 def test_gunicorn_with_bad_settings_starts_no_worker() -> None:
     done = run("gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{free_port()}", **REQUIRED | BAD)
     assert done.returncode not in (0, None)

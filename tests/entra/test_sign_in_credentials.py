@@ -1,8 +1,11 @@
 """Client credentials for Entra ID: a secret, a certificate, or a managed identity."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
 
 from tests.support.concurrency import wait_until
 from tests.support.local_azure import EntraApp, LocalAzure
@@ -11,6 +14,11 @@ from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.service import Service
+from tests.support.settings import CLIENT, TENANT, environment
+from trusted_service.entra.sign_in import client_credential
+from trusted_service.settings import Settings
+
+BEGIN = "-----BEGIN CERTIFICATE-----"
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +49,16 @@ def assert_two_sign_in(world: World, service: Service) -> None:
         assert person.me()["user"]["objectId"] == person.account.object_id
 
 
-def test_certificate_signs_in(world: World, secretless: dict[str, str], registration: EntraApp) -> None:
-    certificate = {"ENTRA_CLIENT_CERTIFICATE_PATH": str(registration.certificate_path)}
+def test_certificate_signs_in(
+    world: World, secretless: dict[str, str], registration: EntraApp, tmp_path: Path
+) -> None:
+    key, mark, public = registration.certificate_path.read_text(encoding="ascii").partition(BEGIN)
+    as_exported = f"Bag Attributes\n  friendlyName: Schlüssel\n{mark}{public}{key}".replace("\n", "\r\n")
+    (tmp_path / "client.pem").write_text(as_exported, encoding="latin-1")
+    certificate = {"ENTRA_CLIENT_CERTIFICATE_PATH": f"{tmp_path}/client.pem"}
     with Service(secretless | certificate) as with_certificate:
         assert_two_sign_in(world, with_certificate)
-    key = registration.certificate_path.read_text(encoding="ascii").splitlines()[1]
-    assert_not_logged(with_certificate, key)
+    assert_not_logged(with_certificate, key.splitlines()[1])
 
 
 def test_managed_identity_signs_in_without_any_secret(
@@ -56,6 +68,26 @@ def test_managed_identity_signs_in_without_any_secret(
     assert_two_sign_in(world, with_managed_identity)
     assert world.azure.count_calls("entra")["msi"] == 1
     assert_not_logged(with_managed_identity, registration.identity_header)
+
+
+@pytest.mark.parametrize(
+    ("host", "cloud"),
+    [
+        *(("login.microsoftonline.com", ""), ("contoso.ciamlogin.com", ""), ("login.contoso.us", "")),
+        *(("Login.MicrosoftOnline.US", "USGov"), ("login.microsoftonline.us:443", "USGov")),
+        *(("login.partner.microsoftonline.cn", "China"), ("login.chinacloudapi.cn", "China")),
+    ],
+)
+def test_assertion_is_for_the_authority_s_cloud(host: str, cloud: str) -> None:
+    class Identity:
+        def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+            return AccessToken(" ".join(scopes), 0)
+
+    variables = environment("ENTRA_MANAGED_IDENTITY_CLIENT_ID", CLIENT)
+    settings = Settings.from_env(variables | {"ENTRA_AUTHORITY": f"https://{host}/{TENANT}"})
+    credential = client_credential(settings, Identity())
+    assert isinstance(credential, dict)
+    assert credential["client_assertion"]() == f"api://AzureADTokenExchange{cloud}/.default"
 
 
 def test_failing_managed_identity_is_503_until_it_works(world: World, with_managed_identity: Service) -> None:

@@ -14,20 +14,25 @@ from tests.support.routes import list_routes
 from tests.support.service import Service
 
 SPA, OTHER_SPA = "https://app.contoso.example", "http://localhost:5173"
+HYBRID = "capacitor://localhost"
 FOREIGN_ORIGINS = [
     *("https://evil.example", "null", "", "*", "https://app.contoso.example.evil.example"),
     *("https://evil.example#https://app.contoso.example", "http://app.contoso.example", SPA + ":443"),
     *(SPA + "/", SPA.upper(), "HTTPS://app.contoso.example", "https://app-contoso.example"),
     *(SPA + ".", f"{SPA}, {OTHER_SPA}", f"{SPA} {OTHER_SPA}", "http://localhost:5174", "http://localhost"),
     *("https://user@app.contoso.example", "https://sub.app.contoso.example", "file://", "https://"),
+    *(HYBRID + "/", "Capacitor://localhost", "capacitor://localhost:80", "ionic://localhost"),
 ]
 EXPOSED = {"Date", "Retry-After", "WWW-Authenticate", "X-Request-ID"}
 
 
 @pytest.fixture(scope="module")
 def spa_service(settings: dict[str, str]) -> Iterator[Service]:
-    """A service with two CORS origins and a low rate limit."""
-    origins = {"CORS_ORIGINS": f"{SPA},{OTHER_SPA}", "RATE_LIMIT_TOKEN": "3 per minute"}
+    """A service with CORS origins, one as people write it, and a low rate limit."""
+    origins = {
+        "CORS_ORIGINS": f"{SPA},{OTHER_SPA}, Capacitor://localhost/",
+        "RATE_LIMIT_TOKEN": "3 per minute",
+    }
     with Service(settings | origins) as running:
         yield running
 
@@ -64,7 +69,7 @@ def test_preflight_needs_no_sign_in(application: Flask, service: Service, spa_se
     assert len(routes) > 10
     for route in routes:
         assert cors_headers(preflight(service.url + route.path, SPA, route.method)) == []
-        for origin in (SPA, OTHER_SPA):
+        for origin in (SPA, OTHER_SPA, HYBRID):
             names = "content-type, authorization, X-CSRFToken, x-evil"
             response = preflight(spa_service.url + route.path, origin, route.method, names)
             assert response.status_code == 200, route

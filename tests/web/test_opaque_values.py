@@ -49,7 +49,7 @@ def new_application(azure: LocalAzure) -> Callable[..., Flask]:
 
 
 def test_cursor_needs_its_list_and_key(new_application: Callable[..., Flask]) -> None:
-    old, new = "o" * 40, "n" * 40
+    old, new = "an old key that nobody can guess by now", "a new key that nobody can guess by now"
 
     def write(path: str, **settings: str) -> str:
         with new_application(**settings).test_request_context(path):

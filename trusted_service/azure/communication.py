@@ -39,8 +39,7 @@ class Communication:
         """Make the one client of this process; no network is touched. `credential` serves without a key."""
         connection_string = settings.communication_services_connection_string
         parts = parse_connection_string(connection_string) if connection_string else {}
-        # A trailing slash would sign a wrong host, and the SDK's own parser would drop the scheme.
-        self._endpoint = (parts.get("endpoint") or settings.communication_services_endpoint or "").rstrip("/")
+        self._endpoint = parts.get("endpoint") or settings.communication_services_endpoint or ""
         self._session = session
         key = AzureKeyCredential(parts["accesskey"]) if "accesskey" in parts else credential
         if key is None:

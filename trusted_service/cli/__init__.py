@@ -22,6 +22,8 @@ def init_app(app: Flask) -> None:
 def check_config(*, connect: bool) -> None:
     """Name every setting that is missing, malformed or weak."""
     click.echo("The settings are usable.")
+    for warning in current_app.extensions["trusted_service"].settings.warnings():
+        click.echo(f"Warning: {warning}")
     if not connect:
         return
     services: Services = current_app.extensions["trusted_service"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msal
 from azure.core.credentials import TokenCredential
@@ -30,8 +31,14 @@ Flow = dict[str, Any]
 
 MAX_TEXT_LENGTH = 1024
 """Of a `sid` or `login_hint`, which are opaque to us."""
-FEDERATION = "api://AzureADTokenExchange/.default"
-"""https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity"""
+FEDERATION = "api://AzureADTokenExchange"
+FEDERATION_ELSEWHERE = {
+    "microsoftonline.us": "USGov", "ciamlogin.us": "USGov",
+    "microsoftonline.cn": "China", "chinacloudapi.cn": "China", "ciamlogin.cn": "China",
+}  # fmt: skip
+"""The audience of a federated assertion, and what is added to it in other clouds, by domain.
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
+"""
 REFUSALS = ("invalid_grant", "access_denied", "consent_required", "interaction_required", "login_required")
 """Errors of the token endpoint that are caused by this sign-in; any other is Entra ID's or ours.
 https://openid.net/specs/openid-connect-core-1_0.html#AuthError
@@ -50,19 +57,21 @@ class SignedIn:
 
 
 def client_credential(settings: Settings, managed_identity: TokenCredential | None) -> str | dict[str, Any]:
-    """How this app proves who it is, in MSAL's form. Raises OSError or UnicodeDecodeError for a bad file."""
+    """How this app proves who it is, in MSAL's form. Raises OSError for a bad file."""
     if settings.entra_client_secret is not None:
         return settings.entra_client_secret
     if settings.entra_client_certificate_path is not None:
-        pem = Path(settings.entra_client_certificate_path).read_text(encoding="ascii")
+        pem = Path(settings.entra_client_certificate_path).read_text(encoding="latin-1")
         return {"private_key": pem, "public_certificate": pem}
+    domain = ".".join((urlsplit(settings.entra_authority).hostname or "").split(".")[-2:])
+    scope = f"{FEDERATION}{FEDERATION_ELSEWHERE.get(domain, '')}/.default"
 
     def get_assertion() -> str:
         if managed_identity is None:
             raise UpstreamUnavailable("Entra ID", "no managed identity to prove who we are")
         try:
             with azure_call("Entra ID", expected=(ClientAuthenticationError,)):
-                return managed_identity.get_token(FEDERATION).token  # cached by azure-identity
+                return managed_identity.get_token(scope).token  # cached by azure-identity
         except ClientAuthenticationError as error:
             raise UpstreamUnavailable("Entra ID", "the managed identity gives no assertion") from error
 

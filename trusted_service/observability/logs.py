@@ -14,7 +14,8 @@ from trusted_service.models import without_secrets
 
 LogFormat = Literal["json", "text"]
 
-SILENCED = ("msal", "azure", "urllib3")  # their messages can hold codes, tokens and whole responses
+SILENCED = ("msal", "azure", "urllib3", "werkzeug")
+"""Their messages can hold codes, tokens and whole requests and responses."""
 
 
 def configure(log_format: LogFormat) -> None:

@@ -3,6 +3,8 @@
 https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?tabs=python
 """
 
+import os
+
 from azure.monitor.opentelemetry import configure_azure_monitor
 from flask import Flask
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
@@ -34,6 +36,8 @@ def clean(span: Span | None, *_: object) -> None:
 
 def configure(app: Flask, connection_string: str) -> None:
     """Instrument this process and the application. Must come after any fork."""
+    # The exporter reads the variable, too, and refuses forms of it that we understand.
+    os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"] = connection_string
     configure_azure_monitor(
         connection_string=connection_string,
         logger_name="trusted_service",

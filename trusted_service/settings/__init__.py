@@ -1,29 +1,23 @@
 """The settings of this service, from environment variables: docs/reference.md.
 
 A variable that is empty counts as not set, since App Service cannot tell the two apart; `<NAME>_FILE` names a
-file that holds the value.
+file that holds the value. Blanks, a byte order mark and quotes around a value are not part of it.
 """
 
-import contextlib
 import os
 import re
-import ssl
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, get_args
 
 from limits import parse_many
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from trusted_service import addresses
 from trusted_service.models import parse_guid
+from trusted_service.settings import addresses, credentials, environment
 
-EXACTLY_ONE = (
-    ("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
-    ("COMMUNICATION_SERVICES_CONNECTION_STRING", "COMMUNICATION_SERVICES_ENDPOINT"),
-    ("TABLE_STORAGE_CONNECTION_STRING", "TABLE_STORAGE_ENDPOINT"),
-)
 MAX_WINDOW_SECONDS = 86_400
+EXPIRES_SOON = timedelta(days=30)
 
 
 class SettingsError(Exception):
@@ -34,16 +28,6 @@ class SettingsError(Exception):
         super().__init__("The settings are not usable:\n" + "\n".join(f"  - {p}" for p in problems))
 
 
-def _certificate(path: str) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # how strong it must be is up to Entra ID
-    try:
-        context.load_cert_chain(path, password="")  # nosec B106 # so that nobody is asked for one
-    except OSError as error:
-        raise ValueError("not a certificate and its key") from error
-    return path
-
-
 def _rate_limit(value: str) -> str:
     """The shortest window first: a request that its limit refuses is then not counted by the others."""
     limits = sorted((limit.get_expiry(), limit.amount) for limit in parse_many(value))
@@ -52,9 +36,12 @@ def _rate_limit(value: str) -> str:
     return ";".join(f"{amount} per {seconds} seconds" for seconds, amount in limits)
 
 
-def _words(value: str) -> tuple[str, ...]:
-    """A comma-separated list, without empty entries and repeats."""
-    return tuple(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
+def _scope_name(value: str) -> str:
+    """Return what a token's `scp` holds of a scope, which clients write with the API's address in front."""
+    name = value.rpartition("/")[2]
+    if not re.fullmatch(r"[!-~]+", name) or name == ".default":
+        raise ValueError("not the name of one scope")
+    return name
 
 
 def _number(default: int, minimum: int, maximum: int) -> Any:
@@ -62,24 +49,37 @@ def _number(default: int, minimum: int, maximum: int) -> Any:
     return Field(default, ge=minimum, le=maximum, description=description)
 
 
-Words = BeforeValidator(_words)
+Words = BeforeValidator(environment.words)
 Number = Annotated[int, BeforeValidator(lambda value: value if re.fullmatch("[0-9]{1,9}", value) else None)]
 Flag = Annotated[bool, BeforeValidator(lambda value: {"true": True, "false": False}.get(value.lower()))]
 Guid = Annotated[str, AfterValidator(parse_guid), Field(description="a GUID")]
 Guids = Annotated[tuple[Guid, ...], Words, Field(description="GUIDs, separated by commas")]
-Key = Annotated[str, Field(min_length=32, description="at least 32 characters long")]
+Key = Annotated[
+    str, Field(min_length=32, description="at least 32 characters long"), AfterValidator(credentials.key)
+]
 Origin = Annotated[str, AfterValidator(addresses.origin)]
-Origins = Annotated[tuple[Origin, ...], Words, Field(description="exact https origins, separated by commas")]
-Certificate = Annotated[str, AfterValidator(_certificate)]
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(addresses.page_origin)], ...],
+    Words,
+    Field(
+        description="exact origins, separated by commas: https://…, http://localhost:… or a hybrid app's, "
+        "such as capacitor://localhost"
+    ),
+]
+Certificate = Annotated[str, AfterValidator(credentials.certificate)]
+ClientSecret = Annotated[str, AfterValidator(credentials.client_secret)]
 AuthorityUrl = Annotated[str, AfterValidator(addresses.authority)]
 AcsConnection = Annotated[str, AfterValidator(addresses.communication_connection)]
 TableConnection = Annotated[str, AfterValidator(addresses.storage_connection)]
 TableEndpoint = Annotated[str, AfterValidator(addresses.table_endpoint)]
+TelemetryConnection = Annotated[str, AfterValidator(addresses.telemetry_connection)]
+ScopeName = Annotated[str, AfterValidator(_scope_name)]
 RateLimit = Annotated[
     str,
     AfterValidator(_rate_limit),
     Field(description="a rate of at least 1, for a second to a day, such as 30 per minute"),
 ]
+RateLimitStorage = Annotated[str, AfterValidator(addresses.rate_limit_storage)]
 Scope = Literal["chat", "voip", "chat.join", "chat.join.limited", "voip.join"]
 
 
@@ -94,26 +94,40 @@ class Settings(BaseModel):
         (), repr=False, description="keys of at least 32 characters, separated by commas"
     )
     entra_authority: AuthorityUrl = Field(
-        description="https://login.microsoftonline.com/<tenant id> or …/organizations, no personal accounts"
+        description="https://login.microsoftonline.com/<tenant id> or …/organizations, or for External ID "
+        "https://<name>.ciamlogin.com/<tenant id>, without /v2.0 and personal accounts"
     )
     entra_client_id: Guid
     entra_allowed_tenants: Guids = Field(min_length=1, description="GUIDs, unless the authority names one")
-    entra_client_secret: str | None = Field(None, repr=False)
+    entra_client_secret: ClientSecret | None = Field(
+        None, repr=False, description="one line of printable ASCII without blanks"
+    )
     entra_client_certificate_path: Certificate | None = Field(
-        None, description="the path of a PEM file with a certificate and its private key"
+        None, description="the path of a PEM file with a certificate and its private RSA key"
     )
     entra_managed_identity_client_id: Guid | None = Field(None, description="a GUID")
-    admin_role: str = Field("TrustedService.Admin", alias="ENTRA_ADMIN_ROLE")
-    api_scope: str = Field("access_as_user", alias="ENTRA_API_SCOPE")
+    admin_role: str = Field(
+        "TrustedService.Admin",
+        alias="ENTRA_ADMIN_ROLE",
+        pattern=r"^\S+$",
+        description="one role, without blanks",
+    )
+    api_scope: ScopeName = Field(
+        "access_as_user", alias="ENTRA_API_SCOPE", description="the name of one scope, such as access_as_user"
+    )
     api_clients: Guids = Field((), alias="ENTRA_API_CLIENTS")
     communication_services_connection_string: AcsConnection | None = Field(
         None, repr=False, description="endpoint=https://…;accesskey=<base64>"
     )
-    communication_services_endpoint: Origin | None = Field(None, description="an https address, no path")
+    communication_services_endpoint: Origin | None = Field(
+        None, description="an https address without a path, and no connection string"
+    )
     table_storage_connection_string: TableConnection | None = Field(
         None, repr=False, description="AccountName=…;AccountKey=<base64>;…, over https"
     )
-    table_storage_endpoint: TableEndpoint | None = Field(None, description="an https address, no path")
+    table_storage_endpoint: TableEndpoint | None = Field(
+        None, description="an https address without a path, and no connection string"
+    )
     token_scopes: Annotated[tuple[Scope, ...], Words] = Field(
         ("chat", "voip"), min_length=1, description=f"chosen from {', '.join(get_args(Scope))}"
     )
@@ -126,17 +140,22 @@ class Settings(BaseModel):
     rate_limit_token: RateLimit = "30 per minute"  # noqa: S105 # no secret
     rate_limit_account: RateLimit = "10 per minute"
     rate_limit_sign_in: RateLimit = "60 per minute"
-    rate_limit_storage_uri: str = Field(
-        "memory://", pattern="^(memory://$|rediss?://)", repr=False, description="memory:// or redis://…"
+    rate_limit_storage_uri: RateLimitStorage = Field(
+        "memory://",
+        repr=False,
+        description="memory:// or rediss://:<password>@<host>:<port>/0, each character of the password but "
+        "letters and digits percent-encoded (/ as %2F, = as %3D)",
     )
     trusted_proxy_hops: Number = _number(0, 0, 10)
     retention_audit_days: Number = _number(400, 0, 36_500)
     retention_usage_days: Number = _number(400, 0, 36_500)
     retention_jobs_days: Number = _number(30, 0, 36_500)
     log_format: Literal["json", "text"] = Field("json", description="json or text")
-    applicationinsights_connection_string: str | None = Field(
-        None, pattern="(?i)InstrumentationKey=", repr=False, description="a text with InstrumentationKey=…"
+    applicationinsights_connection_string: TelemetryConnection | None = Field(
+        None, repr=False, description="InstrumentationKey=<GUID>;IngestionEndpoint=https://…"
     )
+    port: Number = _number(8000, 1, 65_535)
+    web_concurrency: Number = _number(2, 1, 256)
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
@@ -151,7 +170,7 @@ class Settings(BaseModel):
     @classmethod
     def from_env(cls, variables: Mapping[str, str] = os.environ) -> Self:
         """Raises SettingsError, which names every setting that is missing, malformed or weak."""
-        values, problems = _read(variables)
+        values, problems = environment.read(variables, FIELDS)
         # An authority that is one tenant allows that tenant.
         tenant = values.get("ENTRA_AUTHORITY", "").rstrip("/").rpartition("/")[2]
         try:
@@ -162,35 +181,32 @@ class Settings(BaseModel):
                 if name == "ENTRA_ALLOWED_TENANTS" and name not in values and "ENTRA_AUTHORITY" in problems:
                     continue
                 expected = f"must be {FIELDS[name].description or 'UTF-8 text'}"
-                problem = "is missing" if found["type"] == "missing" else expected
-                problems.setdefault(name, f"{name} {problem}")
+                reasons = {"missing": "is missing", "unusable": found["msg"]}
+                problems.setdefault(name, f"{name} {reasons.get(found['type'], expected)}")
+        else:
+            idle, absolute = settings.session_idle_minutes, settings.session_absolute_minutes
+            if "session_idle_minutes" in settings.model_fields_set and idle > absolute:
+                reason = "must not be longer than SESSION_ABSOLUTE_MINUTES"
+                problems["SESSION_IDLE_MINUTES"] = f"SESSION_IDLE_MINUTES {reason}"
         if problems:
             raise SettingsError(*dict.fromkeys(problems.values()))
         return settings
 
+    def warnings(self, variables: Mapping[str, str] = os.environ) -> list[str]:
+        """A sentence for each thing that is probably a mistake, or soon will be one, but stops no start."""
+        found = environment.find_misspelt(variables, FIELDS)
+        if path := self.entra_client_certificate_path:
+            ends = credentials.end_of_certificate(path)
+            if ends - datetime.now(UTC) < EXPIRES_SOON:
+                found.append(f"ENTRA_CLIENT_CERTIFICATE_PATH: the certificate expires on {ends:%Y-%m-%d}")
+        if self.secret_key in self.secret_key_fallbacks:
+            found.append("SECRET_KEY_FALLBACKS holds SECRET_KEY, so the key has not been changed")
+        tenant = self.entra_authority.rpartition("/")[2]
+        if tenant not in self.entra_allowed_tenants and len(tenant) == 36:
+            found.append("ENTRA_ALLOWED_TENANTS lacks the tenant of ENTRA_AUTHORITY: nobody can sign in")
+        if self.entra_client_id in (tenant, self.entra_managed_identity_client_id):
+            found.append("ENTRA_CLIENT_ID is the id of the tenant or of the managed identity")
+        return found
+
 
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}
-
-
-def _read(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The values that are set, and a sentence for each that cannot be read; both by name."""
-    values: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    for name in FIELDS:
-        value, path = (variables.get(key, "").strip() for key in (name, f"{name}_FILE"))
-        if value and path:
-            problems[name] = f"{name} is given twice: {name} and {name}_FILE"
-        elif path:
-            with contextlib.suppress(OSError, ValueError):
-                value = Path(path).read_text(encoding="utf-8").strip()
-            if not value:
-                problems[name] = f"{name}_FILE names a file that is empty or cannot be read"
-        if value:
-            values[name] = value
-    for group in EXACTLY_ONE:
-        given = [name for name in group if name in values]
-        if len(given) > 1:
-            problems |= dict.fromkeys(given, f"{' and '.join(given)} are both set; set exactly one")
-        elif not given and not problems.keys() & set(group):
-            problems |= dict.fromkeys(group, f"{' or '.join(group)} is missing")
-    return values, problems

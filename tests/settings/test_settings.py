@@ -6,14 +6,24 @@ from typing import Any
 import pytest
 
 from tests.support.service import ROOT
-from tests.support.settings import CLIENT, KEY, NAMES, OTHER_TENANT, REQUIRED, TENANT
+from tests.support.settings import (
+    CLIENT,
+    EXACTLY_ONE,
+    KEY,
+    NAMES,
+    OTHER_TENANT,
+    REQUIRED,
+    TENANT,
+    environment,
+    read_problems,
+)  # fmt: skip
 from trusted_service.services import Services
 from trusted_service.settings import Settings, SettingsError
 
 STORAGE, ACS = "TABLE_STORAGE_CONNECTION_STRING", "COMMUNICATION_SERVICES_CONNECTION_STRING"
 LOGIN = "https://login.microsoftonline.com"
 INSIGHTS = "APPLICATIONINSIGHTS_CONNECTION_STRING"
-OLD, OLDER = "a" * 32, "b" * 40
+OLD, OLDER = "an old key that nobody can guess by now", "an older key that nobody can guess by now"
 SAS = "sv=2022-11-02&ss=t&srt=sco&sp=rwdlau&sig=c2ln"
 
 DEFAULTS: dict[str, Any] = {"admin_role": "TrustedService.Admin", "api_scope": "access_as_user"}
@@ -28,19 +38,16 @@ UNCHANGED = {
     "PUBLIC_URL": ["https://a.example", "https://a.example:8443", "http://localhost:8000"],
     "ENTRA_ADMIN_ROLE": ["Boss"],
     "ENTRA_API_SCOPE": ["tokens.get"],
-    ACS: [
-        *(f"endpoint={url};accesskey={KEY}" for url in ("https://a.example", "https://localhost:1234/")),
-        f"AccessKey={KEY};Endpoint=https://a.example/;",
-    ],
+    ACS: [f"endpoint={url};accesskey={KEY}" for url in ("https://a.example", "https://localhost:1234")],
     STORAGE: [
-        *(f"AccountName=a;AccountKey={KEY}", f"AccountName=a;SharedAccessSignature={SAS}"),
-        f"TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature={SAS}",
+        *(f"accountname=a;accountkey={KEY}", f"accountname=a;sharedaccesssignature={SAS}"),
+        f"tableendpoint=https://a.table.core.windows.net;sharedaccesssignature={SAS}",
         "UseDevelopmentStorage=true",
     ],
     "RATE_LIMIT_SIGN_IN": ["1 per 5 seconds", "1 per 86400 seconds"],
     "RATE_LIMIT_STORAGE_URI": ["redis://r:6379/0", "rediss://:p@r:6380"],
     "LOG_FORMAT": ["text"],
-    INSIGHTS: [f"InstrumentationKey={CLIENT}"],
+    INSIGHTS: [f"instrumentationkey={CLIENT}"],
 }
 GOOD: dict[str, dict[str, object]] = {
     "PUBLIC_URL": {
@@ -48,7 +55,7 @@ GOOD: dict[str, dict[str, object]] = {
         "http://127.0.0.1:80": "http://127.0.0.1",
         "http://[::1]:8000": "http://[::1]:8000",
     },
-    "SECRET_KEY": {" " + "k" * 32 + "\n": ("k" * 32,)},
+    "SECRET_KEY": {f" {OLD}\n": (OLD,)},
     "SECRET_KEY_FALLBACKS": {f"{OLD}, {OLDER},": (REQUIRED["SECRET_KEY"], OLD, OLDER)},
     "ENTRA_ALLOWED_TENANTS": {
         OTHER_TENANT.upper(): (OTHER_TENANT,),
@@ -90,7 +97,7 @@ WITH_KEY = f"AccountName=a;AccountKey={KEY}"
 
 BAD = {
     "PUBLIC_URL": [*BAD_URLS.split(), "https://a_b .example", "https://a.example, https://b.example"],
-    "SECRET_KEY": ["", "short", "x" * 31, " " * 40, "\udcff" * 40],
+    "SECRET_KEY": ["", "short", OLD[:31], " " * 40, "\udcff" * 40],
     "SECRET_KEY_FALLBACKS": ["short", f"{OLD},short", "x" * 31],
     "ENTRA_AUTHORITY": [
         *("", "login.microsoftonline.com", "https://login.example", f"https:///{TENANT}"),
@@ -142,11 +149,6 @@ BAD = {
     INSIGHTS: ["x", "IngestionEndpoint=https://i.example/"],
 }
 
-EXACTLY_ONE = [
-    ("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
-    (ACS, "COMMUNICATION_SERVICES_ENDPOINT"),
-    (STORAGE, "TABLE_STORAGE_ENDPOINT"),
-]
 ALTERNATIVES = {
     "ENTRA_CLIENT_CERTIFICATE_PATH": "/nowhere",
     "ENTRA_MANAGED_IDENTITY_CLIENT_ID": CLIENT,
@@ -154,21 +156,6 @@ ALTERNATIVES = {
     "TABLE_STORAGE_ENDPOINT": "https://acc.table.core.windows.net",
 }
 MARK = "canary"
-
-
-def environment(name: str, value: str) -> dict[str, str]:
-    """The required settings plus this one, without those that it excludes."""
-    excluded = {other for group in EXACTLY_ONE if name in group for other in group}
-    return {other: text for other, text in REQUIRED.items() if other not in excluded} | {name: value}
-
-
-def read_problems(variables: dict[str, str]) -> list[str]:
-    """Return the problems that Settings.from_env reports for these variables."""
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env(variables)
-    for problem in caught.value.problems:
-        assert problem in str(caught.value)
-    return caught.value.problems
 
 
 def test_defaults_match_the_contract() -> None:
@@ -225,7 +212,7 @@ def test_unusable_file_is_reported(tmp_path: Path) -> None:
         assert problem.startswith("SECRET_KEY_FILE")
     (problem,) = read_problems(REQUIRED | {"SECRET_KEY": "", "SECRET_KEY_FILE": str(tmp_path / "none")})
     assert problem.startswith("SECRET_KEY_FILE")
-    path.write_text("k" * 32)
+    path.write_text(OLD)
     (problem,) = read_problems(REQUIRED | {"SECRET_KEY_FILE": str(path)})
     assert problem.startswith("SECRET_KEY is given twice: SECRET_KEY and SECRET_KEY_FILE")
 
@@ -279,9 +266,9 @@ def outcome(variables: dict[str, str]) -> Settings | list[str]:
 
 
 def test_settings_repr_contains_no_secret() -> None:
-    keys = dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_CLIENT_SECRET"), MARK * 8)
+    secret = f"{MARK}-0123456789-zyxwvutsrqponmlkj"
+    keys = dict.fromkeys(("SECRET_KEY", "SECRET_KEY_FALLBACKS", "ENTRA_CLIENT_SECRET"), secret)
     variables = REQUIRED | keys | {"RATE_LIMIT_STORAGE_URI": f"redis://:{MARK}@redis.example"}
-    variables |= {INSIGHTS: f"InstrumentationKey={MARK}"}
     text = repr(Settings.from_env(variables))
     assert MARK not in text
     assert KEY not in text

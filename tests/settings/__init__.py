@@ -1,0 +1,1 @@
+"""Settings, from the environment to the form that clients use."""

@@ -1,0 +1,292 @@
+"""Values as portals, editors, shells and pipelines write them: they work, or the start names the setting."""
+
+import codecs
+from pathlib import Path
+
+import pytest
+from azure.monitor.opentelemetry.exporter._connection_string_parser import ConnectionStringParser
+
+from tests.support.local_azure import LocalAzure
+from tests.support.settings import (
+    CLIENT,
+    KEY,
+    NAMES,
+    OTHER_TENANT,
+    REQUIRED,
+    TENANT,
+    environment,
+    read_problems,
+)
+from trusted_service.services import Services
+from trusted_service.settings import Settings
+
+SECRET = REQUIRED["SECRET_KEY"]
+ACS, STORAGE = "COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNECTION_STRING"
+REDIS, INSIGHTS = "RATE_LIMIT_STORAGE_URI", "APPLICATIONINSIGHTS_CONNECTION_STRING"
+LOGIN, TABLES = "https://login.microsoftonline.com", "https://acc.table.core.windows.net"
+MARK = "canary"
+
+ACS_FORM, INSIGHTS_FORM = f"endpoint=https://contoso.example;accesskey={KEY}", f"instrumentationkey={CLIENT}"
+STORAGE_FORM = f"defaultendpointsprotocol=https;accountname=acc;accountkey={KEY}"
+WORKS: dict[tuple[str, object], list[str]] = {
+    (ACS, ACS_FORM): [
+        f"endpoint=https://Contoso.Example:443/;accesskey={KEY}",
+        f" EndPoint = https://contoso.example ; AccessKey = {KEY} ;; ",
+        f'"endpoint=HTTPS://contoso.example/;accesskey={KEY}"',
+        f"accesskey={KEY};\r\nendpoint=https://contoso.example/",
+    ],
+    (STORAGE, f"{STORAGE_FORM};endpointsuffix=core.windows.net"): [
+        f"DefaultEndpointsProtocol=https; AccountName=acc; AccountKey={KEY}; EndpointSuffix=core.windows.net",
+        f"'DefaultEndpointsProtocol=HTTPS;accountname=Acc;ACCOUNTKEY={KEY};EndpointSuffix=Core.Windows.Net;'",
+    ],
+    (STORAGE, f"accountname=acc;accountkey={KEY};tableendpoint={TABLES}"): [
+        f"AccountName=acc;AccountKey={KEY};TableEndpoint=https://ACC.Table.core.windows.net:443/",
+    ],
+    (STORAGE, "UseDevelopmentStorage=true"): ["usedevelopmentstorage = True;"],
+    ("TABLE_STORAGE_ENDPOINT", TABLES): [f"“{TABLES}/”", "https://Acc.Table.Core.Windows.Net:443"],
+    (INSIGHTS, INSIGHTS_FORM): [f"InstrumentationKey={CLIENT.upper()};", f'"InstrumentationKey = {CLIENT}"'],
+    (INSIGHTS, f"{INSIGHTS_FORM};ingestionendpoint=https://eu.in.example/"): [
+        f"InstrumentationKey={CLIENT}; IngestionEndpoint=https://EU.in.example",
+    ],
+    (REDIS, "rediss://:a%2Fb%3D@cache.example:6380/0"): ["RedisS://:a%2Fb%3D@cache.example:6380/0"],
+    (REDIS, "memory://"): ["Memory://"],
+    (REDIS, "rediss://user:a@b@c.example/?socket_timeout=3"): [
+        "rediss://user:a@b@c.example/?socket_timeout=3"
+    ],
+    ("ENTRA_AUTHORITY", f"{LOGIN}/{TENANT}"): [f"HTTPS://Login.MicrosoftOnline.com:443/{TENANT.upper()}/"],
+    ("ENTRA_CLIENT_ID", CLIENT): [
+        f"\u00a0{CLIENT.upper()}\u200b",
+        f"\u2018{CLIENT}\u2019",
+        f"\ufeff{CLIENT}\r",
+    ],
+    ("ENTRA_API_SCOPE", "access_as_user"): [
+        f"api://{CLIENT}/access_as_user",
+        "https://calls.example/access_as_user",
+        f"{CLIENT}/access_as_user",
+    ],
+    ("ENTRA_ALLOWED_TENANTS", (TENANT, OTHER_TENANT)): [
+        f'"{TENANT}", "{OTHER_TENANT}"',
+        f"{TENANT}\r\n{OTHER_TENANT}",
+    ],
+    ("CORS_ORIGINS", ("capacitor://localhost", "ionic://localhost")): [
+        "capacitor://localhost,Ionic://localhost/"
+    ],
+    ("CORS_ORIGINS", ("http://localhost", "http://tauri.localhost")): [
+        "http://localhost:80/,http://tauri.localhost"
+    ],
+    ("CORS_ORIGINS", ("app://-", "chrome-extension://abcdef")): ["app://-,chrome-extension://abcdef"],
+    ("TOKEN_LIFETIME_MINUTES", 90): ['"90"', "90\u00a0", "090"],
+    ("TABLE_STORAGE_CREATE_TABLES", False): ["FALSE", "'False'"],
+    ("WEB_CONCURRENCY", 4): ["4", " 4 "],
+}
+PORTAL = f"rediss://cache.example:6380,password={MARK}=,ssl=True,abortConnect=False"
+ENCODE, OF_REDIS = "percent-encoded", "must be memory:// or rediss://"
+NAMED = {
+    REDIS: {
+        f"rediss://:{MARK}/VZ=@cache.example:6380/0": ENCODE,
+        f"rediss://:12/{MARK}@cache.example:6380/0": ENCODE,
+        f"rediss://:{MARK}#a@c.example": ENCODE,
+        f"rediss://:{MARK}?a@c.example": ENCODE,
+        f"rediss://:[{MARK}@c": ENCODE,
+        PORTAL: OF_REDIS,
+        PORTAL[9:]: OF_REDIS,
+        PORTAL.replace(":6380", ""): OF_REDIS,
+        "redis://": OF_REDIS,
+        "redis://c.example/canary": OF_REDIS,
+        "redis://c.example:0x1": OF_REDIS,
+        "redis://c.example?db=x": OF_REDIS,
+        f"redis://c.example?{MARK}=1": OF_REDIS,
+        "rediss://c.example?ssl_cert_reqs=none": "certificate",
+        f"redis://:{MARK} x@c.example": ENCODE,
+        f"https://c.example/{MARK}": OF_REDIS,
+    },
+    STORAGE: {
+        REQUIRED[ACS]: "AccountName=",
+        f'AccountName=acc;AccountKey="{KEY}': "AccountName=",
+        f"AccountName=acc;AccountKey={KEY};EndpointSuffix=.core.windows.net": "AccountName=",
+        "AccountName=acc;SharedAccessSignature=se=2020-01-01T00:00:00Z&sig=c2ln": "expired",
+        f"AccountName=acc;AccountKey={KEY};TableEndpoint=https://acc.blob.core.windows.net/": "table",
+        f"AccountName=acc;AccountKey={KEY} x": "AccountName=",
+        "DefaultEndpointsProtocol=https;": "AccountName=",
+    },
+    "TABLE_STORAGE_ENDPOINT": {
+        "https://acc.blob.core.windows.net": "table",
+        REQUIRED[STORAGE]: "no connection string",
+    },
+    ACS: {
+        REQUIRED[STORAGE]: "endpoint=",
+        f"endpoint=acs.example;accesskey={KEY}": "endpoint=",
+        "https://a.example": "endpoint=",
+        f"endpoint=https://a.example;accesskey={MARK}": "endpoint=",
+        f"endpoint=https://a..b;accesskey={KEY}": "endpoint=",
+    },
+    "COMMUNICATION_SERVICES_ENDPOINT": {REQUIRED[ACS]: "no connection string"},
+    INSIGHTS: {
+        "InstrumentationKey=contoso": "InstrumentationKey=<GUID>",
+        CLIENT: "InstrumentationKey=<GUID>",
+        f"InstrumentationKey={CLIENT};IngestionEndpoint=eu.example": "IngestionEndpoint=https",
+        f"InstrumentationKey={CLIENT};Authorization=aad": "<GUID>",
+        f"InstrumentationKey={CLIENT};a=b=c": "<GUID>",
+    },
+    "ENTRA_AUTHORITY": {
+        **dict.fromkeys(
+            ("https://contoso.ciamlogin.com/", "https://contoso.ciamlogin.com/organizations"), "External ID"
+        ),
+        f"{LOGIN}/{TENANT}/v2.0": "without /v2.0",
+        f"{LOGIN}/{TENANT}/oauth2/v2.0/authorize": "without /v2.0",
+    },
+    "ENTRA_API_SCOPE": {
+        f"api://{CLIENT}/.default": "one scope",
+        "a b": "one scope",
+        f"api://{CLIENT}/": "one scope",
+    },
+    "ENTRA_ADMIN_ROLE": {"Trusted Service Admin": "without blanks"},
+    "ENTRA_CLIENT_SECRET": {CLIENT: "not its id", "with blank": "one line", "two\nlines": "one line"},
+    "CORS_ORIGINS": {
+        **dict.fromkeys(
+            ("null", "*", "file://", "capacitor://localhost/index.html", "htps://a.example"), "exact origins"
+        ),
+        **dict.fromkeys(
+            ("capacitor:localhost", "javascript://x", "app://", "ftp://a.example"), "exact origins"
+        ),
+    },
+    "SECRET_KEY": {
+        **dict.fromkeys(("x" * 40, "abc" * 11, "0123456789abcdef" * 2, "ab" * 16 + "a"), "repeats itself"),
+        **dict.fromkeys(
+            (
+                "change-me-change-me-0123456789-abc",
+                "your-very-secret-key-goes-in-here",
+                "0110" * 5 + "1101" * 3,
+            ),
+            "random",
+        ),
+    },
+    "SECRET_KEY_FALLBACKS": {f"{SECRET},{'x' * 40}": "repeats itself"},
+    "PORT": {"0": "65535", "http": "65535"},
+    "WEB_CONCURRENCY": {"0": "256", "-1": "256", "two": "256"},
+}
+REFERENCES = [
+    "@Microsoft.KeyVault(SecretUri=https://kv.example/secrets/canary/)",
+    '"@microsoft.keyvault(VaultName=canary)"',
+    " @Microsoft.AppConfiguration(Endpoint=https://canary; Key=k)",
+    "a,@ Microsoft.KeyVault (canary)",
+]
+PLACEHOLDERS = ["${CANARY}", "$(canary)", "#{canary}#", "{{ canary }}", "<your canary secret>"]
+
+
+def assert_named(problems: list[str], name: str, phrase: str) -> None:
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{name} ")
+    assert phrase in problems[0]
+    assert MARK not in problems[0].lower()
+    assert "\n" not in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [(key[0], value, key[1]) for key, values in WORKS.items() for value in values],
+)
+def test_what_people_write_works(name: str, value: str, expected: object, tmp_path: Path) -> None:
+    variables = environment(name, value)
+    settings = Settings.from_env(variables)
+    assert getattr(settings, {"ENTRA_API_SCOPE": "api_scope"}.get(name, name.lower())) == expected
+    # A file can hold a mark of its encoding, too.
+    for content in (codecs.BOM_UTF8 + f"{value}\r\n".encode(), f"{value}\n".encode("utf-16")):
+        (tmp_path / "value").write_bytes(content)
+        from_file = {other: text for other, text in variables.items() if other != name}
+        assert Settings.from_env(from_file | {f"{name}_FILE": f'"{tmp_path}/value"'}) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "phrase"), [(name, *pair) for name, values in NAMED.items() for pair in values.items()]
+)
+def test_what_can_never_work_is_named(name: str, value: str, phrase: str) -> None:
+    assert_named(read_problems(environment(name, value)), name, phrase)
+
+
+@pytest.mark.parametrize("value", REFERENCES + PLACEHOLDERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_unresolved_reference_is_named(name: str, value: str, tmp_path: Path) -> None:
+    phrase = "not replaced" if value in PLACEHOLDERS else "was not resolved"
+    assert_named(read_problems(environment(name, value)), name, phrase)
+    assert_named(read_problems(environment(f"{name}_FILE", value, of=name)), f"{name}_FILE", phrase)
+    (tmp_path / "value").write_text(value)
+    assert_named(read_problems(environment(f"{name}_FILE", f"{tmp_path}/value", of=name)), name, phrase)
+
+
+def test_utf16_without_mark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "value").write_bytes(SECRET.encode("utf-16-le"))
+    (problem,) = read_problems(environment("SECRET_KEY_FILE", f"{tmp_path}/value", of="SECRET_KEY"))
+    assert problem.startswith("SECRET_KEY_FILE ")
+
+
+def test_idle_time_is_at_most_the_absolute_one() -> None:
+    for idle, absolute, phrase in (("481", "", "SESSION_ABSOLUTE"), ("61", "60", "SESSION_ABSOLUTE")):
+        variables = REQUIRED | {"SESSION_IDLE_MINUTES": idle, "SESSION_ABSOLUTE_MINUTES": absolute}
+        assert_named(read_problems(variables), "SESSION_IDLE_MINUTES", phrase)
+    Settings.from_env(REQUIRED | {"SESSION_ABSOLUTE_MINUTES": "1"})
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"])
+def test_unusable_ca_file_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "text.pem").write_text(f"{MARK}\n-----BEGIN CERTIFICATE-----\n")
+    for path in (tmp_path / MARK, tmp_path, tmp_path / "empty.pem", tmp_path / "text.pem"):
+        assert_named(read_problems(REQUIRED | {name: str(path)}), name, "PEM")
+    assert_named(read_problems(REQUIRED | {name: REFERENCES[0]}), name, "PEM")
+    Settings.from_env(REQUIRED | {name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        *(("TOKEN_LIFETIME_MINUTE", "TOKEN_LIFETIME_MINUTES"), ("secret_key_file", "SECRET_KEY_FILE")),
+        *(("ENTRA_ID_CLIENT_SECRET", "ENTRA_CLIENT_SECRET"), ("CORS_ORIGIN", "CORS_ORIGINS")),
+        *(("COMMUNICATION_SERVICE_CONNECTION_STRING", ACS), ("SESION_IDLE_MINUTES", "SESSION_IDLE_MINUTES")),
+        *(("RATE_LIMIT_STORAGE_URL", REDIS), ("APPLICATION_INSIGHTS_CONNECTION_STRING", INSIGHTS)),
+    ],
+)
+def test_misspelt_name_is_a_warning(name: str, nearest: str) -> None:
+    variables = REQUIRED | {name: MARK}
+    (warning,) = Settings.from_env(variables).warnings(variables)
+    assert warning.startswith(f"{name} ")
+    assert warning.endswith(f" {nearest}")
+    assert MARK not in warning
+
+
+def test_other_programs_variables_are_no_warning() -> None:
+    others = """
+        PATH HOME PORTS LOG_LEVEL SESSION_MANAGER AZURE_CLIENT_ID AZURE_CLIENT_SECRET
+        AZURE_TENANT_ID REDIS_PORT APPLICATIONINSIGHTS_AUTHENTICATION_STRING
+        APPINSIGHTS_INSTRUMENTATIONKEY GUNICORN_CMD_ARGS WEBSITE_HOSTNAME PUBLIC_IP SECRET_NAME
+        TOKEN SSH_CONNECTION IDENTITY_ENDPOINT WEBSITES_PORT SSL_CERT_DIR CONNECTION_STRING
+    """
+    variables = REQUIRED | dict.fromkeys([*others.split(), *(f"APPSETTING_{name}" for name in NAMES)], "x")
+    assert Settings.from_env(REQUIRED).warnings(variables) == []
+    assert Settings.from_env(REQUIRED).warnings({"SECRET_KEYS": ""}) == []
+
+
+def test_doubtful_combinations_are_warnings() -> None:
+    for more, name in (
+        ({"SECRET_KEY_FALLBACKS": SECRET}, "SECRET_KEY_FALLBACKS"),
+        ({"ENTRA_ALLOWED_TENANTS": OTHER_TENANT}, "ENTRA_ALLOWED_TENANTS"),
+        ({"ENTRA_CLIENT_ID": TENANT}, "ENTRA_CLIENT_ID"),
+    ):
+        (warning,) = Settings.from_env(REQUIRED | more).warnings({})
+        assert warning.startswith(f"{name} ")
+        assert SECRET not in warning
+
+
+def test_signature_names_the_host_that_is_called(azure: LocalAzure) -> None:
+    written = azure.env[ACS].replace("localhost", "LocalHost").replace("endpoint=", "Endpoint = ") + " ;"
+    with azure.in_environment():
+        services = Services(Settings.from_env(REQUIRED | azure.env | {ACS: f'"{written}"'}))
+    identity, _ = services.communication.create_identity(("chat",), 60)
+    services.communication.delete_identity(identity)
+
+
+def test_telemetry_takes_every_accepted_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    for (name, expected), _ in WORKS.items():
+        if name == INSIGHTS:
+            monkeypatch.setenv(INSIGHTS, str(expected))
+            assert ConnectionStringParser(str(expected)).instrumentation_key == CLIENT

@@ -1,0 +1,162 @@
+"""Addresses and connection strings: each function returns one that clients can use, in its one form.
+
+It raises ValueError if a library would refuse the value or read it in another way.
+"""
+
+import base64
+import re
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from urllib.parse import parse_qs, urlsplit
+
+from azure.core.utils import parse_connection_string
+
+from trusted_service.models import parse_guid
+from trusted_service.settings.credentials import unusable
+
+PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""The tenant of all personal accounts: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference"""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+HOST = r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*"
+NO_APP = ("http", "https", "file", "ftp", "ws", "wss", "data", "blob", "about", "javascript", "mailto")
+"""Schemes that no hybrid app has: their pages have another origin, or none."""
+
+
+def origin(value: str) -> str:
+    """Return an https origin, or an http one of this machine, in its canonical form.
+
+    https://html.spec.whatwg.org/multipage/browsers.html#origin
+    """
+    url = urlsplit(value)
+    host, port = url.hostname or "", url.port
+    canonical = f"{url.scheme}://{url.netloc.lower()}"
+    secure = url.scheme == "https" or (url.scheme == "http" and host in LOOPBACK)
+    bare = value.lower() in (canonical, f"{canonical}/") and not canonical.endswith(":") and port != 0
+    if not (
+        secure and bare and url.username is None and re.fullmatch(rf"{HOST}|[0-9a-f:.]*:[0-9a-f:.]*", host)
+    ):
+        raise ValueError("not an https origin")
+    return canonical.removesuffix(":443" if url.scheme == "https" else ":80")
+
+
+def page_origin(value: str) -> str:
+    """Return the origin of pages that may call us: as `origin`, or a hybrid app's (capacitor://localhost)."""
+    text = value.lower().removesuffix("/")
+    scheme = text.partition(":")[0]
+    if re.fullmatch(rf"http://{HOST}\.localhost(:[1-9][0-9]{{0,4}})?", text):
+        return text.removesuffix(":80")
+    slip = get_close_matches(scheme, ("http", "https"), 1, 0.7)
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[1-9][0-9]{0,4})?", text)
+        or slip
+        or scheme in NO_APP
+    ):
+        return origin(value)
+    return text
+
+
+def authority(value: str) -> str:
+    text = value.lower().rstrip("/")
+    host, _, tenant = text.removeprefix("https://").partition("/")
+    base = origin(f"https://{host}")
+    if ".ciamlogin." in base and tenant in ("", "organizations", "common"):
+        raise unusable("of an External ID tenant must be https://<name>.ciamlogin.com/<tenant id>")
+    if not text.startswith("https://") or not re.fullmatch(r"[a-z0-9_.-]+", tenant):
+        raise ValueError("not an authority")
+    if tenant in ("common", "consumers", PERSONAL_TENANT):
+        raise ValueError("admits personal accounts")
+    return f"{base}/{tenant}"
+
+
+def rate_limit_storage(value: str) -> str:
+    """https://redis.readthedocs.io/en/stable/connections.html#redis.Redis.from_url"""
+    scheme, separator, rest = value.partition("://")
+    value = f"{scheme.lower()}{separator}{rest}"
+    if value == "memory://":
+        return value
+    url = urlsplit(value)
+    # Behind an unescaped / # or ?, the rest of a password would be a path or a query, and its host lost.
+    whole = re.fullmatch(HOST + r"|[0-9a-f:.]+", url.hostname or "") and re.fullmatch(
+        "(/[0-9]*)?/?", url.path
+    )
+    if url.scheme not in ("redis", "rediss") or not whole or "#" in value or re.search(r"\s", value):
+        raise ValueError("not an address of Redis")
+    if re.search(r"ssl_cert_reqs=(none|0)|ssl_check_hostname=(false|0|no)", url.query, re.IGNORECASE):
+        raise unusable("must not turn off certificate checks")
+    from redis import ConnectionPool  # takes a while, so only where it is used
+
+    try:
+        ConnectionPool.from_url(value).make_connection()  # connects to nothing
+    except Exception:
+        raise ValueError("redis-py cannot use it") from None
+    return value
+
+
+def _parts(value: str) -> dict[str, str]:
+    """The parts of a connection string by their lower-case names, whatever blanks are around them."""
+    parts = ("=".join(map(str.strip, part.split("=", 1))) for part in value.split(";") if part.strip())
+    return dict(parse_connection_string(";".join(parts)))
+
+
+def _joined(parts: dict[str, str]) -> str:
+    return ";".join(f"{name}={value}" for name, value in parts.items())
+
+
+def _access_key(value: str) -> str:
+    if not base64.b64decode(value, validate=True):
+        raise ValueError("empty")
+    return value
+
+
+def communication_connection(value: str) -> str:
+    """The signature of each call names the host, so it must be the one that the Host header has."""
+    parts = _parts(value)
+    endpoint, access_key = origin(parts.get("endpoint", "")), _access_key(parts.get("accesskey", ""))
+    return _joined({"endpoint": endpoint, "accesskey": access_key})
+
+
+def table_endpoint(value: str) -> str:
+    """An origin, behind which an emulator has the account's name as a path."""
+    value = value.lower()
+    if re.search(r"\.(blob|queue|file|dfs|web)\.", value):
+        raise unusable("must be an endpoint of tables: https://<account>.table.core.windows.net")
+    base, _, account = value.rstrip("/").rpartition("/")
+    if re.fullmatch(r"[a-z0-9]{3,24}", account) and base.count("/") == 2:
+        return f"{origin(base)}/{account}"
+    return origin(value)
+
+
+def storage_connection(value: str) -> str:
+    """https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string"""
+    parts = _parts(value)
+    if _joined(parts).lower() == "usedevelopmentstorage=true":
+        return "UseDevelopmentStorage=true"
+    names = ("defaultendpointsprotocol", "accountname", "endpointsuffix")
+    parts |= {name: parts[name].lower() for name in names if name in parts}
+    protocol, account = parts.get("defaultendpointsprotocol", "https"), parts.get("accountname", "")
+    address = f"{protocol}://{account}.table.{parts.get('endpointsuffix', 'core.windows.net')}"
+    endpoint = table_endpoint(parts.get("tableendpoint", address))
+    if "tableendpoint" in parts:
+        parts["tableendpoint"] = endpoint
+    if account and "accountkey" in parts:
+        _access_key(parts["accountkey"])
+    elif "sharedaccesssignature" not in parts or not (account or "tableendpoint" in parts):
+        raise ValueError("neither a key nor a signature")
+    else:
+        ends = parse_qs(parts["sharedaccesssignature"].lstrip("?")).get("se", ["9999-12-31"])[0]
+        if datetime.fromisoformat(ends).replace(tzinfo=UTC) < datetime.now(UTC):
+            raise unusable("holds a shared access signature that has expired")
+    return _joined(parts)
+
+
+def telemetry_connection(value: str) -> str:
+    """https://learn.microsoft.com/azure/azure-monitor/app/connection-strings"""
+    parts = _parts(value)
+    parts["instrumentationkey"] = parse_guid(parts.get("instrumentationkey", ""))
+    for name in parts.keys() & {"ingestionendpoint", "liveendpoint"}:
+        parts[name] = origin(parts[name]) + "/"
+    # The exporter takes neither a second = in a part nor another authorization.
+    if "=" in "".join(parts.values()) or parts.get("authorization", "ikey").lower() != "ikey":
+        raise ValueError("not a connection string of Application Insights")
+    origin(f"https://{parts.get('location', 'x')}.{parts.get('endpointsuffix', 'x')}")
+    return _joined(parts)
