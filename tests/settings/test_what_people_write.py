@@ -50,6 +50,12 @@ WORKS: dict[tuple[str, object], list[str]] = {
     ],
     (REDIS, "rediss://:a%2Fb%3D@cache.example:6380/0"): ["RedisS://:a%2Fb%3D@cache.example:6380/0"],
     (REDIS, "memory://"): ["Memory://"],
+    (REDIS, "redis://redis_cache:6379"): ["redis://redis_cache:6379"],
+    (STORAGE, f"tableendpoint={TABLES};sharedaccesssignature=sv=2&sig=c2ln"): [
+        f"TableEndpoint={TABLES}/;SharedAccessSignature=?sv=2&sig=c2ln;TableSecondaryEndpoint=https://x.example",
+    ],
+    ("RATE_LIMIT_TOKEN", "30 per 60 seconds"): ["30 Per Minute;", "30/minute"],
+    ("COMMUNICATION_SERVICES_ENDPOINT", "https://a.example"): ["HTTPS://A.example:0443/"],
     (REDIS, "rediss://user:a@b@c.example/?socket_timeout=3"): [
         "rediss://user:a@b@c.example/?socket_timeout=3"
     ],
@@ -93,6 +99,8 @@ NAMED = {
         PORTAL.replace(":6380", ""): OF_REDIS,
         "redis://": OF_REDIS,
         "redis://c.example/canary": OF_REDIS,
+        "redis://c.example:0": OF_REDIS,
+        "rediss://c.example?ssl_ca_certs=/nowhere/canary": OF_REDIS,
         "redis://c.example:0x1": OF_REDIS,
         "redis://c.example?db=x": OF_REDIS,
         f"redis://c.example?{MARK}=1": OF_REDIS,
@@ -108,6 +116,7 @@ NAMED = {
         f"AccountName=acc;AccountKey={KEY};TableEndpoint=https://acc.blob.core.windows.net/": "table",
         f"AccountName=acc;AccountKey={KEY} x": "AccountName=",
         "DefaultEndpointsProtocol=https;": "AccountName=",
+        "AccountName=acc;SharedAccessSignature=sv=2": "AccountName=",
     },
     "TABLE_STORAGE_ENDPOINT": {
         "https://acc.blob.core.windows.net": "table",
@@ -155,6 +164,7 @@ NAMED = {
         **dict.fromkeys(
             (
                 "change-me-change-me-0123456789-abc",
+                "dev-secret-key-change-in-production",
                 "your-very-secret-key-goes-in-here",
                 "0110" * 5 + "1101" * 3,
             ),
@@ -189,6 +199,7 @@ def assert_named(problems: list[str], name: str, phrase: str) -> None:
 def test_what_people_write_works(name: str, value: str, expected: object, tmp_path: Path) -> None:
     variables = environment(name, value)
     settings = Settings.from_env(variables)
+    Services(settings)  # the clients take it, too
     assert getattr(settings, {"ENTRA_API_SCOPE": "api_scope"}.get(name, name.lower())) == expected
     # A file can hold a mark of its encoding, too.
     for content in (codecs.BOM_UTF8 + f"{value}\r\n".encode(), f"{value}\n".encode("utf-16")):

@@ -30,7 +30,7 @@ class SettingsError(Exception):
 
 def _rate_limit(value: str) -> str:
     """The shortest window first: a request that its limit refuses is then not counted by the others."""
-    limits = sorted((limit.get_expiry(), limit.amount) for limit in parse_many(value))
+    limits = sorted((limit.get_expiry(), limit.amount) for limit in parse_many(value.rstrip(" ;,")))
     if limits[-1][0] > MAX_WINDOW_SECONDS or 0 in map(int, re.findall("[0-9]+", value)):
         raise ValueError("a limit of nothing, or for too long")
     return ";".join(f"{amount} per {seconds} seconds" for seconds, amount in limits)

@@ -12,11 +12,16 @@ from urllib.parse import parse_qs, urlsplit
 from azure.core.utils import parse_connection_string
 
 from trusted_service.models import parse_guid
-from trusted_service.settings.credentials import unusable
+from trusted_service.settings.credentials import trusted_certificates, unusable
 
 PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """The tenant of all personal accounts: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference"""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+STORAGE_PARTS = (
+    *("defaultendpointsprotocol", "accountname", "accountkey", "endpointsuffix"),
+    *("tableendpoint", "sharedaccesssignature"),
+)
+"""Those that clients of tables use, and no secondary endpoint."""
 HOST = r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*"
 NO_APP = ("http", "https", "file", "ftp", "ws", "wss", "data", "blob", "about", "javascript", "mailto")
 """Schemes that no hybrid app has: their pages have another origin, or none."""
@@ -36,7 +41,8 @@ def origin(value: str) -> str:
         secure and bare and url.username is None and re.fullmatch(rf"{HOST}|[0-9a-f:.]*:[0-9a-f:.]*", host)
     ):
         raise ValueError("not an https origin")
-    return canonical.removesuffix(":443" if url.scheme == "https" else ":80")
+    base = canonical if port is None else f"{canonical.rpartition(':')[0]}:{port}"
+    return base.removesuffix(":443" if url.scheme == "https" else ":80")
 
 
 def page_origin(value: str) -> str:
@@ -76,11 +82,11 @@ def rate_limit_storage(value: str) -> str:
         return value
     url = urlsplit(value)
     # Behind an unescaped / # or ?, the rest of a password would be a path or a query, and its host lost.
-    whole = re.fullmatch(HOST + r"|[0-9a-f:.]+", url.hostname or "") and re.fullmatch(
-        "(/[0-9]*)?/?", url.path
-    )
-    if url.scheme not in ("redis", "rediss") or not whole or "#" in value or re.search(r"\s", value):
+    whole = re.fullmatch(r"[\w.:-]+", url.hostname or "") and re.fullmatch("(/[0-9]*)?/?", url.path)
+    if url.scheme not in ("redis", "rediss") or not whole or url.port == 0 or re.search(r"[\s#]", value):
         raise ValueError("not an address of Redis")
+    for path in parse_qs(url.query).get("ssl_ca_certs", ()):
+        trusted_certificates(path, may_be_folder=False)
     if re.search(r"ssl_cert_reqs=(none|0)|ssl_check_hostname=(false|0|no)", url.query, re.IGNORECASE):
         raise unusable("must not turn off certificate checks")
     from redis import ConnectionPool  # takes a while, so only where it is used
@@ -131,22 +137,23 @@ def storage_connection(value: str) -> str:
     parts = _parts(value)
     if _joined(parts).lower() == "usedevelopmentstorage=true":
         return "UseDevelopmentStorage=true"
-    names = ("defaultendpointsprotocol", "accountname", "endpointsuffix")
-    parts |= {name: parts[name].lower() for name in names if name in parts}
+    for name in parts.keys() & {"defaultendpointsprotocol", "accountname", "endpointsuffix"}:
+        parts[name] = parts[name].lower()
     protocol, account = parts.get("defaultendpointsprotocol", "https"), parts.get("accountname", "")
     address = f"{protocol}://{account}.table.{parts.get('endpointsuffix', 'core.windows.net')}"
     endpoint = table_endpoint(parts.get("tableendpoint", address))
     if "tableendpoint" in parts:
         parts["tableendpoint"] = endpoint
+    signature = parts.get("sharedaccesssignature", "").lstrip("?")
     if account and "accountkey" in parts:
         _access_key(parts["accountkey"])
-    elif "sharedaccesssignature" not in parts or not (account or "tableendpoint" in parts):
+    elif "sig" not in (query := parse_qs(signature)) or not (account or "tableendpoint" in parts):
         raise ValueError("neither a key nor a signature")
+    elif datetime.fromisoformat(query.get("se", ["9999-12-31"])[0]).replace(tzinfo=UTC) < datetime.now(UTC):
+        raise unusable("holds a shared access signature that has expired")
     else:
-        ends = parse_qs(parts["sharedaccesssignature"].lstrip("?")).get("se", ["9999-12-31"])[0]
-        if datetime.fromisoformat(ends).replace(tzinfo=UTC) < datetime.now(UTC):
-            raise unusable("holds a shared access signature that has expired")
-    return _joined(parts)
+        parts["sharedaccesssignature"] = signature
+    return _joined({name: value for name, value in parts.items() if name in STORAGE_PARTS})
 
 
 def telemetry_connection(value: str) -> str:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic_core import PydanticCustomError
 
 PLACEHOLDER = re.compile(
-    r"change.?(me|this|it)|replace.?(me|this|it|with)|your.{0,9}(secret|key)|place.?holder",
+    r"change.?(me|this|it|in)|replace.?(me|this|it|with)|your.{0,9}(secret|key)|place.?holder",
     re.IGNORECASE,
 )
 
