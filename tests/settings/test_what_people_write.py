@@ -150,7 +150,7 @@ NAMED = {
         f"api://{CLIENT}/": "one scope",
     },
     "ENTRA_ADMIN_ROLE": {"Trusted Service Admin": "without blanks"},
-    "ENTRA_CLIENT_SECRET": {CLIENT: "not its id", "with blank": "one line", "two\nlines": "one line"},
+    "ENTRA_CLIENT_SECRET": {"with blank": "one line", "two\nlines": "one line"},
     "CORS_ORIGINS": {
         **dict.fromkeys(
             ("null", "*", "file://", "capacitor://localhost/index.html", "htps://a.example"), "exact origins"
@@ -160,7 +160,7 @@ NAMED = {
         ),
     },
     "SECRET_KEY": {
-        **dict.fromkeys(("x" * 40, "abc" * 11, "0123456789abcdef" * 2, "ab" * 16 + "a"), "repeats itself"),
+        **dict.fromkeys(("x" * 40, "abc" * 11, "0123456789" * 4, "ab" * 16 + "a"), "neither repeated"),
         **dict.fromkeys(
             (
                 "change-me-change-me-0123456789-abc",
@@ -171,7 +171,7 @@ NAMED = {
             "random",
         ),
     },
-    "SECRET_KEY_FALLBACKS": {f"{SECRET},{'x' * 40}": "repeats itself"},
+    "SECRET_KEY_FALLBACKS": {f"{SECRET},{'x' * 40}": "neither repeated"},
     "PORT": {"0": "65535", "http": "65535"},
     "WEB_CONCURRENCY": {"0": "256", "-1": "256", "two": "256"},
 }
