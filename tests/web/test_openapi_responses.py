@@ -102,6 +102,10 @@ def test_every_documented_response_matches_its_schema(
         for method, path, caller in checker.operations():
             assert checker.send(method, path, caller).status_code == 503, path
         storage_proxy.clear()
+        storage_proxy.plant(Fault(kind="status", method="PATCH", table="identities", status=412))
+        assert checker.send("DELETE", "/api/me", checker.own).status_code == 409
+        assert checker.send("POST", f"{USER}/unblock", admin).status_code == 409
+        storage_proxy.clear()
         assert checker.send("DELETE", "/api/me", checker.own).status_code == 204
         assert checker.send("POST", f"{USER}/delete", admin).status_code == 204
         checker.send("POST", f"{USER}/block", admin)
