@@ -51,7 +51,8 @@ def test_endless_competition_is_a_conflict(world: World) -> None:
     person, blocked = world.new_user(), world.new_user()
     world.admin.do("api", blocked, "block")
     csrf = person.csrf_headers()
-    world.storage.plant(Fault(kind="status", method="PATCH", table="identities", status=412))
+    code = "UpdateConditionNotSatisfied"
+    world.storage.plant(Fault(kind="status", method="PATCH", table="identities", status=412, code=code))
     calls = [partial(world.admin.act, "api", person, action) for action in ("block", "delete")]
     calls += [partial(world.admin.act, "api", blocked, "unblock"), partial(person.erase, csrf)]
     pages = [partial(world.admin.act, "page", person, "delete")]

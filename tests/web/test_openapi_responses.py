@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
@@ -102,7 +102,8 @@ def test_every_documented_response_matches_its_schema(
         for method, path, caller in checker.operations():
             assert checker.send(method, path, caller).status_code == 503, path
         storage_proxy.clear()
-        storage_proxy.plant(Fault(kind="status", method="PATCH", table="identities", status=412))
+        changed = Fault(kind="status", status=412, code="UpdateConditionNotSatisfied", table="identities")
+        storage_proxy.plant(replace(changed, method="PATCH"))
         assert checker.send("DELETE", "/api/me", checker.own).status_code == 409
         assert checker.send("POST", f"{USER}/unblock", admin).status_code == 409
         storage_proxy.clear()

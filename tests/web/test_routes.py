@@ -200,10 +200,8 @@ def test_removed_role_takes_effect_immediately(azure: LocalAzure, new_person: Ca
 
 def test_slash_at_the_end_leads_to_the_page(admin: Admin, member: Person, anonymous: Person) -> None:
     pages = {f"{page}/": page for page in ("/account", "/account/delete", "/docs", "/auth/sign-in")}
-    pages |= {
-        f"/admin/{page}/": f"/admin/{page}" for page in ("users", "jobs", "audit", "usage", "users.csv")
-    }
-    pages |= {f"/admin/users/{member.key}/": f"/admin/users/{member.key}"}
+    lists = ("users", "jobs", "audit", "usage", "users.csv", f"users/{member.key}")
+    pages |= {f"/admin/{page}/": f"/admin/{page}" for page in lists}
     pages |= dict.fromkeys(("/admin", "/admin/"), "/admin/users")
     for (path, page), method in itertools.product(pages.items(), ("GET", "HEAD")):
         for person in (admin.person, member, anonymous):
@@ -215,16 +213,7 @@ def test_slash_at_the_end_leads_to_the_page(admin: Admin, member: Person, anonym
 
 def test_other_path_spellings_are_404(admin: Admin, member: Person) -> None:
     paths = ["/api/admin", "/api/admin/", "/api/admin/users/", "/api/me/", "/ADMIN/users", "/admin/users//"]
-    paths += [
-        "//",
-        "//admin",
-        "/admin//",
-        "/healthz/",
-        "/static/site.css/",
-        "/nothing/",
-        "/auth/",
-        "/admin/x/",
-    ]
+    paths += ["//admin", "/admin//", "/healthz/", "/static/site.css/", "/nothing/", "/auth/", "/admin/x/"]
     paths += ["/auth/callback/?code=1", "/admin/users/x/y/", f"/admin/users/{member.key}/block/"]
     for path in paths:
         for person in (admin.person, member):
