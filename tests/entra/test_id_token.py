@@ -71,6 +71,7 @@ NAMELESS: list[tuple[dict[str, object], str, str, str]] = [
         "a@b.example",
         "Ada King",
     ),
+    ({"given_name": "A" * 300, "family_name": "B"}, "A" * 256, "", "A" * 256),
     ({"name": 5, "preferred_username": "ada@b.example"}, "", "ada@b.example", "ada@b.example"),
 ]
 

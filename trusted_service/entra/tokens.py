@@ -50,16 +50,13 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class EntraTokens:
-    """Methods raise UpstreamError if the keys cannot be fetched. No `allowed_clients` means any client.
-
-    Of a token's app roles, `roles` alone mean something here; others are not kept, however many.
-    """
+    """Methods raise UpstreamError if the keys cannot be fetched. No `allowed_clients` means any client."""
 
     authority: Authority
     client_id: str
     allowed_tenants: Sequence[str]
     allowed_clients: Sequence[str]
-    roles: Sequence[str]
+    roles: Sequence[str]  # others mean nothing here, and are not kept, however many a token has
     _validated: dict[bytes, tuple[Claims, SigningKey]] = field(default_factory=dict, init=False, repr=False)
 
     def read_id_token(self, token: str) -> tuple[User, Claims]:
@@ -204,21 +201,20 @@ def _tenant_of(claims: Claims) -> str:
 
 def _user_of(claims: Claims, known_roles: Sequence[str] = ()) -> User:
     """The user. External ID, for one, may leave out name and user name: then other claims stand in."""
-    given = roles if isinstance(roles := claims.get("roles"), list) else []
+    given = claims.get("roles")
     username = _text_of(claims, "preferred_username") or _text_of(claims, "upn")
-    full_name = f"{_text_of(claims, 'given_name')} {_text_of(claims, 'family_name')}".strip()
-    name = _text_of(claims, "name") or full_name
+    name = _text_of(claims, "name") or _text_of(claims, "given_name", "family_name")
     return User(
         id=UserId(_guid_of(claims, "tid"), _guid_of(claims, "oid")),
         name=name or ("" if username else _text_of(claims, "email")),
         username=username,
-        roles=tuple(role for role in known_roles if role in given),
+        roles=tuple(role for role in known_roles if isinstance(given, list) and role in given),
     )
 
 
-def _text_of(claims: Claims, name: str) -> str:
-    text = display_text(claims.get(name))
-    return text if text.strip() else ""
+def _text_of(claims: Claims, *names: str) -> str:
+    texts = (display_text(claims.get(name)) for name in names)
+    return display_text(" ".join(text for text in texts if text.strip()))
 
 
 def issued_at(claims: Claims) -> datetime:
