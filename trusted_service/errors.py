@@ -43,6 +43,10 @@ class SignInFailed(TrustedServiceError):
     """A sign-in cannot be completed."""
 
 
+class ConsentRefused(TrustedServiceError):
+    """An administrator was asked to consent to this service and did not."""
+
+
 class Blocked(TrustedServiceError):
     """An administrator has blocked the user."""
 
@@ -127,6 +131,13 @@ class UpstreamThrottled(UpstreamError):
 
 class UpstreamUnavailable(UpstreamError):
     """The upstream failed, refused the call, or did not respond in time."""
+
+
+class ChangedTooOften(UpstreamUnavailable):
+    """A row was different at each attempt to change it, as others act on it at the same moment."""
+
+    def __init__(self) -> None:
+        super().__init__("Table Storage", "the row changed too often")
 
 
 class IdentityNotOwned(UpstreamUnavailable):

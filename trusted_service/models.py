@@ -62,7 +62,8 @@ def without_acs_user_ids(text: str) -> str:
 
 def display_text(value: object, limit: int = MAX_NAME) -> str:
     """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
-    text = value[: 2 * limit] if isinstance(value, str) else ""
+    # Other blanks, of which the ideographic one parts names in Japanese, become a plain space.
+    text = re.sub(r"[^\S ]+", " ", value[: 2 * limit]) if isinstance(value, str) else ""
     return "".join(character for character in text if character.isprintable())[:limit]
 
 

@@ -60,7 +60,10 @@ class Services:
 
         self.authority = authority = Authority(settings.entra_authority, session)
         tenants = settings.entra_allowed_tenants
-        self.entra_tokens = EntraTokens(authority, settings.entra_client_id, tenants, settings.api_clients)
+        roles = (settings.admin_role,)
+        self.entra_tokens = EntraTokens(
+            authority, settings.entra_client_id, tenants, settings.api_clients, roles
+        )
         self.entra = EntraSignIn(authority, self.entra_tokens, client_credential(settings, credential))
         self.communication = communication = Communication(settings, credential, session)
 

@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import OpenWindow
 from tests.browser.steps import expect_signed_in, expect_signed_out, get_token, show_home, sign_in, sign_out
 from tests.support.chromium import Window
+from tests.support.cookies import SESSION
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.service import Service
@@ -41,7 +42,7 @@ def test_cookie_from_before_sign_out_is_refused(
     window: Window, open_window: OpenWindow, signed_in: Person
 ) -> None:
     sign_out(show_home(window, signed_in), signed_in.url)
-    assert "session" not in [cookie["name"] for cookie in window.context.cookies(signed_in.url)]
+    assert SESSION not in [cookie["name"] for cookie in window.context.cookies(signed_in.url)]
     page = show_home(open_window(), signed_in)
     expect_signed_out(page)
     assert signed_in.account.username not in page.content()

@@ -25,10 +25,10 @@ def headers(azure: LocalAzure, person: Person) -> dict[str, str]:
 
 
 def test_me_returns_the_token_user(world: World) -> None:
-    person = world.new_person(name="Zoë Krüger", roles=["Reader", "Writer"])
+    person = world.new_person(name="Zoë Krüger", roles=["Reader", ROLE])
     account, headers = person.account, bearer(world.azure, person)
     user: dict[str, object] = {"tenantId": account.tenant_id, "objectId": account.object_id}
-    user |= {"name": "Zoë Krüger", "username": account.username, "roles": ["Reader", "Writer"]}
+    user |= {"name": "Zoë Krüger", "username": account.username, "roles": [ROLE]}
     expected = {"user": user, "communicationUserId": None, "csrfToken": None}
     assert get_me(person, headers).json() == expected
     assert post_token(person, headers).status_code == 200

@@ -1,9 +1,17 @@
 """Optional ID token claims: valid names, roles and hints are kept, malformed ones are ignored."""
 
-import pytest
+import re
 
+import pytest
+from flask import Flask
+
+from tests.support.admin_client import ROLE, Admin
+from tests.support.commands import run_command
 from tests.support.local_azure import LocalAzure
+from tests.support.own_azure import World
+from tests.support.pages import read_page
 from tests.support.person import Person
+from tests.support.rows import wait_until_indexed
 
 HARMLESS: dict[str, dict[str, object]] = {
     "no valid-from": {"nbf": None},
@@ -38,17 +46,65 @@ def test_malformed_optional_claims_are_ignored(azure: LocalAzure, person: Person
 
 
 def test_roles_come_from_the_token(azure: LocalAzure, person: Person) -> None:
-    tokens: list[list[object]] = [
-        ["TrustedService.Admin"],
-        ["Reader", "Writer"],
-        ["Reader TrustedService.Admin"],
-    ]
-    tokens += [[" ", ""], ['"', "["], [], ["Reader", "x" * 120, "Writer"], ["Reader", "x" * 121, 5, "Writer"]]
+    many: list[object] = [f"Role{number}" for number in range(100)]
+    odd: list[object] = [5, None, [ROLE], {ROLE: 1}, "x" * 200]
+    tokens: list[list[object]] = [[ROLE], [*many, ROLE], [ROLE, *many, ROLE], [*odd, ROLE], [*odd, *many], []]
+    tokens += [["Reader", "Writer"], [f"Reader {ROLE}"], [ROLE.lower()], [" ", ""], ['"', "["]]
     for roles in tokens:
         azure.tamper("claims", claims={"roles": roles})
         assert person.sign_in().status_code == 302
-        kept = [role for role in roles if role not in (5, "x" * 121)]  # one is not a role, one is too long
-        assert person.me()["user"]["roles"] == kept
+        assert person.me()["user"]["roles"] == [ROLE] * (ROLE in roles), roles
+        assert person.get("/admin/users").status_code == (200 if ROLE in roles else 403)
+
+
+NAMELESS: list[tuple[dict[str, object], str, str, str]] = [
+    ({}, "", "", "{oid}"),
+    ({"name": "", "preferred_username": " "}, "", "", "{oid}"),
+    ({"name": "\u3000\u00a0", "preferred_username": "\u200b"}, "", "", "{oid}"),
+    ({"name": ["Ada"], "preferred_username": {"a": "b"}}, "", "", "{oid}"),
+    ({"email": "ada@home.example"}, "ada@home.example", "", "ada@home.example"),
+    ({"upn": "ada@contoso.example"}, "", "ada@contoso.example", "ada@contoso.example"),
+    ({"given_name": "Ada"}, "Ada", "", "Ada"),
+    (
+        {"given_name": "Ada", "family_name": "King", "upn": "a@b.example"},
+        "Ada King",
+        "a@b.example",
+        "Ada King",
+    ),
+    ({"given_name": "A" * 300, "family_name": "B"}, "A" * 256, "", "A" * 256),
+    ({"name": 5, "preferred_username": "ada@b.example"}, "", "ada@b.example", "ada@b.example"),
+]
+
+
+@pytest.mark.parametrize(("claims", "name", "username", "shown"), NAMELESS)
+def test_missing_name_has_a_readable_substitute(
+    world: World, person: Person, claims: dict[str, object], name: str, username: str, shown: str
+) -> None:
+    shown = shown.format(oid=person.account.object_id)
+    world.azure.tamper("claims", claims={"name": None, "preferred_username": None} | claims)
+    person.signed_in().get_token()
+    user = person.me()["user"]
+    assert (user["name"], user["username"]) == (name, username)
+    page = read_page(person, "/")
+    assert page.h1 is not None
+    assert page.h1.get_text() == f"Hello, {shown}"
+    assert shown.startswith(page.select("nav span")[0].get_text()) or username
+    assert all(fact.get_text(strip=True) for fact in read_page(person, "/account").select("dd"))
+    wait_until_indexed(world.tables, person.account.object_id)
+    for path in (f"/admin/users/{person.key}", f"/admin/users?q={person.account.object_id}"):
+        assert shown in read_page(world.admin.person, path).select("main")[0].get_text()
+
+
+def test_nameless_administrator_is_shown_by_id(world: World, person: Person, application: Flask) -> None:
+    world.azure.tamper("claims", claims={"name": None, "preferred_username": None, "roles": [ROLE]})
+    admin, target = Admin(person.signed_in()), world.new_user()
+    person.get_token()
+    wait_until_indexed(world.tables, person.account.object_id)
+    listed = run_command(application, "users", "list", "--q", person.account.object_id).output
+    assert re.search(rf"^- +- +{person.key} ", listed, re.MULTILINE)
+    admin.do("page", target, "revoke")
+    trail = read_page(admin.person, "/admin/audit", target=target.key).select("td[data-label=Who]")
+    assert {person.key} == {cell.get_text("|").split("|")[0] for cell in trail[:2]}
 
 
 def test_markup_in_name_is_escaped(azure: LocalAzure, person: Person) -> None:

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from tests.support.admin_client import bearer, call, post_token
-from tests.support.concurrency import alongside, wait_until
+from tests.support.concurrency import alongside, run_concurrently, wait_until
 from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -36,6 +36,31 @@ def row_of(world: World, person: Person) -> tuple[str, bool]:
     """The identity in the person's one row, and whether it is blocked."""
     (row,) = world.list_rows(person)
     return row["AcsUserId"], row["Blocked"]
+
+
+def test_actions_of_two_administrators_never_fail(world: World) -> None:
+    admins = world.admin, world.new_admin()
+    for user in (world.new_user(), world.new_person()):  # the second has no row
+        actions = [(admin, action) for admin in admins for action in ("block", "delete", "block")]
+        responses = run_concurrently([partial(admin.act, "api", user, action) for admin, action in actions])
+        assert {response.status_code for response in responses} <= {200, 204, 409}
+
+
+def test_endless_competition_is_a_conflict(world: World) -> None:
+    """The row changes right before each attempt to change it."""
+    person, blocked = world.new_user(), world.new_user()
+    world.admin.do("api", blocked, "block")
+    csrf = person.csrf_headers()
+    code = "UpdateConditionNotSatisfied"
+    world.storage.plant(Fault(kind="status", method="PATCH", table="identities", status=412, code=code))
+    calls = [partial(world.admin.act, "api", person, action) for action in ("block", "delete")]
+    calls += [partial(world.admin.act, "api", blocked, "unblock"), partial(person.erase, csrf)]
+    pages = [partial(world.admin.act, "page", person, "delete")]
+    responses = run_concurrently([*calls, *pages])
+    world.storage.clear()
+    for response in responses[:-1]:
+        assert "try again" in assert_problem(response, 409, "conflict")["detail"]
+    assert "try again" in assert_error_page(responses[-1], 409).get_text()
 
 
 @pytest.mark.parametrize(

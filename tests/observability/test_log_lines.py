@@ -8,6 +8,7 @@ import requests
 
 from tests.support.admin_client import Admin, bearer
 from tests.support.concurrency import wait_until
+from tests.support.cookies import SESSION
 from tests.support.local_azure import LocalAzure
 from tests.support.log import assert_not_logged, read_event, read_events
 from tests.support.person import Person
@@ -57,7 +58,7 @@ def test_request_log_names_route_not_path(service: Service, admin: Admin, shared
 def plant_everywhere(service: Service, secret: str) -> None:
     """Send the secret in every part of a request, whether it belongs there or not."""
     places = {
-        "Authorization": f"Bearer {secret}", "Cookie": f"session={secret}", "X-CSRFToken": secret,
+        "Authorization": f"Bearer {secret}", "Cookie": f"{SESSION}={secret}", "X-CSRFToken": secret,
         "User-Agent": secret, "Referer": f"{service.url}/?code={secret}", "Origin": secret,
         "Accept-Language": secret, "X-Request-ID": secret, "X-Forwarded-For": secret,
         "Content-Type": secret, "If-None-Match": secret, f"X-{secret.replace('=', '')}": secret,

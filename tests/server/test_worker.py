@@ -18,6 +18,7 @@ from gunicorn.http import parser, unreader
 from gunicorn.workers import gthread
 
 from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.cookies import SESSION
 from tests.support.hostile_sockets import LARGE_FILE
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
@@ -92,7 +93,7 @@ def test_half_closed_connection_gets_its_response(service: Service) -> None:
 
 @pytest.mark.parametrize("head", [POST, POST + b"Expect: 100-continue\r\n"])
 def test_half_a_body_is_not_acted_on(service: Service, person: Person, head: bytes) -> None:
-    cookie = f"Cookie: session={person.signed_in().http.cookies['session']}\r\n".encode()
+    cookie = f"Cookie: {SESSION}={person.signed_in().http.cookies[SESSION]}\r\n".encode()
     csrf = f"X-CSRFToken: {person.csrf_headers()['X-CSRFToken']}\r\n".encode()
     head = head.replace(b"/healthz", b"/api/token") + b"Content-Type: application/json\r\n" + cookie + csrf
     whole = ask(service, head + b"Content-Length: 2\r\n" + CLOSE, b"{}")

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.concurrency import run_concurrently, wait_until
-from tests.support.cookies import read_cookies, send_cookies
+from tests.support.cookies import SESSION, read_cookies, send_cookies
 from tests.support.log import assert_not_logged
 from tests.support.log_scan import JWT
 from tests.support.new_table import new_table
@@ -31,7 +31,7 @@ def test_tables_and_log_hold_no_credentials(world: World, person: Person) -> Non
     callback = person.start_sign_in()
     assert person.finish_sign_in(callback).status_code == 302
     token = person.token().json()["token"]
-    cookie, csrf = person.http.cookies["session"], person.me()["csrfToken"]
+    cookie, csrf = person.http.cookies[SESSION], person.me()["csrfToken"]
     session_id, signature = cookie.split(".")
     secrets = [cookie, session_id, session_id[32:], signature, csrf, token, token.split(".")[2]]
     secrets += parse_qs(urlsplit(callback).query)["session_state"]
@@ -58,7 +58,7 @@ def test_failing_storage_changes_no_session(world: World, signed_in: Person, fau
         response = call()
         assert_error_page(response, 503)
         assert response.headers["Retry-After"] == (fault.retry_after or "5")
-        assert "session" not in read_cookies(response)
+        assert SESSION not in read_cookies(response)
     world.storage.clear()
     assert signed_in.me()["user"]["objectId"] == signed_in.account.object_id
 
@@ -67,7 +67,7 @@ def test_failing_storage_does_not_affect_anonymous_requests(world: World, person
     world.storage.plant(Fault(kind="status", status=500))
     assert person.get("/").status_code == 200
     assert person.get("/api/me").status_code == 401
-    assert send_cookies(f"{world.service.url}/api/me", "session=forged").status_code == 401
+    assert send_cookies(f"{world.service.url}/api/me", f"{SESSION}=forged").status_code == 401
     callback = person.start_sign_in()
     assert_error_page(person.finish_sign_in(callback), 503)
     assert person.get("/api/me").status_code == 401

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import requests
 
+SESSION = "trusted-service-session"
+"""The name of the session's cookie over http."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetCookie:

@@ -11,7 +11,7 @@ from tests.support.person import Person
 from tests.support.service import Service
 from trusted_service.web.security.signing import cipher
 
-PREFIX = "sign-in-"
+PREFIX = "trusted-service-sign-in-"
 
 Parameters = list[tuple[str, str]]
 

@@ -9,6 +9,7 @@ from flask import Flask
 from tests.support.admin_client import CHANNELS, Admin, assert_signed_out, bearer, call, finish_sign_in_at
 from tests.support.commands import run_command
 from tests.support.concurrency import run_concurrently
+from tests.support.cookies import SESSION
 from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -65,7 +66,7 @@ def test_unknown_user_can_be_blocked_in_advance(world: World, admin: Admin, pers
     (row,) = world.list_rows(person)
     assert (row["AcsUserId"], row["Blocked"]) == ("", True)
     assert_error_page(person.sign_in(), 403)
-    assert "session" not in person.http.cookies
+    assert SESSION not in person.http.cookies
     assert world.list_sessions(person) == []
     do(person, "unblock")
     assert world.find_row(person) is None

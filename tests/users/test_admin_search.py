@@ -101,7 +101,16 @@ def test_name_is_found_and_shown_in_plain_letters(world: World) -> None:
     stylized = world.new_user(name=f"{PREFIX}\N{MATHEMATICAL BOLD CAPITAL A}\N{MATHEMATICAL BOLD SMALL D}a")
     assert find(world.admin, q=f"{PREFIX}ada") == [stylized.account.object_id]
     invisible = world.new_user(name=f"{PREFIX}a\u202egnp\u200b.exe\u0000\u0007\r\nb")
-    assert world.admin.get_user(invisible)["name"] == f"{PREFIX}agnp.exeb"
+    assert world.admin.get_user(invisible)["name"] == f"{PREFIX}agnp.exe b"
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\u00a0", "\u2003", "\u202f", "\t", "\r\n", "\u2028", "\x85"])
+def test_blank_in_a_name_is_a_space(world: World, blank: str) -> None:
+    last = uuid.uuid4().hex
+    person = world.new_user(name=f"{PREFIX}山田{blank}{last}")
+    assert world.admin.get_user(person)["name"] == person.me()["user"]["name"] == f"{PREFIX}山田 {last}"
+    for query in (f"{PREFIX}山田 {last}", f"{PREFIX}山田\u3000{last}", f"{PREFIX}山田\u00a0{last[:9]}", last):
+        assert find(world.admin, q=query) == [person.account.object_id]
 
 
 def test_megabyte_name_is_truncated(world: World) -> None:

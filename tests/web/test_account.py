@@ -7,7 +7,7 @@ from azure.data.tables import TableServiceClient
 from bs4 import Tag
 
 from tests.support.admin_client import assert_signed_out, bearer, call, get_me
-from tests.support.cookies import read_cookies
+from tests.support.cookies import SESSION, read_cookies
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page, message_on, read_page
 from tests.support.person import Person
@@ -102,7 +102,7 @@ def test_revoke_ends_tokens_but_not_session(azure: LocalAzure, mapped_user: Pers
 def test_export_is_complete_without_secrets(
     tables: TableServiceClient, mapped_user: Person, second: Person, shared_user: Person
 ) -> None:
-    cookie = mapped_user.http.cookies["session"]
+    cookie = mapped_user.http.cookies[SESSION]
     others = {"user": shared_user.key, "objectId": shared_user.account.object_id}  # ignored
     response = mapped_user.get("/api/me/export", params=others)
     assert response.headers["Content-Type"] == "application/json"
@@ -144,9 +144,9 @@ def test_erasure_leaves_nothing_and_signs_out(
     else:
         response = mapped_user.erase()
         assert (response.status_code, response.content) == (204, b"")
-    cookie = read_cookies(response)["session"]
+    cookie = read_cookies(response)[SESSION]
     assert (cookie.value, cookie.attributes["max-age"]) == ("", "0")
-    assert "session" not in mapped_user.http.cookies
+    assert SESSION not in mapped_user.http.cookies
     for browser in (old, second):
         assert_signed_out(browser, other_service.url, mapped_user.url)
     assert list_identity_rows(tables, mapped_user) == list_sessions(tables, mapped_user) == []

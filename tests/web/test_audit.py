@@ -143,7 +143,7 @@ def test_failed_action_is_recorded_as_failed(azure: LocalAzure, admin: Admin, ma
     assert admin.act("api", mapped_user, "revoke").status_code == 503
     failed, started = about(admin, mapped_user, action="revoke")
     assert (started["outcome"], failed["outcome"]) == ("started", "failed")
-    assert failed["detail"] == "Communication Services: HTTP 503 Busy!"
+    assert failed["detail"] == "Communication Services: HTTP 503 Busy !"
 
 
 @pytest.mark.parametrize("which", [0, 1])

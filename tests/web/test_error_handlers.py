@@ -3,6 +3,8 @@
 import time
 
 import pytest
+from flask import Flask
+from jinja2 import UndefinedError
 from werkzeug.http import http_date
 
 from tests.support.local_azure import LocalAzure
@@ -28,6 +30,12 @@ def test_valid_upstream_retry_after_is_passed_on(azure: LocalAzure, shared_user:
         response = shared_user.token()
         assert_problem(response, 503, "upstream_throttled")
         assert response.headers["Retry-After"] == (sent if sent in PASSED_ON else "5"), sent
+
+
+@pytest.mark.parametrize("text", ["{{ nothing }}", "{{ {}.nothing }}", "{% if nothing %}{% endif %}"])
+def test_unknown_name_in_a_template_is_an_error(application: Flask, text: str) -> None:
+    with pytest.raises(UndefinedError, match="nothing"):
+        application.jinja_env.from_string(text).render()
 
 
 @pytest.mark.parametrize("path", ["/api/broken", "/broken"])

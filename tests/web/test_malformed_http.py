@@ -11,6 +11,7 @@ from flask import Flask
 
 from tests.support.admin_client import bearer
 from tests.support.concurrency import run_concurrently, timed
+from tests.support.cookies import SESSION
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.raw_http import RawResponse, send_lines, send_raw
@@ -28,7 +29,7 @@ PostToken = Callable[..., RawResponse]
 def lines(shared_user: Person) -> tuple[str, str]:
     """The session and CSRF header lines of an unsafe request."""
     csrf = shared_user.csrf_headers()["X-CSRFToken"]
-    return f"Cookie: session={shared_user.http.cookies['session']}", f"X-CSRFToken: {csrf}"
+    return f"Cookie: {SESSION}={shared_user.http.cookies[SESSION]}", f"X-CSRFToken: {csrf}"
 
 
 @pytest.fixture
@@ -116,7 +117,8 @@ def test_host_header_is_never_echoed(azure: LocalAzure, service: Service, host: 
         assert not host or host not in text
         assert "evil.example" not in text
         if path == "/auth/sign-in" and response.status == 302:
-            assert response.headers["Location"].startswith(azure.get_app().page_origin)
+            expected = f"{service.url}/auth/sign-in?moved=1" if host else azure.get_app().page_origin
+            assert response.headers["Location"].startswith(expected)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "ftp"])

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import requests
@@ -101,6 +101,11 @@ def test_every_documented_response_matches_its_schema(
         storage_proxy.plant(Fault(kind="status", status=500))
         for method, path, caller in checker.operations():
             assert checker.send(method, path, caller).status_code == 503, path
+        storage_proxy.clear()
+        changed = Fault(kind="status", status=412, code="UpdateConditionNotSatisfied", table="identities")
+        storage_proxy.plant(replace(changed, method="PATCH"))
+        assert checker.send("DELETE", "/api/me", checker.own).status_code == 409
+        assert checker.send("POST", f"{USER}/unblock", admin).status_code == 409
         storage_proxy.clear()
         assert checker.send("DELETE", "/api/me", checker.own).status_code == 204
         assert checker.send("POST", f"{USER}/delete", admin).status_code == 204

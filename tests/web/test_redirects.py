@@ -8,6 +8,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.cookies import SESSION
 from tests.support.hostile_paths import SITE, hostile_paths
 from tests.support.node import list_origins
 from tests.support.person import Person
@@ -102,7 +103,7 @@ def test_no_next_leads_a_browser_off_site(application: Flask) -> None:
 
 def test_redirects_of_all_routes_stay_on_this_site(application: Flask, shared_user: Person) -> None:
     locations = set()
-    session, none = f"Cookie: session={shared_user.http.cookies['session']}", "X-Nothing: x"
+    session, none = f"Cookie: {SESSION}={shared_user.http.cookies[SESSION]}", "X-Nothing: x"
     for path in {route.path for route in list_routes(application)} - {"/auth/sign-in", "/auth/teams"}:
         for form in FORMS:
             for method, cookie in (("GET", session), ("GET", none), ("POST", none)):

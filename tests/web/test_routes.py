@@ -198,10 +198,28 @@ def test_removed_role_takes_effect_immediately(azure: LocalAzure, new_person: Ca
         assert_problem(response, 403, "forbidden")
 
 
+def test_slash_at_the_end_leads_to_the_page(admin: Admin, member: Person, anonymous: Person) -> None:
+    pages = {f"{page}/": page for page in ("/account", "/account/delete", "/docs", "/auth/sign-in")}
+    lists = ("users", "jobs", "audit", "usage", "users.csv", f"users/{member.key}")
+    pages |= {f"/admin/{page}/": f"/admin/{page}" for page in lists}
+    pages |= dict.fromkeys(("/admin", "/admin/"), "/admin/users")
+    for (path, page), method in itertools.product(pages.items(), ("GET", "HEAD")):
+        for person in (admin.person, member, anonymous):
+            response = person.call(method, f"{path}?q=a%26b")
+            assert (response.status_code, response.headers["Location"]) == (302, f"{page}?q=a%26b"), path
+            assert response.headers["Cache-Control"] == "no-store"
+    assert member.get("/admin", allow_redirects=True).status_code == 403
+
+
 def test_other_path_spellings_are_404(admin: Admin, member: Person) -> None:
-    for path in ("/admin", "/admin/", "/api/admin", "/api/admin/", "/admin/users/", "/ADMIN/users"):
+    paths = ["/api/admin", "/api/admin/", "/api/admin/users/", "/api/me/", "/ADMIN/users", "/admin/users//"]
+    paths += ["/admin//", "/healthz/", "/nothing/", "/auth/", "/admin/x/"]
+    paths += ["/auth/callback/?code=1", "/admin/users/x/y/", f"/admin/users/{member.key}/block/"]
+    for path in paths:
         for person in (admin.person, member):
-            assert person.get(path).status_code == 404, path
+            assert person.get(f"{person.url}{path}").status_code == 404, path
+    for path in ("/admin", "/account/"):
+        assert admin.person.post(path, headers={"X-CSRFToken": admin.csrf}).status_code == 404
 
 
 def test_no_page_shows_markup_as_text(routes: list[Route]) -> None:

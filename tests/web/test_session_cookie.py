@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from tests.support.admin_client import finish_sign_in_at
-from tests.support.cookies import SetCookie, read_cookies, send_cookies
-from tests.support.flows import flow_cookies
+from tests.support.cookies import SESSION, SetCookie, read_cookies, send_cookies
+from tests.support.flows import PREFIX, flow_cookies
 from tests.support.local_azure import LocalAzure
 from tests.support.pages import assert_error_page
 from tests.support.person import Person
@@ -57,9 +57,9 @@ def test_cookies_over_http(person: Person) -> None:
     assert flow.attributes["max-age"] == "600"
     callback = person.azure.sign_in(person.http, start.headers["Location"], person.account.username)
     cookies = read_cookies(person.finish_sign_in(callback))
-    assert set(cookies) == {"session", flow.name}
-    assert_attributes(cookies["session"], secure=False)
-    assert cookies["session"].attributes["max-age"] == str(480 * 60)
+    assert set(cookies) == {SESSION, flow.name}
+    assert_attributes(cookies[SESSION], secure=False)
+    assert cookies[SESSION].attributes["max-age"] == str(480 * 60)
     assert_attributes(cookies[flow.name], secure=False, cleared=True)
 
 
@@ -78,7 +78,7 @@ def test_cookies_over_https(azure: LocalAzure, https_service: Service) -> None:
     assert_attributes(cookies["__Host-session"], secure=True)
     assert_attributes(cookies[flow], secure=True, cleared=True)
     me, value = f"{https_service.url}/api/me", cookies["__Host-session"].value
-    for name in ("session", "__Secure-session", "__host-session", "Session"):
+    for name in ("session", SESSION, "__Secure-session", "__host-session", "Session"):
         assert send_cookies(me, f"{name}={value}").status_code == 401
     session = f"__Host-session={value}"
     headers = {"Cookie": session, "X-CSRFToken": send_cookies(me, session).json()["csrfToken"]}
@@ -104,16 +104,16 @@ def forge(value: str) -> list[bytes]:
         *(f"{value[:32]} {value[32:]}", value.replace(".", "%2e"), f"{value}%00", f'"\\141\\377{value}"'),
         *("é", f"\uff11{value[1:]}"),  # the second has a full-width digit
         # Two cookies of the same name.
-        *(f"planted; session={value}", f"{value}; session=planted", f"; session={value}"),
+        *(f"planted; {SESSION}={value}", f"{value}; {SESSION}=planted", f"; {SESSION}={value}"),
     ]
     return [*(text.encode() for text in texts), b"\xff\xfe"]
 
 
 def test_forged_cookie_opens_no_session(service: Service, shared_user: Person) -> None:
-    value = shared_user.http.cookies["session"]
-    assert send_cookies(f"{service.url}/api/me", f"session={value}").status_code == 200
+    value = shared_user.http.cookies[SESSION]
+    assert send_cookies(f"{service.url}/api/me", f"{SESSION}={value}").status_code == 200
     for forged in forge(value):
-        header = b"session=" + forged
+        header = f"{SESSION}=".encode() + forged
         response = send_cookies(f"{service.url}/api/me", header)
         assert (response.status_code, response.json()["code"]) == (401, "not_signed_in"), forged
         page = send_cookies(f"{service.url}/", header)
@@ -124,23 +124,23 @@ def test_forged_cookie_opens_no_session(service: Service, shared_user: Person) -
 
 
 def test_oversized_cookie_header_is_refused(service: Service) -> None:
-    assert send_cookies(f"{service.url}/api/me", f"session={'A' * 60_000}").status_code in (400, 431)
-    assert send_cookies(f"{service.url}/api/me", "session").status_code == 401
+    assert send_cookies(f"{service.url}/api/me", f"{SESSION}={'A' * 60_000}").status_code in (400, 431)
+    assert send_cookies(f"{service.url}/api/me", SESSION).status_code == 401
 
 
 def test_other_signed_values_are_no_session(service: Service, signed_in: Person) -> None:
-    value = signed_in.http.cookies["session"]
+    value = signed_in.http.cookies[SESSION]
     csrf = signed_in.me()["csrfToken"]
     signed_in.start_sign_in()
     (flow,) = flow_cookies(signed_in).values()
     session_id = value.split(".")[0]
     for other in (flow, csrf, f"{session_id}.{csrf}", f"{session_id}.{flow.split('.')[-1]}"):
-        assert send_cookies(f"{service.url}/api/me", f"session={other}").status_code == 401
+        assert send_cookies(f"{service.url}/api/me", f"{SESSION}={other}").status_code == 401
 
 
 @pytest.mark.parametrize("end", ["", "é", "x y", "\x7f", '"', "%0d"])
 def test_foreign_flow_cookies_are_harmless(service: Service, end: str) -> None:
-    junk = "; ".join(f"sign-in-{end}{number}=junk" for number in range(12)).encode()
+    junk = "; ".join(f"{PREFIX}{end}{number}=junk" for number in range(12)).encode()
     response = send_cookies(f"{service.url}/auth/sign-in", junk)
     assert response.status_code in (302, 400)  # 400: gunicorn rejects control characters
     assert send_cookies(f"{service.url}/", junk).status_code in (200, 400)
@@ -152,17 +152,17 @@ def test_session_id_is_always_new(
     # An attacker plants their own session, or a made-up id, in the victim's browser.
     attacker = new_person().signed_in()
     seen: set[str] = set()
-    for planted in (attacker.http.cookies["session"], "0" * 96, f"{'0' * 96}.{'A' * 43}"):
+    for planted in (attacker.http.cookies[SESSION], "0" * 96, f"{'0' * 96}.{'A' * 43}"):
         person.http.cookies.clear()
-        person.http.cookies.set("session", planted, domain="localhost.local", path="/")
+        person.http.cookies.set(SESSION, planted, domain="localhost.local", path="/")
         person.signed_in()
-        value = person.http.cookies.get("session", domain="localhost.local")
+        value = person.http.cookies.get(SESSION, domain="localhost.local")
         assert value not in (planted, *seen)
         assert value is not None
         assert value.split(".")[0][32:] not in planted
         seen.add(value)
         assert person.me()["user"]["objectId"] == person.account.object_id
-        assert send_cookies(f"{service.url}/api/me", f"session={planted}").status_code == 401
+        assert send_cookies(f"{service.url}/api/me", f"{SESSION}={planted}").status_code == 401
 
 
 def test_key_rotation_keeps_sessions_and_csrf_values(new_key: Service, signed_in: Person) -> None:

@@ -9,7 +9,7 @@ from azure.data.tables import TableServiceClient
 
 from tests.support.admin_client import ROLE, assert_signed_out, finish_sign_in_at
 from tests.support.concurrency import wait_until
-from tests.support.cookies import read_cookies
+from tests.support.cookies import SESSION, read_cookies
 from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.rows import age_session, get_session, list_sessions
@@ -83,7 +83,7 @@ def test_session_of_removed_tenant_is_refused(
 
 def test_cookie_lives_as_long_as_the_session(short_lived: Service, signed_in: Person) -> None:
     cookies = read_cookies(finish_sign_in_at(signed_in, short_lived.url))
-    assert cookies["session"].attributes["max-age"] == "120"
+    assert cookies[SESSION].attributes["max-age"] == "120"
 
 
 def test_use_is_recorded_only_when_due(

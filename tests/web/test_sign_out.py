@@ -10,7 +10,7 @@ from azure.data.tables import TableServiceClient
 from bs4 import BeautifulSoup
 
 from tests.support.concurrency import timed
-from tests.support.cookies import read_cookies, send_cookies
+from tests.support.cookies import SESSION, read_cookies, send_cookies
 from tests.support.local_azure import LocalAzure
 from tests.support.log import assert_not_logged, read_event, read_events
 from tests.support.pages import assert_error_page
@@ -32,7 +32,7 @@ def silent_sign_in(person: Person) -> dict[str, list[str]]:
 def test_sign_out_ends_session_everywhere(
     azure: LocalAzure, service: Service, other_service: Service, tables: TableServiceClient, signed_in: Person
 ) -> None:
-    value = signed_in.http.cookies["session"]
+    value = signed_in.http.cookies[SESSION]
     assert "code" in silent_sign_in(signed_in)
     # Neither the form nor the URL chooses the page after sign-out.
     names = ("next", "post_logout_redirect_uri", "redirect_uri", "returnTo", "url")
@@ -50,15 +50,15 @@ def test_sign_out_ends_session_everywhere(
     assert parameters["post_logout_redirect_uri"] == [f"{service.url}/"]
     assert set(parameters) <= {"post_logout_redirect_uri", "logout_hint", "client_id"}
     for instance in (service, other_service):
-        assert send_cookies(f"{instance.url}/api/me", f"session={value}").status_code == 401
+        assert send_cookies(f"{instance.url}/api/me", f"{SESSION}={value}").status_code == 401
     assert list_sessions(tables, signed_in) == []
     assert read_event(service, response, "session_expired")["user"] == signed_in.key
     # Nothing is left in the browser.
     assert response.headers["Clear-Site-Data"] == '"cache", "storage"'
     assert response.headers["Cache-Control"] == "no-store"
-    cookie = read_cookies(response)["session"]
+    cookie = read_cookies(response)[SESSION]
     assert (cookie.value, cookie.attributes["max-age"]) == ("", "0")
-    assert "session" not in signed_in.http.cookies
+    assert SESSION not in signed_in.http.cookies
     # Entra ID ends its session without a prompt and redirects back to us.
     back = signed_in.http.get(response.headers["Location"], allow_redirects=False, timeout=30)
     assert (back.status_code, back.headers["Location"]) == (302, f"{service.url}/")
@@ -81,7 +81,7 @@ def test_sign_out_with_wrong_csrf_is_refused(
     service: Service, shared_user: Person, signed_in: Person
 ) -> None:
     before = signed_in.me()["csrfToken"]
-    session_id, signature = signed_in.signed_in().http.cookies["session"].split(".")
+    session_id, signature = signed_in.signed_in().http.cookies[SESSION].split(".")
     foreign = (before, shared_user.me()["csrfToken"], session_id, signature)
     for value in (None, "", "0", "A" * 43, "é", "\x00", "A" * 15_000, *foreign):
         response = signed_in.post("/auth/sign-out", data={} if value is None else {"csrf_token": value})
@@ -120,7 +120,7 @@ def test_sign_out_without_session_requires_own_origin(
 
 def test_sign_out_ends_this_session_only(signed_in: Person) -> None:
     elsewhere = signed_in.in_new_browser()
-    headers = signed_in.csrf_headers() | {"Cookie": f"session={signed_in.http.cookies['session']}"}
+    headers = signed_in.csrf_headers() | {"Cookie": f"{SESSION}={signed_in.http.cookies[SESSION]}"}
     for _ in range(2):
         assert signed_in.post("/auth/sign-out", headers=headers).status_code == 303
     assert elsewhere.is_signed_in()
@@ -172,7 +172,7 @@ def test_signing_out_at_entra_ends_sessions_here(
     service: Service, other_service: Service, shared_user: Person, person: Person
 ) -> None:
     again = person.signed_in().at(service.url)
-    again.http.cookies.clear("localhost.local", "/", "session")
+    again.http.cookies.clear("localhost.local", "/", SESSION)
     again.signed_in()  # a second session from the same Entra ID session
     location = shared_user.get("/auth/sign-in").headers["Location"].partition("?")[0]
     page = person.http.get(location.replace("/authorize", "/logout"), timeout=30)

@@ -87,6 +87,28 @@ def claims_of(token: str) -> dict[str, int]:
     return dict(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
 
 
+@pytest.mark.parametrize("number", ["60.0", "6e1", "0.6E+2", "60.000", "600e-1"])
+def test_whole_number_may_be_written_as_fraction(shared_user: Person, number: str) -> None:
+    headers = shared_user.csrf_headers() | {"Content-Type": "application/json"}
+    body = f'{{"expiresInMinutes": {number}}}'
+    assert shared_user.post("/api/token", headers=headers, data=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"scope": ["chat"]}, "unknown member: scope."),
+        ({"scopes": ["chat"], "expiresIn": 60}, "unknown member: expiresIn."),
+        ({"expiresInMinutes": 90}, "expiresInMinutes may be at most 60."),
+        ({"expiresInMinutes": 90.0}, "expiresInMinutes may be at most 60."),
+        ({"expiresInMinutes": 59}, "expiresInMinutes must be at least 60."),
+        ({"expiresInMinutes": 60.5}, "expiresInMinutes must be a whole number."),
+    ],
+)
+def test_refusal_names_member_and_limit(shared_user: Person, body: dict[str, Any], sentence: str) -> None:
+    assert sentence in assert_problem(shared_user.token(body), 400, "invalid_request")["detail"]
+
+
 def test_token_response_matches_the_contract(azure: LocalAzure, shared_user: Person) -> None:
     csrf = shared_user.csrf_headers()
     before = time.time()

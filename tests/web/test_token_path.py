@@ -7,6 +7,7 @@ from types import FrameType
 from flask import Flask
 
 import trusted_service
+from tests.support.cookies import SESSION
 from tests.support.person import Person
 
 PACKAGE = Path(trusted_service.__file__).parent
@@ -20,7 +21,7 @@ def test_warm_token_uses_few_modules(application: Flask, mapped_user: Person) ->
         files.add(frame.f_code.co_filename)
 
     browser, csrf = application.test_client(), mapped_user.csrf_headers()
-    browser.set_cookie("session", mapped_user.http.cookies["session"])
+    browser.set_cookie(SESSION, mapped_user.http.cookies[SESSION])
     assert browser.post("/api/token", headers=csrf).status_code == 200
     sys.setprofile(record)
     try:

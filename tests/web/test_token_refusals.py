@@ -5,6 +5,7 @@ import json
 import pytest
 import requests
 
+from tests.support.cookies import SESSION
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.problems import assert_problem
@@ -35,7 +36,7 @@ def test_signed_out_caller_is_refused_without_upstream_calls(
             assert storage_proxy.calls_for(response) == []
     assert_problem(person.get("/api/token"), 405, "method_not_allowed")
     assert azure.count_calls("acs") == {}
-    for cookie in ("session=x", "session="):
+    for cookie in (f"{SESSION}=x", f"{SESSION}="):
         assert_problem(person.get("/api/me", headers={"Cookie": cookie}), 401, "not_signed_in")
 
 

@@ -15,6 +15,7 @@ from azure.data.tables import TableServiceClient
 
 from tests.support.admin_client import SECTION_5A, Admin
 from tests.support.concurrency import wait_until
+from tests.support.cookies import SESSION
 from tests.support.log import read_event
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.pages import assert_error_page
@@ -70,7 +71,7 @@ def test_formulas_are_escaped(admin: Admin, new_person: Callable[..., Person]) -
     """Formulas are escaped, also where spreadsheets split that take another delimiter."""
     cells = {f"{start}1": f"'{start}1" for start in FORMULA_STARTS}
     cells |= {"x;=1+1; @SUM(A1);y": "x;'=1+1; '@SUM(A1);y"}
-    cells |= {'x;"=1+1': "x;'\"=1+1", 'x| "" @': 'x| \'"" @', "x\t=1\r\n\v=1": "x=1=1"}
+    cells |= {'x;"=1+1': "x;'\"=1+1", 'x| "" @': 'x| \'"" @', "x\t=1\r\n\v=1": "x =1 =1"}
     people = {name: new_person(name=name) for name in cells}
     for person in people.values():
         person.sign_in()
@@ -144,7 +145,7 @@ def test_broken_file_is_recorded_as_failed(own: OwnAzure, own_admin: Admin, tabl
         plant_events(own.azure.env, 700, timedelta(days=1))
     own.storage.plant(Fault(kind="status", method="GET", table=table, skip=1))
     # Only the end of the connection tells an HTTP/1.0 client the end of the file.
-    cookie = f"Cookie: session={own_admin.person.http.cookies['session']}"
+    cookie = f"Cookie: {SESSION}={own_admin.person.http.cookies[SESSION]}"
     with pytest.raises(ConnectionResetError):
         send_raw(own.service.url, f"GET {path} HTTP/1.0\r\n{cookie}\r\n\r\n".encode())
     own.storage.clear()

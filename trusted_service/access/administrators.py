@@ -14,11 +14,11 @@ from typing import Any, Literal
 import structlog
 
 from trusted_service.errors import (
+    ChangedTooOften,
     LastAdministrator,
     OwnAccount,
     RoleMissing,
     UpstreamError,
-    UpstreamUnavailable,
 )
 from trusted_service.models import Actor, User, UserId
 from trusted_service.storage.attempts import attempts
@@ -236,7 +236,7 @@ class Administrators:
                 else:
                     self.table.replace(changed, version=version_of(found))
                 return
-        raise UpstreamUnavailable("Table Storage", "the row changed too often")
+        raise ChangedTooOften
 
 
 def _key(user_id: UserId) -> str:

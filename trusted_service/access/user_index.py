@@ -7,7 +7,7 @@ Every change of the row marks it as not indexed, so a crash in between is notice
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from trusted_service.errors import IndexMissing, UpstreamUnavailable
+from trusted_service.errors import ChangedTooOften, IndexMissing
 from trusted_service.models import Identity, UserId
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
@@ -76,7 +76,7 @@ class UserIndex:
             if self.record_keys(identity, keys):
                 return
             identity = None
-        raise UpstreamUnavailable("Table Storage", "the row changed too often")
+        raise ChangedTooOften
 
     def forget(self, identity: Identity) -> None:
         """Delete the index rows of a user who is being deleted."""

@@ -97,7 +97,8 @@ def list_users(services: Services, text: str, status: Status | None, *, as_json:
     for user in found:
         ids = f"{user['tenantId']}/{user['objectId']}", user["communicationUserId"] or "-"
         status = "blocked" if user["blocked"] else "active"
-        click.echo(USER_LINE.format(user["name"], user["username"], *ids, user["lastTokenAt"] or "-", status))
+        names = user["name"] or "-", user["username"] or "-"
+        click.echo(USER_LINE.format(*names, *ids, user["lastTokenAt"] or "-", status))
 
 
 def _all_pages(services: Services, query: UserQuery) -> Iterator[Identity]:

@@ -87,12 +87,13 @@ class EntraSignIn:
     credential: str | dict[str, Any] = field(repr=False)
 
     def start(
-        self, redirect_uri: str, *, scopes: Sequence[str] = (), login_hint: str | None = None
+        self, redirect_uri: str, *, scopes: Sequence[str] = (), **options: str | None
     ) -> tuple[str, Flow]:
-        """Return the address for the browser, and what `complete` needs. `scopes` are of another API."""
-        flow = self._application().initiate_auth_code_flow(
-            list(scopes), redirect_uri=redirect_uri, login_hint=login_hint
-        )
+        """Return the address for the browser, and what `complete` needs. `scopes` are of another API.
+
+        `options` are MSAL's: `login_hint`, `prompt`.
+        """
+        flow = self._application().initiate_auth_code_flow(list(scopes), redirect_uri=redirect_uri, **options)
         return flow.pop("auth_uri"), flow
 
     def complete(self, flow: Flow, code: str) -> SignedIn:

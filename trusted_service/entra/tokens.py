@@ -21,7 +21,6 @@ from trusted_service.entra.authority import Authority, SigningKey, issuer_of
 from trusted_service.models import User, UserId, display_text, parse_guid
 
 CLOCK_SKEW_SECONDS = 60
-MAX_ROLES, MAX_ROLE_LENGTH = 100, 120
 MAX_VALIDATED = 10_000
 ISSUER_V1 = "https://sts.windows.net/{tenantid}/"
 
@@ -57,13 +56,14 @@ class EntraTokens:
     client_id: str
     allowed_tenants: Sequence[str]
     allowed_clients: Sequence[str]
+    roles: Sequence[str]  # others mean nothing here, and are not kept, however many a token has
     _validated: dict[bytes, tuple[Claims, SigningKey]] = field(default_factory=dict, init=False, repr=False)
 
     def read_id_token(self, token: str) -> tuple[User, Claims]:
         """Raises SignInFailed, or TenantNotAllowed for a genuine user from elsewhere."""
         try:
             claims, _ = self._decode(token, self._check_ours, self.authority.find_new_key)
-            user = _user_of(claims)
+            user = _user_of(claims, self.roles)
         except TokenRejected as error:
             raise errors.SignInFailed(f"id-token-{error.reason}") from error
         if user.id.tenant_id not in self.allowed_tenants:
@@ -80,7 +80,7 @@ class EntraTokens:
             raise errors.ClientNotAllowed
         application = _is_application(claims) and "scp" not in claims
         return Bearer(
-            user=_user_of(claims),
+            user=_user_of(claims, self.roles),
             scopes=_scopes_of(claims),
             application=application,
             issued_at=issued_at(claims),
@@ -199,16 +199,22 @@ def _tenant_of(claims: Claims) -> str:
     return tenant_id
 
 
-def _user_of(claims: Claims) -> User:
-    """A role that is too long to be one is left out, as it might not fit into a row."""
+def _user_of(claims: Claims, known_roles: Sequence[str] = ()) -> User:
+    """The user. External ID, for one, may leave out name and user name: then other claims stand in."""
     given = claims.get("roles")
-    roles = [role for role in given if isinstance(role, str)] if isinstance(given, list) else []
+    username = _text_of(claims, "preferred_username") or _text_of(claims, "upn")
+    name = _text_of(claims, "name") or _text_of(claims, "given_name", "family_name")
     return User(
         id=UserId(_guid_of(claims, "tid"), _guid_of(claims, "oid")),
-        name=display_text(claims.get("name")),
-        username=display_text(claims.get("preferred_username")),
-        roles=tuple(role for role in roles if len(role) <= MAX_ROLE_LENGTH)[:MAX_ROLES],
+        name=name or ("" if username else _text_of(claims, "email")),
+        username=username,
+        roles=tuple(role for role in known_roles if isinstance(given, list) and role in given),
     )
+
+
+def _text_of(claims: Claims, *names: str) -> str:
+    texts = (display_text(claims.get(name)) for name in names)
+    return display_text(" ".join(text for text in texts if text.strip()))
 
 
 def issued_at(claims: Claims) -> datetime:

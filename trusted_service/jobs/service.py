@@ -23,7 +23,7 @@ from typing import Any
 from trusted_service.access.administrators import Administrators, Objection
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
-from trusted_service.errors import Conflict, UpstreamUnavailable
+from trusted_service.errors import ChangedTooOften, Conflict
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
 from trusted_service.models import SYSTEM, Actor, UserId, without_acs_user_ids
 from trusted_service.storage.attempts import attempts
@@ -190,7 +190,7 @@ class Jobs:
                     raise Conflict(f"already {job.state}")
                 if self.save(changed):
                     return
-            raise UpstreamUnavailable("Table Storage", "the job changed too often")
+            raise ChangedTooOften
 
 
 def _descending(time: datetime) -> str:

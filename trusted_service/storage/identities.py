@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from trusted_service.errors import NotFound, UpstreamError, UpstreamUnavailable
+from trusted_service.errors import ChangedTooOften, NotFound, UpstreamError
 from trusted_service.models import MAX_REASON, Identity, UserId, join_lines, without_acs_user_ids
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.open_blocks import OpenBlocks
@@ -84,7 +84,7 @@ class IdentityTable:
                 return identity
             if failure is not None:
                 raise failure
-        raise UpstreamUnavailable("Table Storage", "the block was not kept")
+        raise ChangedTooOften
 
     def _write_block(self, user_id: UserId, **block: Any) -> None:
         try:

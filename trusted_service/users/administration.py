@@ -232,7 +232,7 @@ class Administration:
             with contextlib.suppress(RowChanged):
                 change(identity)
                 return identity
-        raise errors.UpstreamUnavailable("Table Storage", "the row changed too often")
+        raise errors.ChangedTooOften
 
 
 def _require(only_if: Condition) -> None:

@@ -10,7 +10,7 @@ from trusted_service.access.resource_pin import Pin, ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.communication import Communication
-from trusted_service.errors import Conflict, UpstreamUnavailable
+from trusted_service.errors import ChangedTooOften, Conflict
 from trusted_service.models import Actor, Identity, UserId, find_resource
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
@@ -49,7 +49,7 @@ class Restoration:
         for _ in attempts():
             with suppress(RowChanged):
                 return self._restore(actor, user_id, acs_user_id)
-        raise UpstreamUnavailable("Table Storage", "the row changed too often")
+        raise ChangedTooOften
 
     def _restore(self, actor: Actor, user_id: UserId, acs_user_id: str) -> Identity:
         entry = self.ledger.find(acs_user_id)

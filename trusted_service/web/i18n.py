@@ -14,6 +14,7 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from flask import Flask, request
+from jinja2 import StrictUndefined
 
 LOCALES = {"en": "en_GB", "fr": "fr_FR"}
 """The languages, each with the locale of its times."""
@@ -31,6 +32,7 @@ TRANSLATIONS = {"en": NullTranslations(), "fr": _read_translations("fr")}
 
 
 def init_app(app: Flask) -> None:
+    app.jinja_env.undefined = StrictUndefined  # a name that is not there is an error, not an empty text
     app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     for template_filter in (moment, day_name, number):

@@ -1,6 +1,7 @@
 """The context of a request: its id, deadline, log line and caller, and the services of this process."""
 
 import functools
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ from trusted_service.web.security.audiences import Audience, audience_of
 
 log = structlog.get_logger(__name__)
 
+ARRIVED_AT = "trusted_service.host"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
         request_id = uuid.uuid4().hex
         names = structlog.contextvars.bound_contextvars(request_id=request_id, client=None, user=None)
         with deadlines.request_budget(request_id), names:
-            return app(environ | ours, start_response)
+            return app(environ | ours | {ARRIVED_AT: environ.get("HTTP_HOST", "")}, start_response)
 
     return call
 
@@ -96,6 +99,23 @@ def client_address() -> str:
         # A server that listens on both sees every IPv4 client as a mapped address.
         return str(address.ipv4_mapped or ip_network((address, 64), strict=False))
     return str(address)
+
+
+def is_at_public_url() -> bool:
+    """Whether our cookies fit where the browser is, as far as the request and trusted proxies tell.
+
+    Cookies ignore ports. Without a trusted proxy the scheme is not known, as TLS may end before us.
+    """
+    settings, hops = services().settings, services().settings.trusted_proxy_hops
+    host, scheme = (
+        request.headers.get(f"X-Forwarded-{name}", "").split(",")[-hops:][0].strip() if hops else ""
+        for name in ("Host", "Proto")
+    )
+    ours, theirs = (
+        re.sub(r":\d*$", "", address.lower())
+        for address in (urlsplit(settings.public_url).netloc, host or request.environ[ARRIVED_AT])
+    )
+    return theirs in (ours, "") and not (settings.https and scheme.lower() == "http")
 
 
 def bind_user(user: User) -> None:

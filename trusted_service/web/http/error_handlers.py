@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
-from flask import Flask, Response, g, jsonify, make_response, render_template, request
+from flask import Flask, Response, g, jsonify, make_response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from trusted_service import errors
@@ -13,6 +13,7 @@ from trusted_service.web.http.context import is_api, request_id
 from trusted_service.web.http.problems import HEADERS, PROBLEMS
 from trusted_service.web.i18n import gettext
 from trusted_service.web.i18n import mark_for_translation as _
+from trusted_service.web.security import sign_in_state
 from trusted_service.web.security.rate_limits import seconds_until_reset
 
 log = structlog.get_logger(__name__)
@@ -23,6 +24,7 @@ ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
     errors.InvalidRequest: ("invalid_request", "input_validation_fail", ""),
     errors.InvalidTeamsToken: ("invalid_request", "authn_token_fail", "teams-"),
     errors.SignInFailed: ("sign_in_failed", "authn_login_fail", ""),
+    errors.ConsentRefused: ("sign_in_failed", "authn_login_fail", ""),
     errors.NotSignedIn: ("not_signed_in", "", ""),
     errors.InvalidToken: ("invalid_token", "authn_login_fail", ""),
     errors.InsufficientScope: ("insufficient_scope", "authz_fail", "scope"),
@@ -40,6 +42,7 @@ ERRORS: dict[type[errors.TrustedServiceError], tuple[str, str, str]] = {
 """The code, the log event (none if empty), and the beginning of the logged reason."""
 SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
     errors.InvalidTeamsToken: _("The token for Microsoft Teams was not accepted."),
+    errors.ConsentRefused: _("No consent was given, so nobody of that organisation can sign in here yet."),
     errors.ClientNotAllowed: _("This client may not call this service."),
     errors.OtherUser: _("That is a different account from the one signed in here."),
     errors.TenantNotAllowed: _("Your organisation does not have access to this service."),
@@ -57,6 +60,7 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
         "The list of users is not available until an operator has run this command: "
         "flask --app wsgi users reindex"
     ),
+    errors.ChangedTooOften: _("Others are changing the same at this moment. Please try again."),
     "action": _("The action is done, but the user cannot be shown right now."),
     "block": _(
         "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
@@ -99,9 +103,10 @@ def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
     log.error("upstream_error", upstream=error.upstream, reason=error.reason, throttled=throttled)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
+    code = "conflict" if isinstance(error, errors.ChangedTooOften) else code
     seconds = errors.retry_after_seconds(error.retry_after)
     is_usable = seconds is not None and seconds <= MAX_RETRY_AFTER_SECONDS
-    sentence = SENTENCES.get(type(error)) or SENTENCES.get(error.done)
+    sentence = SENTENCES.get(error.done) or SENTENCES.get(type(error))
     return _respond(code, sentence, {"Retry-After": error.retry_after or ""} if is_usable else {})
 
 
@@ -111,6 +116,10 @@ def _handle_http_error(error: HTTPException) -> Response:
         return make_response(error.get_response())
     if status >= 500:
         return _handle_defect(error)
+    page = sign_in_state.find_page(request.path) if request.method in ("GET", "HEAD") else None
+    if status == HTTPStatus.NOT_FOUND and page is not None:
+        query = request.query_string.decode("latin-1")
+        return make_response(redirect(f"{page}?{query}" if query else page, 302))
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         request_body.discard()

@@ -18,6 +18,7 @@ from trusted_service.settings import Settings
 from trusted_service.web.http.problems import HEADERS, PROBLEMS
 from trusted_service.web.openapi import models
 from trusted_service.web.security.audiences import Audience, audience_of
+from trusted_service.web.security.signing import cookie_prefix
 
 Document = dict[str, Any]
 
@@ -73,7 +74,7 @@ def openapi_document(settings: Settings) -> Document:
         paths.setdefault(path, {})[method.lower()] = _operation(rule, operation, schemas)
     token = f"An Entra ID access token for {settings.entra_client_id} with the scope {settings.api_scope}."
     bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": token}
-    cookie = "__Host-session" if settings.https else "session"
+    cookie = f"{cookie_prefix(settings)}session"
     session = {"type": "apiKey", "in": "cookie", "name": cookie, "description": "From /auth/sign-in."}
     statuses = sorted({status for status, _ in PROBLEMS.values()})
     return {

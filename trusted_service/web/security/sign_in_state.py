@@ -20,7 +20,7 @@ from trusted_service.web.security.signing import decrypt, encrypt
 Purpose = Literal["sign-in", "teams"]
 """To sign in, or to get a token for Teams for a user who is signed in."""
 MAX_FLOWS, MAX_AGE_SECONDS = 5, 600
-HOME, MAX_PATH_LENGTH = "/", 500
+HOME, SIGN_IN, MAX_PATH_LENGTH = "/", "/auth/sign-in", 500
 # The paths of this site: no second slash, no dot segment, no backslash, no escape, nothing to decode.
 PATH = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)?")
 
@@ -41,6 +41,11 @@ def keep(response: Response, kept: KeptFlow) -> None:
         response.delete_cookie(name, **attributes)
     value = encrypt("sign-in", json.dumps(kept))
     response.set_cookie(_name(kept["flow"]["state"]), value, max_age=MAX_AGE_SECONDS, **attributes)
+
+
+def is_kept(state: str) -> bool:
+    """Whether the browser has a cookie for this state, valid or not: `take` has not deleted it."""
+    return _name(state) in request.cookies
 
 
 def take(state: str) -> KeptFlow:
@@ -64,23 +69,31 @@ def take(state: str) -> KeptFlow:
 
 
 def next_path(values: Sequence[str]) -> str:
-    """Return the path, with its query, if it is the only value and leads to a page of this site; else HOME.
-
-    A page takes GET and looks up its caller, and is neither part of the sign-in nor of the API.
-    """
+    """Return the path, with its query, if it is the only value and leads to a page; else HOME."""
     if len(values) != 1 or len(values[0]) > MAX_PATH_LENGTH:
         return HOME
     path, _, query = values[0].partition("?")
-    if not PATH.fullmatch(path) or not query.isprintable():
+    if not _is_page(path) or not query.isprintable():
         return HOME
+    return f"{path}?{urlencode(parse_qsl(query, keep_blank_values=True))}" if query else path
+
+
+def find_page(path: str) -> str | None:
+    """The page that people mean by an address of nothing: it has a slash at its end, or is that of /admin."""
+    page = path.removesuffix("/")
+    page = {"/admin": "/admin/users"}.get(page, page)
+    return page if page not in (path, HOME) and (_is_page(page) or page == SIGN_IN) else None
+
+
+def _is_page(path: str) -> bool:
+    """Whether it is a page's: that takes GET, looks up its caller, and is of neither sign-in nor API."""
+    if not PATH.fullmatch(path) or path.startswith(("/auth/", "/api/")):
+        return False
     try:
         endpoint, _arguments = current_app.url_map.bind("").match(path, method="GET")
     except HTTPException:
-        return HOME
-    audience = audience_of(current_app.view_functions[endpoint])
-    if audience is Audience.PUBLIC or path.startswith(("/auth/", "/api/")):
-        return HOME
-    return f"{path}?{urlencode(parse_qsl(query, keep_blank_values=True))}" if query else path
+        return False
+    return audience_of(current_app.view_functions[endpoint]) is not Audience.PUBLIC
 
 
 def _name(state: str = "") -> str:

@@ -19,10 +19,17 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Configure the keys, and the prefix and the attributes of each cookie."""
     # Not as SECRET_KEY, or Flask would read our cookie as its own session.
     app.config["KEYS"] = settings.secret_keys
-    # The prefix makes browsers refuse the cookie from another host, path or plain http:
-    # https://www.rfc-editor.org/rfc/rfc6265bis#name-the-__host-prefix
-    app.config["COOKIE_PREFIX"] = "__Host-" if settings.https else ""
+    app.config["COOKIE_PREFIX"] = cookie_prefix(settings)
     app.config["COOKIE_ATTRIBUTES"] = {"secure": settings.https, "httponly": True, "samesite": "Lax"}
+
+
+def cookie_prefix(settings: Settings) -> str:
+    """It makes browsers refuse the cookie from another host, path or plain http.
+
+    Over http, which is localhost, other programs share our cookies, and many name theirs `session`.
+    https://www.rfc-editor.org/rfc/rfc6265bis#name-the-__host-prefix
+    """
+    return "__Host-" if settings.https else "trusted-service-"
 
 
 def signer(app: Flask, purpose: str) -> Signer:

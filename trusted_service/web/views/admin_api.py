@@ -66,7 +66,8 @@ def _add_action(action: Action) -> None:
     view.__doc__ = f"{action.summary}. {action.description}"
     response = None if action.status == 204 else User
     operation_id = "signOutUser" if action.name == "sign-out" else f"{action.name}User"
-    errors, query = ((409,), CONFIRM) if action.ends_access else ((), {})
+    errors = () if action.name in ("revoke", "sign-out") else (409,)
+    query = CONFIRM if action.ends_access else {}
     limited = limit_administration(view)
     statuses = (action.status,)
     Operation(operation_id, response, statuses=statuses, errors=errors, query=query)(administrator(limited))

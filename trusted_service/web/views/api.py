@@ -87,7 +87,7 @@ def export() -> Response:
 @bp.delete("/me")
 @signed_in
 @limit_account
-@models.Operation("deleteMe", statuses=(204,))
+@models.Operation("deleteMe", statuses=(204,), errors=(409,))
 def delete() -> Response:
     """Erase the caller. Identity, mapping and sessions are deleted; a browser is signed out."""
     services().administration.delete(actor(), caller().user.id)

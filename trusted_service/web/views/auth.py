@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
-from flask import Blueprint, render_template, request
+from flask import Blueprint, render_template, request, url_for
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
 from trusted_service.entra.sign_in import MAX_TEXT_LENGTH, SignedIn
 from trusted_service.entra.tokens import TEAMS_SCOPE_NAMES, TEAMS_SCOPES
-from trusted_service.errors import NotSignedIn, OtherUser, SignInFailed, TeamsNotGranted, UpstreamError
+from trusted_service.errors import (
+    ConsentRefused,
+    NotSignedIn,
+    OtherUser,
+    SignInFailed,
+    TeamsNotGranted,
+    UpstreamError,
+)
 from trusted_service.models import display_text, rfc3339
 from trusted_service.web.http import context
 from trusted_service.web.http.context import caller, optional_caller, services
@@ -24,15 +31,23 @@ log = structlog.get_logger(__name__)
 
 bp = Blueprint("auth", __name__, url_prefix="/auth")
 
-CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri")
+CALLBACK_PARAMETERS = ("state", "code", "error", "error_description", "error_uri", "admin_consent")
+ACCOUNT_CHOICE = "select_account"
 
 
 @bp.get("/sign-in")
 @public
 @limit_sign_ins
 def sign_in() -> Response:
-    """Send the browser to Entra ID."""
-    return _send_to_entra("sign-in", sign_in_state.next_path(request.args.getlist("next")))
+    """Send the browser to Entra ID; first to PUBLIC_URL if it is elsewhere, where our cookies do not fit."""
+    target = sign_in_state.next_path(request.args.getlist("next"))
+    prompt = ACCOUNT_CHOICE if request.args.getlist("prompt") == [ACCOUNT_CHOICE] else None
+    # Behind a proxy that hides the browser's address it stays wrong: `moved` ends what would be a loop.
+    if not context.is_at_public_url() and "moved" not in request.args:
+        following = None if target == sign_in_state.HOME else target
+        again = url_for("auth.sign_in", next=following, prompt=prompt, moved=1)
+        return redirect(services().settings.public_url + again, 302)
+    return _send_to_entra("sign-in", target, prompt=prompt)
 
 
 @bp.get("/teams")
@@ -43,14 +58,14 @@ def start_teams() -> Response:
     """Send a signed-in user to Entra ID once more, for a token for Teams."""
     user, session = caller().user, caller().session
     hint = (session.login_hint if session else None) or user.username or None
-    return _send_to_entra("teams", sign_in_state.HOME, TEAMS_SCOPES, hint)
+    return _send_to_entra("teams", sign_in_state.HOME, scopes=TEAMS_SCOPES, login_hint=hint)
 
 
 def _send_to_entra(
-    purpose: sign_in_state.Purpose, target: str, scopes: Sequence[str] = (), login_hint: str | None = None
+    purpose: sign_in_state.Purpose, target: str, *, scopes: Sequence[str] = (), **options: str | None
 ) -> Response:
     redirect_uri = services().settings.public_url + "/auth/callback"
-    url, flow = services().entra.start(redirect_uri, scopes=scopes, login_hint=login_hint)
+    url, flow = services().entra.start(redirect_uri, scopes=scopes, **options)
     response = redirect(url, 302)
     sign_in_state.keep(response, {"flow": flow, "next": target, "purpose": purpose})
     return response
@@ -64,7 +79,14 @@ def callback() -> Response | str:
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
-    kept = sign_in_state.take("".join(parameters["state"]))
+    if parameters["admin_consent"] and not parameters["code"]:
+        return _show_consent(
+            given=parameters["admin_consent"][0].lower() == "true" and not parameters["error"]
+        )
+    state = "".join(parameters["state"])
+    if optional_caller() is not None and not sign_in_state.is_kept(state):
+        return redirect(sign_in_state.HOME, 302)  # most likely, the page was loaded again
+    kept = sign_in_state.take(state)
     for_teams = kept["purpose"] == "teams"
     if parameters["error"]:
         word = re.sub(r"[^a-z_]", "", parameters["error"][0][:40])
@@ -76,6 +98,16 @@ def callback() -> Response | str:
         raise NotSignedIn  # the session has ended meanwhile
     signed_in = services().entra.complete(kept["flow"], code)
     return _show_teams_token(signed_in) if for_teams else _start_session(signed_in, kept["next"])
+
+
+def _show_consent(*, given: bool) -> str:
+    """An administrator comes back from consenting, which was not begun here. Raises ConsentRefused.
+
+    https://learn.microsoft.com/entra/identity-platform/v2-admin-consent
+    """
+    if not given:
+        raise ConsentRefused("admin-consent")
+    return render_template("pages/consent.html")
 
 
 def _start_session(signed_in: SignedIn, target: str) -> Response:
