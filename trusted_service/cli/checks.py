@@ -83,7 +83,7 @@ def _find_failure(check: Callable[[], str | None]) -> str | None:
     try:
         return check()
     except UpstreamError as error:
-        ids = ", ".join(f"{name} {value}" for name, value in error.details.items() if name != "aadsts")
+        ids = ", ".join(f"{name} {id}" for name, id in error.details.items() if id not in error.reason)
         return f"{error.reason} ({ids})" if ids else error.reason
 
 

@@ -35,6 +35,11 @@ WORDS: dict[str, Cause] = {
 }
 """By `error` where the number says nothing: https://openid.net/specs/openid-connect-core-1_0.html#AuthError"""
 GUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+PATTERNS = {
+    "aadsts": r"\b(AADSTS[0-9]{1,8})\b",
+    "trace_id": rf"\bTrace ID: ({GUID})\b",
+    "correlation_id": rf"\bCorrelation ID: ({GUID})\b",
+}
 MAX_DESCRIPTION = 4000
 
 
@@ -58,27 +63,12 @@ class Refusal:
 
 def read_refusal(response: Mapping[str, object]) -> Refusal:
     """Read the parameters of the callback, or the JSON of the token endpoint."""
-    text = str(response.get("error_description", ""))[:MAX_DESCRIPTION]
     codes, error = response.get("error_codes"), response.get("error")
     error = re.sub("[^a-z_]", "", error[:40]) if isinstance(error, str) else ""
-    code = codes[0] if isinstance(codes, list) and codes else ""
-    number = _find("([0-9]{1,8})", str(code)) or _find(r"AADSTS([0-9]{1,8})\b", text, at_start=False)
-    found = {
-        "aadsts": f"AADSTS{number}" if number else "",
-        "suberror": _find("([a-z_]{1,40})", str(response.get("suberror", ""))),
-        **{
-            name: _find(f"({GUID})", str(response.get(name, "")))
-            or _find(f"{name.replace('_', ' ')}: ({GUID})", text, at_start=False)
-            for name in ("trace_id", "correlation_id")
-        },
-    }
-    cause = CAUSES.get(number) or WORDS.get(error)
-    return Refusal(
-        error=error, number=number, cause=cause, details={name: v for name, v in found.items() if v}
-    )
-
-
-def _find(pattern: str, text: str, *, at_start: bool = True) -> str:
-    """The group of the pattern in the text or, if `at_start`, of a text that is nothing else."""
-    match = (re.fullmatch if at_start else re.search)(pattern, text, re.IGNORECASE | re.ASCII)
-    return match[1] if match else ""
+    members = f"Trace ID: {response.get('trace_id')} Correlation ID: {response.get('correlation_id')}"
+    number = f"AADSTS{codes[0]}" if isinstance(codes, list) and codes else ""
+    text = f"{number} {members[:200]} {str(response.get('error_description'))[:MAX_DESCRIPTION]}"
+    matches = {name: re.search(pattern, text, re.IGNORECASE | re.ASCII) for name, pattern in PATTERNS.items()}
+    details = {name: match[1] for name, match in matches.items() if match}
+    number = details.get("aadsts", "")[6:]
+    return Refusal(error=error, number=number, cause=CAUSES.get(number) or WORDS.get(error), details=details)
