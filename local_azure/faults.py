@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from local_azure.documents import Members
 
-Kind = Literal["status", "hang", "reset", "delay", "half", "drip", "fail-after-commit"]
+Kind = Literal["status", "hang", "reset", "delay", "half", "drip", "fail-after-commit", "refuse"]
 AfterCommit = Literal["status", "reset", "hang"]
 Service = Literal["entra", "acs"]
 
@@ -30,6 +30,7 @@ class Fault:
     - delay: waits `seconds`, then responds as usual
     - half: does the work, then sends full headers and half of the body
     - drip: sends headers, then one byte each `seconds` for ever; the work is not done
+    - refuse: Entra ID's authorize (once an account is picked) or token responds with `code`, AADSTS…
     - fail-after-commit: does the work, then responds with `status`, resets or hangs, as `then` says
     """
 
@@ -52,6 +53,7 @@ class Fault:
         """Read a fault from a control request. Raises ValueError, which names the wrong member."""
         members = Members(document)
         service: Service = members.one_of("service", get_args(Service))
+        picks = (document.get("operation"), document.get("kind")) == ("authorize", "refuse")
         return cls(
             service=service,
             operation=members.one_of("operation", (ANY, *OPERATIONS[service]), ANY),
@@ -64,7 +66,7 @@ class Fault:
             body=document.get("body"),
             code=members.optional_text("code"),
             then=members.one_of("then", get_args(AfterCommit), "status"),
-            about=members.optional_text("about") or "",
+            about=members.optional_text("about") or ("account=" if picks else ""),
         )
 
     def to_json(self) -> dict[str, object]:

@@ -56,8 +56,8 @@ class Watch:
                 return _drip(fault)
             case "delay":
                 fault.cleared.wait(fault.seconds)
-            case "half" | "fail-after-commit":
-                pass  # after the work
+            case "half" | "fail-after-commit" | "refuse":
+                pass  # after the work, or by the view
         return None
 
     def _finish(self, response: Response) -> Response:
@@ -71,7 +71,7 @@ class Watch:
             response = self._respond(fault) if fault.then == "status" else _break_off(fault, fault.then)
         whole = (
             fault is None
-            or fault.kind in {"status", "delay"}
+            or fault.kind in {"status", "delay", "refuse"}
             or (fault.kind == "fail-after-commit" and fault.then == "status")
         )
         self.journal.record(

@@ -1,18 +1,36 @@
 """The errors of the domain. `web/http/error_handlers.py` gives each a status and a text for people."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
+Cause = Literal[
+    "not-assigned",
+    "policy",
+    "approval",
+    "guest",
+    "disabled",
+    "proof",
+    "consent",
+    "declined",
+    "again",
+    "trouble",
+]
+"""Why Entra ID refused a sign-in, where somebody can do something about it."""
 
 
 class TrustedServiceError(Exception):
-    """Base of every error that this service raises on purpose. `reason` is a word or two for the log."""
+    """Base of every error that this service raises on purpose.
 
-    def __init__(self, reason: str = "") -> None:
+    `reason` is a word or two for the log; `details` are an upstream's own ids and codes, for the log too.
+    """
+
+    def __init__(self, reason: str = "", details: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.details = details or {}
 
 
 class InvalidRequest(TrustedServiceError):
@@ -40,7 +58,13 @@ class InvalidTeamsToken(TrustedServiceError):
 
 
 class SignInFailed(TrustedServiceError):
-    """A sign-in cannot be completed."""
+    """A sign-in cannot be completed; `cause` says why if Entra ID refused it."""
+
+    def __init__(
+        self, reason: str, details: Mapping[str, str] | None = None, cause: Cause | None = None
+    ) -> None:
+        super().__init__(reason, details)
+        self.cause = cause
 
 
 class ConsentRefused(TrustedServiceError):
@@ -79,7 +103,7 @@ class LastAdministrator(TrustedServiceError):
     """Nobody who could undo it would be left, and that was not confirmed."""
 
 
-class TeamsNotGranted(TrustedServiceError):
+class TeamsNotGranted(SignInFailed):
     """Entra ID did not let the service act in Teams for the user."""
 
 
@@ -109,6 +133,7 @@ class UpstreamError(TrustedServiceError):
     retry_after: str | None = None
     outcome_unknown: bool = field(default=False, kw_only=True)  # it may have done its work
     responded: bool = field(default=True, kw_only=True)  # if not, it may still do its work
+    details: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     done: Done = field(default="", init=False)
 
     def __str__(self) -> str:

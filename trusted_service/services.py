@@ -7,7 +7,6 @@ from functools import partial
 
 import requests
 from azure.core.credentials import TokenCredential
-from azure.identity import ManagedIdentityCredential
 
 from trusted_service.access.administrators import WRITE_SECONDS, Administrators
 from trusted_service.access.erasure import Erasure
@@ -20,6 +19,7 @@ from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure import transport
 from trusted_service.azure.communication import Communication
+from trusted_service.azure.managed_identity import ManagedIdentity
 from trusted_service.background import BackgroundTasks
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
@@ -67,7 +67,7 @@ class Services:
         self.entra = EntraSignIn(authority, self.entra_tokens, client_credential(settings, credential))
         self.communication = communication = Communication(settings, credential, session)
 
-        storage = StorageAccount(settings, credential, session)
+        self.storage = storage = StorageAccount(settings, credential, session)
         audit_table, jobs_table = storage.open("audit"), storage.open("jobs")
         self.identities = identities = IdentityTable(storage.open("identities"), jobs_table)
         idle = timedelta(minutes=settings.session_idle_minutes)
@@ -157,6 +157,4 @@ def _managed_identity(settings: Settings, session: requests.Session) -> TokenCre
     client_id = settings.entra_managed_identity_client_id or os.environ.get("AZURE_CLIENT_ID")
     if not (uses_endpoint or settings.entra_managed_identity_client_id):
         return None
-    return ManagedIdentityCredential(
-        client_id=client_id, transport=transport.new_transport(session), retry_total=0
-    )
+    return ManagedIdentity(client_id, session)

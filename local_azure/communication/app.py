@@ -3,6 +3,7 @@
 learn.microsoft.com/rest/api/communication/identity.
 """
 
+import secrets
 from http import HTTPStatus
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -59,6 +60,7 @@ def check_request() -> None:
 def add_headers(response: Response) -> Response:
     """Echo the request id if the caller asked for it, and list the API versions."""
     response.headers["api-supported-versions"] = ", ".join(API_VERSIONS)
+    response.headers["MS-CV"] = f"{secrets.token_urlsafe(16).replace('-', 'a').replace('_', 'b')}.0"
     request_id = request.headers.get("x-ms-client-request-id")
     if request_id and request.headers.get("x-ms-return-client-request-id") == "true":
         response.headers["x-ms-client-request-id"] = request_id

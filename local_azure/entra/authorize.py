@@ -12,6 +12,7 @@ from local_azure.entra.authorization import AuthorizationRequest, RedirectedErro
 from local_azure.entra.browsers import EntraSession
 from local_azure.entra.errors import EntraError, PageError
 from local_azure.entra.grants import CODE_SECONDS, Grant
+from local_azure.entra.refusals import raise_planted_refusal
 from local_azure.entra.service import EntraId, get_entra
 
 bp = Blueprint("authorize", __name__)
@@ -36,6 +37,10 @@ def authorize(tenant: str) -> ResponseReturnValue:
                 {"error_subcode": "cancel"},
             )
         if "account" in request.form:
+            try:
+                raise_planted_refusal()
+            except EntraError as error:
+                raise RedirectedError(auth_request, error) from error
             return _grant(entra, auth_request, request.form["account"])
         if auth_request.prompt == "none":
             return _grant(entra, auth_request, _find_silent_session(entra, auth_request).username)

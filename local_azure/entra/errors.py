@@ -28,7 +28,8 @@ class EntraError(Exception):
 
     def to_redirect(self) -> dict[str, str]:
         """Return the parameters of the redirect (RFC 6749, section 4.1.2.1)."""
-        return {"error": self.error, "error_description": str(self)}
+        body = make_error_body(self.error, str(self), self.code)
+        return {"error": self.error, "error_description": str(body["error_description"])}
 
 
 class PageError(EntraError):
@@ -40,14 +41,17 @@ class PageError(EntraError):
 
 
 def make_error_body(error: str, description: str, code: int) -> dict[str, object]:
-    """Return an error in the JSON form of the token endpoint, with fresh ids."""
+    """Return an error in the JSON form of the token endpoint, with fresh ids, in the description too."""
+    trace, correlation, time = uuid.uuid4(), uuid.uuid4(), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
     return {
         "error": error,
-        "error_description": description,
+        "error_description": (
+            f"{description} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {time}"
+        ),
         "error_codes": [code],
-        "timestamp": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}",
-        "trace_id": str(uuid.uuid4()),
-        "correlation_id": str(uuid.uuid4()),
+        "timestamp": time,
+        "trace_id": str(trace),
+        "correlation_id": str(correlation),
     }
 
 

@@ -12,6 +12,7 @@ from local_azure.encoding import encode_base64url
 from local_azure.entra.clients import Client, authenticate
 from local_azure.entra.errors import EntraError, get_parameter
 from local_azure.entra.grants import REFRESH_SECONDS, SPA_REFRESH_SECONDS, Grant, narrow
+from local_azure.entra.refusals import raise_planted_refusal
 from local_azure.entra.registration import WEB_CLIENT_ID, WebRegistration
 from local_azure.entra.scopes import Scopes
 from local_azure.entra.service import EntraId, get_entra
@@ -25,6 +26,7 @@ def issue_tokens(tenant: str) -> ResponseReturnValue:
     """Exchange a code, a refresh token or the client's credentials for tokens."""
     entra = get_entra()
     form = request.form.to_dict()
+    raise_planted_refusal()
     tenant = entra.check_tenant(tenant)
     grant_type = get_parameter(form, "grant_type")
     client = authenticate(entra, form, request.authorization)

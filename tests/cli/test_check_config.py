@@ -86,6 +86,26 @@ def test_gunicorn_with_bad_settings_starts_no_worker() -> None:
     assert not [word for word in ("Booting worker", "Listening") if word in output]
 
 
+@pytest.mark.parametrize("command", ["", "check-config", "users", "users block"])
+def test_help_needs_no_setting(command: str) -> None:
+    done = run(*FLASK, *command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: " in done.stdout
+    assert command or "check-config" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["check-config", "check-config --connect", "users list", "users show x", "run", "shell"]
+)
+def test_command_without_settings_names_them(command: str) -> None:
+    done = run(*FLASK, *command.split(), SECRET_KEY="S" * 32)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert output.count("Error: The settings are not usable") == output.count("PUBLIC_URL is missing") == 1
+    assert "Traceback" not in output
+    assert "usable." not in output
+
+
 STORAGE = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint="
 PARTS = {
     "entraId": ("ENTRA_AUTHORITY", "https://localhost:{port}/organizations"),
@@ -106,7 +126,7 @@ def connecting(azure: LocalAzure) -> dict[str, str]:
     return REQUIRED | azure.env | {"PUBLIC_URL": "http://localhost:8000"}
 
 
-def test_check_config_connects_and_creates_nothing(connecting: dict[str, str], azure: LocalAzure) -> None:
+def test_check_config_connects_and_leaves_nothing(connecting: dict[str, str], azure: LocalAzure) -> None:
     before = azure.list_identities()
     azure.reset_calls()
     done = run(*CHECK, "--connect", **connecting)
@@ -114,7 +134,8 @@ def test_check_config_connects_and_creates_nothing(connecting: dict[str, str], a
     for part in PARTS:
         assert [line for line in done.stdout.splitlines() if part in line] == [f"{part}: ok"]
     assert azure.list_identities() == before
-    assert azure.count_calls("acs").keys() <= SWEEPS
+    assert azure.count_calls("acs").keys() <= SWEEPS | {"create", "delete"}
+    assert azure.count_calls("entra")["token"] == 1
 
 
 @pytest.mark.parametrize("broken", PARTS)

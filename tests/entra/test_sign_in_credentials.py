@@ -97,7 +97,11 @@ def test_failing_managed_identity_is_503_until_it_works(world: World, with_manag
         azure.plant_fault("entra", "msi", kind, status=status, times=None)
         response = person.sign_in()
         assert_error_page(response, 503)
-        assert read_event(with_managed_identity, response, "upstream_error")["upstream"] == "Entra ID"
+        event = read_event(with_managed_identity, response, "upstream_error")
+        assert event["upstream"] == "Entra ID"
+        assert event["reason"].startswith("managed identity: ")
+        # After the 429, MSAL repeats it.
+        assert f"HTTP {status}" in event["reason"] or status in (0, 500)
         azure.clear_faults()
     # MSAL caches the last refusal for five seconds, the Retry-After of our response.
     wait_until(lambda: person.sign_in().status_code == 302, float(response.headers["Retry-After"]) + 3)

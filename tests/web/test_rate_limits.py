@@ -1,5 +1,6 @@
 """Rate limits: tokens per user, sign-ins per client address, counted in the process or in Redis."""
 
+import json
 import socket
 import time
 import uuid
@@ -11,6 +12,7 @@ import requests
 
 from tests.support.admin_client import bearer, post_token
 from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.fake_redis import fake_redis
 from tests.support.local_azure import LocalAzure
 from tests.support.log import assert_not_logged
 from tests.support.person import Person
@@ -197,6 +199,38 @@ def test_unreachable_redis_is_no_internal_error(settings: dict[str, str]) -> Non
                 response, seconds = timed(partial(start_sign_in, service))
             assert response.status_code in (302, 503)
             assert seconds < MAX_SECONDS
+
+
+def test_refusal_of_redis_is_logged_once(settings: dict[str, str], redis: Redis) -> None:
+    def recovered() -> bool:
+        start_sign_in(service)
+        return "Rate limit storage recovered" in service.log()
+
+    redis.client.config_set("maxmemory", 1)  # responds to PING, and refuses to count
+    try:
+        with Service(settings | {"RATE_LIMIT_STORAGE_URI": redis.uri}) as service:
+            wait_until(recovered)
+            for _ in range(3):
+                start_sign_in(service)
+            (event,) = [line for line in service.log().splitlines() if "rate_limits_counted_alone" in line]
+    finally:
+        redis.client.config_set("maxmemory", 0)
+    assert json.loads(event)["reason"] == "OOM (OutOfMemoryError)"
+    assert "unreachable" not in service.log()
+
+
+@pytest.mark.parametrize("response", [b"-WRONGPASS no\r\n", b"-MOVED 1 a:1\r\n", b"HTTP/1.1 400\r\n"])
+def test_reason_of_redis_is_logged(settings: dict[str, str], response: bytes) -> None:
+    # pragma: allowlist nextline secret (opens nothing)
+    password = "canary-of-redis"
+    with fake_redis(response) as port:
+        uri = f"redis://:{password}@127.0.0.1:{port}"
+        with Service(settings | {"RATE_LIMIT_STORAGE_URI": uri}) as service:
+            assert start_sign_in(service).status_code == 302
+    (line,) = [line for line in service.log().splitlines() if "rate_limits_counted_alone" in line]
+    word = response[1:].split()[0].decode() if response.startswith(b"-") else "does not speak Redis"
+    assert word in json.loads(line)["reason"]
+    assert_not_logged(service, password)
 
 
 def test_two_instances_share_counts(pair: Pair, person: Person) -> None:

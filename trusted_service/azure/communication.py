@@ -19,9 +19,9 @@ from azure.core.utils import parse_connection_string
 
 from trusted_service import errors
 from trusted_service.azure import shares, transport
-from trusted_service.azure.errors import azure_call, body_code, error_code
+from trusted_service.azure.errors import azure_call, body_code, error_code, support_ids
 from trusted_service.azure.revocations import Revocations
-from trusted_service.models import AccessToken, find_resource
+from trusted_service.models import AccessToken, display_text, find_resource
 from trusted_service.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,8 @@ class Communication:
                 # A 401 with another code (Denied) is about our own key, not about the token.
                 refused = error.status_code == 401 and error_code(error) == "InvalidAccessToken"
                 if error.status_code == 400 or refused:
-                    raise errors.InvalidTeamsToken("refused-upstream") from error
+                    details = {"upstream_code": display_text(error_code(error)), **support_ids(error)}
+                    raise errors.InvalidTeamsToken("refused-upstream", details) from error
                 raise
             return _access_token(token)
 
@@ -118,6 +119,7 @@ class Communication:
             self.delete_identity(acs_user_id)
         except errors.UpstreamError as error:
             log.error("identity_orphaned", acs_user_id=acs_user_id, reason=error.reason)
+            raise
         return find_resource(acs_user_id)
 
 

@@ -1,7 +1,10 @@
 """Bounds a call of an Azure SDK by its deadline, and translates the SDK's errors into the domain's."""
 
-from collections.abc import Iterator
+import re
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from socket import gaierror
 
 import requests
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
@@ -11,6 +14,15 @@ from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, U
 from trusted_service.models import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
+IDS = {
+    "x-ms-request-id": re.compile("[0-9a-fA-F-]{8,40}"),
+    "MS-CV": re.compile(r"[A-Za-z0-9+/]{16,24}(\.[0-9]{1,6}){0,8}"),
+}
+"""Headers by which Microsoft's support finds a call, and their forms."""
+
+
+class ManagedIdentityFailed(Exception):
+    """The managed identity gives no token, so there was no call; the message says why and holds no secret."""
 
 
 @contextmanager
@@ -23,11 +35,14 @@ def azure_call(service: Upstream, *, expected: tuple[type[Exception], ...] = ())
         raise
     except deadlines.NotSent as error:
         raise UpstreamUnavailable(service, str(error)) from error
+    except ManagedIdentityFailed as error:
+        raise UpstreamUnavailable(service, f"managed identity: {error}") from error
     except HttpResponseError as error:
         raise refusal(service, error) from error
     except (AzureError, requests.RequestException, ValueError, TypeError, AttributeError, KeyError) as error:
         if isinstance(error, ServiceRequestError) and not call.sockets:
-            raise UpstreamUnavailable(service, "not reachable") from error  # no request was sent in full
+            # No request was sent in full.
+            raise UpstreamUnavailable(service, f"not reachable: {network_reason(error)}") from error
         # No response, or one that the SDK cannot read: it then fails in whatever way its parsing does, and if
         # the response to a transaction breaks off, with an exception of its transport.
         name = type(error).__name__
@@ -52,4 +67,33 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
     retry_after = getattr(error.response, "headers", {}).get("Retry-After")
     reason = display_text(f"HTTP {status} {code}")
     kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
-    return kind(service, reason, retry_after, outcome_unknown=not 400 <= status < 500)
+    unknown = not 400 <= status < 500
+    return kind(service, reason, retry_after, outcome_unknown=unknown, details=support_ids(error))
+
+
+def support_ids(error: HttpResponseError) -> Mapping[str, str]:
+    """The ids of the refused call, for the log."""
+    headers = getattr(error.response, "headers", {})
+    found = {name: str(headers.get(name) or "") for name in IDS}
+    return {
+        name.lower().replace("-", "_"): value for name, value in found.items() if IDS[name].fullmatch(value)
+    }
+
+
+def network_reason(error: BaseException) -> str:
+    """What the network refused, in words that hold no address and no secret, as exceptions' texts do."""
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case ssl.SSLCertVerificationError():
+                return f"TLS: {display_text(cause.verify_message, 100)}"
+            case ssl.SSLError():
+                return f"TLS: {display_text(cause.reason, 100)}"
+            case gaierror():
+                return "the name is not known"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case TimeoutError():
+                return "no response in time"
+        cause = getattr(cause, "inner_exception", None) or cause.__cause__ or cause.__context__
+    return type(error).__name__

@@ -4,6 +4,7 @@ https://learn.microsoft.com/azure/communication-services/concepts/service-limits
 """
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
+from trusted_service.azure.errors import network_reason
 from trusted_service.errors import UpstreamThrottled
 
 log = structlog.get_logger(__name__)
@@ -72,16 +74,41 @@ class Shares:
             reason = f"no {kind} is left for {holder}"
             raise UpstreamThrottled("Communication Services", reason, str(seconds))
 
+    def find_redis_failure(self) -> str | None:
+        """Count a call that nobody makes; return what Redis has against it, if there is a Redis."""
+        try:
+            if self._common is not None:
+                _count(self._common, CALLS, 1, "check")
+        except Exception as error:  # a Redis that is none fails in whatever way the parser does
+            return redis_reason(error)
+        return None
+
     def _seconds_to_wait(self, holder: Holder, kind: Kind, calls: int) -> int:
         share = CALLS * SHARES[holder]
         if self._common is not None and time.monotonic() >= self._common_from:
             try:
                 return _count(self._common, share, calls, holder, kind)
-            except StorageError:
+            except StorageError as error:
                 # Not again for a while: an attempt may take a second.
                 self._common_from = time.monotonic() + REDIS_RETRY_SECONDS
-                log.warning("share_counted_alone")
+                log.warning("share_counted_alone", reason=redis_reason(error))
         return _count(self._own, share / self.sharers[holder], calls, holder, kind)
+
+
+def redis_reason(error: BaseException | None) -> str:
+    """Redis's own code, or what the network refused; never its text, which can repeat the password."""
+    import redis  # costs a tenth of a second, so only where one fails
+
+    error = error.storage_error if isinstance(error, StorageError) else error
+    match error:
+        case redis.InvalidResponse():
+            return "it does not speak Redis's protocol, or wants TLS"
+        case redis.TimeoutError():
+            return "no response in time"
+        case redis.RedisError():
+            word = re.match(r"[A-Z]{2,20}\b", error.status_code or str(error))
+            return f"{word[0]} ({type(error).__name__})" if word else network_reason(error)
+    return "unknown" if error is None else network_reason(error)
 
 
 def _count(limiter: MovingWindowRateLimiter, share: float, calls: int, *key: str) -> int:

@@ -107,9 +107,11 @@ def new_session(connections: int) -> requests.Session:
     return session
 
 
-def new_transport(session: requests.Session) -> RequestsTransport:
+def new_transport(
+    session: requests.Session, kind: type[RequestsTransport] = RequestsTransport
+) -> RequestsTransport:
     """The session for the Azure SDKs. Given a transport, they take timeouts from it alone."""
-    return RequestsTransport(
+    return kind(
         session=session,
         session_owner=False,
         connection_timeout=CONNECT_SECONDS,

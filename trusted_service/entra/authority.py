@@ -11,7 +11,9 @@ import jwt
 import requests
 
 from trusted_service.azure import deadlines
+from trusted_service.azure.errors import network_reason
 from trusted_service.entra.cache import Cache
+from trusted_service.entra.refusals import read_refusal
 from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
 
 ENDPOINTS = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint")
@@ -131,13 +133,14 @@ class Authority:
         except deadlines.NotSent as error:
             raise UpstreamUnavailable("Entra ID", str(error)) from error
         except requests.RequestException as error:
-            raise UpstreamUnavailable("Entra ID", type(error).__name__, outcome_unknown=True) from error
-        retry_after = response.headers.get("Retry-After")
-        if response.status_code == 429:
-            raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after)
+            raise UpstreamUnavailable("Entra ID", network_reason(error), outcome_unknown=True) from error
+        retry_after, document = response.headers.get("Retry-After"), None
         with suppress(ValueError, RecursionError):
-            if response.status_code in (200, 400, 401) and isinstance(response.json(), dict):
-                return response
-        raise UpstreamUnavailable(
-            "Entra ID", f"unexpected response: HTTP {response.status_code}", retry_after
-        )
+            document = response.json()
+        if response.status_code in (200, 400, 401) and isinstance(document, dict):
+            return response
+        details = read_refusal(document).details if isinstance(document, dict) else {}
+        if response.status_code == 429:
+            raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after, details=details)
+        reason = f"unexpected response: HTTP {response.status_code}"
+        raise UpstreamUnavailable("Entra ID", reason, retry_after, details=details)

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import msal
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import ClientAuthenticationError
 
 from trusted_service.azure.errors import azure_call
 from trusted_service.entra.authority import Authority
+from trusted_service.entra.refusals import Refusal, read_refusal
 from trusted_service.entra.tokens import EntraTokens, issued_at
 from trusted_service.errors import SignInFailed, UpstreamUnavailable
 from trusted_service.models import User
@@ -43,6 +43,9 @@ REFUSALS = ("invalid_grant", "access_denied", "consent_required", "interaction_r
 """Errors of the token endpoint that are caused by this sign-in; any other is Entra ID's or ours.
 https://openid.net/specs/openid-connect-core-1_0.html#AuthError
 """
+UNKNOWN_CLIENT = "700016"
+NOT_ASSIGNED_ITSELF = "501051"
+"""The app has proved who it is, but is not assigned to itself, as one that requires assignment seldom is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,11 +72,8 @@ def client_credential(settings: Settings, managed_identity: TokenCredential | No
     def get_assertion() -> str:
         if managed_identity is None:
             raise UpstreamUnavailable("Entra ID", "no managed identity to prove who we are")
-        try:
-            with azure_call("Entra ID", expected=(ClientAuthenticationError,)):
-                return managed_identity.get_token(scope).token  # cached by azure-identity
-        except ClientAuthenticationError as error:
-            raise UpstreamUnavailable("Entra ID", "the managed identity gives no assertion") from error
+        with azure_call("Entra ID"):
+            return managed_identity.get_token(scope).token  # cached by azure-identity
 
     return {"client_assertion": get_assertion}
 
@@ -108,10 +108,10 @@ class EntraSignIn:
         except (ValueError, LookupError, TypeError, AttributeError):
             raise SignInFailed("id-token-malformed") from None
         if "error" in response:
-            error = str(response["error"])[:64]
-            if error in REFUSALS:
-                raise SignInFailed(f"token-endpoint-{error}")
-            raise UpstreamUnavailable("Entra ID", f"token endpoint: {error}")
+            refusal = read_refusal(response)
+            if refusal.is_known or refusal.error in REFUSALS:
+                raise SignInFailed(f"token-endpoint-{refusal.error}", refusal.details, refusal.cause)
+            raise _unavailable(refusal)
         id_token, access_token = response.get("id_token"), response.get("access_token")
         if not isinstance(id_token, str):
             raise UpstreamUnavailable("Entra ID", "token endpoint: no ID token")
@@ -124,19 +124,46 @@ class EntraSignIn:
             access_token=access_token if isinstance(access_token, str) else "",
         )
 
-    def _application(self) -> msal.ConfidentialClientApplication:
+    def check(self) -> None:
+        """Get a token for this app itself, which proves its credential. Raises UpstreamError."""
+        base, _, tenant = self.authority.url.rpartition("/")
+        is_shared = tenant.lower() == "organizations"  # an app's own token is one tenant's
+        refusal = None
+        for own in self.tokens.allowed_tenants if is_shared else (tenant,):
+            try:
+                # A registration may ask for itself by its GUID alone (AADSTS90009), and always has that.
+                response = self._application(f"{base}/{own}").acquire_token_for_client(
+                    [f"{self.tokens.client_id}/.default"]
+                )
+            except (ValueError, LookupError, TypeError, AttributeError):
+                raise UpstreamUnavailable("Entra ID", "token endpoint: malformed response") from None
+            if "error" not in response:
+                return
+            found = read_refusal(response)
+            if found.number == NOT_ASSIGNED_ITSELF:
+                return
+            if refusal is None or refusal.number == UNKNOWN_CLIENT:
+                refusal = found  # a tenant that has not consented does not know the app
+        if refusal is not None:
+            raise _unavailable(refusal)
+
+    def _application(self, authority: str = "") -> msal.ConfidentialClientApplication:
         # One for each use: an application shared between people replays one's refusal to the others.
         try:
             return msal.ConfidentialClientApplication(
                 self.tokens.client_id,
                 client_credential=self.credential,
-                authority=self.authority.url,
+                authority=authority or self.authority.url,
                 instance_discovery=False,
                 exclude_scopes=["offline_access"],
                 http_client=self.authority,
             )
         except ValueError as error:
             raise UpstreamUnavailable("Entra ID", "MSAL cannot use authority or credential") from error
+
+
+def _unavailable(refusal: Refusal) -> UpstreamUnavailable:
+    return UpstreamUnavailable("Entra ID", f"token endpoint: {refusal}", details=refusal.details)
 
 
 def _text(value: object) -> str | None:

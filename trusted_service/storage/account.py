@@ -1,5 +1,6 @@
 """The storage account: opens and checks its tables."""
 
+import uuid
 from typing import Any
 
 import requests
@@ -41,3 +42,10 @@ class StorageAccount:
             missing = sorted(self._opened - {table.name for table in self._client.list_tables()})
         if missing:
             raise UpstreamUnavailable("Table Storage", f"tables do not exist: {', '.join(missing)}")
+
+    def check_write(self) -> None:
+        """The same, and write a row that nothing reads, and delete it."""
+        self.check()
+        table, row = self.open("jobs"), str(uuid.uuid4())
+        table.put({"PartitionKey": "check", "RowKey": row})
+        table.delete("check", row)

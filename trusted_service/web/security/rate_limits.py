@@ -3,7 +3,9 @@
 Each caller is counted on every route; a route that writes has a limit of its own instead.
 """
 
+import logging
 import math
+import sys
 import time
 
 import structlog
@@ -11,13 +13,15 @@ from flask import Flask, Response, current_app, request
 from flask_limiter import Limit, Limiter, RequestLimit
 from flask_limiter.util import get_qualified_name
 
-from trusted_service.azure.shares import REDIS_OPTIONS
+from trusted_service.azure.shares import REDIS_OPTIONS, redis_reason
 from trusted_service.web.http.context import caller, client_address, optional_caller, services
 
 log = structlog.get_logger(__name__)
 
 DEFAULT, ADMINISTRATION = "6000 per minute", "1200 per minute"
 """What a caller may read from a route, and an administrator do and export; jobs are for more."""
+REPEAT_SECONDS = 60.0
+"""A Redis that responds to PING and refuses writes fails and recovers every second."""
 
 
 def _caller_key() -> str:
@@ -47,6 +51,28 @@ limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sig
 limit_logouts = limiter.shared_limit(DEFAULT, scope="front-channel", on_breach=_ignore)
 
 
+class _Explanation(logging.Filter):
+    """Says in Flask-Limiter's warning what is wrong with Redis; the same once in REPEAT_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._silent_until: dict[tuple[object, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        reason = "" if record.levelno < logging.WARNING else redis_reason(sys.exc_info()[1])
+        key, now = (record.msg, reason), time.monotonic()
+        if now < self._silent_until.get(key, 0.0):
+            return False
+        self._silent_until[key] = now + REPEAT_SECONDS
+        if reason:
+            record.msg, record.args = "rate_limits_counted_alone", ()
+            record.__dict__["reason"] = reason
+        return True
+
+
+_explanation = _Explanation()
+
+
 def init_app(app: Flask, storage_uri: str) -> None:
     """Count in `storage_uri`; while its Redis does not respond, each process counts for itself."""
     app.config["RATELIMIT_STORAGE_URI"] = storage_uri
@@ -54,6 +80,7 @@ def init_app(app: Flask, storage_uri: str) -> None:
     if storage_uri != "memory://":
         app.config["RATELIMIT_STORAGE_OPTIONS"] = REDIS_OPTIONS
     limiter.init_app(app)
+    limiter.logger.addFilter(_explanation)
 
 
 def seconds_until_reset() -> int:

@@ -1,7 +1,6 @@
 """Sign-in and sign-out of browsers, and tokens for Microsoft Teams by a second trip to Entra ID."""
 
 import functools
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -10,6 +9,7 @@ from flask import Blueprint, render_template, request, url_for
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
+from trusted_service.entra.refusals import read_refusal
 from trusted_service.entra.sign_in import MAX_TEXT_LENGTH, SignedIn
 from trusted_service.entra.tokens import TEAMS_SCOPE_NAMES, TEAMS_SCOPES
 from trusted_service.errors import (
@@ -89,9 +89,9 @@ def callback() -> Response | str:
     kept = sign_in_state.take(state)
     for_teams = kept["purpose"] == "teams"
     if parameters["error"]:
-        word = re.sub(r"[^a-z_]", "", parameters["error"][0][:40])
-        reason = f"entra-{word or 'error'}"
-        raise TeamsNotGranted(reason) if for_teams else SignInFailed(reason)
+        refusal = read_refusal({name: "".join(values) for name, values in parameters.items()})
+        failure = TeamsNotGranted if for_teams else SignInFailed
+        raise failure(f"entra-{refusal.error or 'error'}", refusal.details, refusal.cause)
     if not (code := "".join(parameters["code"])):
         raise SignInFailed("no-code")
     if for_teams and optional_caller() is None:
