@@ -113,7 +113,7 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
         (f"{TWO},{ONE}\n", "none is certain to hold the users: … | …. Name it objectId."),
         (f"user,id\n{TWO},{ONE}\n", "Line 1: It is not certain which column holds the users: user | id."),
         (f"<b>Chef</b>\n{TWO}\n", "The column is called &lt;b&gt;Chef&lt;/b&gt;. If it holds"),
-        ("\n".join(f"{number}@x.example" for number in range(1001)), "There are more than 1,000 user names"),
+        ("\n".join(f"{number}@x.example" for number in range(501)), "There are more than 500 user names"),
         ("", "There are no users in it"),
         ("objectId\n", "There are no users in it"),
         (None, "There are no users in it"),

@@ -66,6 +66,7 @@ def test_object_id_has_many_spellings(header: str) -> None:
     ("content", "problem", "found"),
     [
         (f"{M},{A}\n", "column", "… | …"),
+        (f"Manager [objectId],id 2\n{M},{A}\n", "column", "Manager [objectId] | id 2"),
         (f"{A},Ada\n", "column", "… | Ada"),
         (f"managerId,oldId\n{M},{A}\n", "column", "managerId | oldId"),
         (f"Leavers\nmanagerId,oldId\n{M},{A}\n", "column", "managerId | oldId"),

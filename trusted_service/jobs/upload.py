@@ -8,11 +8,11 @@ from trusted_service.users.csv_file import OBJECT_ID, USER_NAME, USER_NAMES, Cel
 from trusted_service.users.directory import Directory
 
 MAX_ITEMS = 10_000
-MAX_LOOKUPS = 1_000
-"""User names and ACS ids in a file, which the request looks up."""
+MAX_LOOKUPS = 500
+"""User names and ACS ids in a file: the request looks them up, and not all upstreams are fast."""
 MAX_TEXT = 100
 NAMES = {
-    "objectId": (OBJECT_ID, "id user userid memberobjectidorupn", *USER_NAMES),
+    "objectId": (OBJECT_ID, "id user userid", *USER_NAMES),
     "tenantId": ("tenantid tid",),
 }
 
@@ -28,7 +28,7 @@ def read_items(data: bytes | None, selected: Sequence[str], directory: Directory
             (line, {"objectId": text, "tenantId": ""}) for line, text in enumerate(selected, 1)
         )
     else:
-        rows = read_table(data, NAMES, ["objectId"], needs_header=False)
+        rows = read_table(data, NAMES, ["objectId"], needs_header=False, limit=MAX_ITEMS)
     if not 0 < len(rows) <= MAX_ITEMS:
         raise UnreadableFile("too-many" if rows else "empty")
     texts = {cells["objectId"] for _, cells in rows if cells and data is not None}

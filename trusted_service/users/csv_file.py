@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from trusted_service.representation import CELL_START, FORMULA
 
 ESCAPE = re.compile(f"{CELL_START}'{FORMULA}")
 """The export puts an apostrophe before a formula."""
-GUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+GUID_LENGTH, GUID = 36, "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 EXCEL_TEXT = re.compile('^="(.*)"$')
 WRAPPED = re.compile(rf"'?(?:urn:uuid:)?\{{?({GUID})\}}?", re.IGNORECASE)
 USER_NAME = re.compile(r"[^\s@<>,;|/]+@[^\s@<>,;|/]+")
@@ -32,18 +33,18 @@ SEPARATOR = re.compile(r'"?sep=(\\t|\t|[^\w\s"])"?[,;\t]*(?:\r\n?|\n|$)', re.IGN
 INVISIBLE = "\ufeff\u200b\u2060\x1a"
 UNDECODED = re.compile("[\udc80-\udcff]")
 LONG_WORD = re.compile(r"\S{32,}")
-MAX_NAME = 200
+MAX_NAME, MAX_TITLES, MAX_COLUMNS = 200, 100, 1000
 NULLS = ("NULL", "\\N")
 """How databases write that there is no value."""
 
 OBJECT_ID = (
     "objectid oid userobjectid aadobjectid azureadobjectid azureobjectid entraobjectid entraidobjectid "
-    "microsoftentraobjectid objektid benutzerobjektid iddobjet identifiantdobjet"
+    "microsoftentraobjectid objektid benutzerobjektid iddobjet identifiantdobjet objectidobjectidrequired"
 )
 USER_NAMES = (
     "userprincipalname upn username preferredusername benutzerprinzipalname benutzername nomdutilisateur "
-    "nomdutilisateurprincipal nomprincipaldelutilisateur",
-    "mail email emailaddress mailaddress",
+    "nomdutilisateurprincipal nomprincipaldelutilisateur usernameuserprincipalnamerequired",
+    "mail email emailaddress mailaddress workemail primarysmtpaddress emailadresse adresseemail courriel",
 )
 """Columns with these names hold user names and addresses."""
 
@@ -66,7 +67,12 @@ class UnreadableFile(Exception):
 
 
 def read_table(
-    data: bytes, names: Mapping[str, Sequence[str]], required: Sequence[str], *, needs_header: bool = True
+    data: bytes,
+    names: Mapping[str, Sequence[str]],
+    required: Sequence[str],
+    *,
+    needs_header: bool = True,
+    limit: int = sys.maxsize,
 ) -> list[tuple[int, Cells | None]]:
     """Return the line and the cells of each row, by the keys of `names`; "" where there is no such cell.
 
@@ -75,7 +81,9 @@ def read_table(
     if its contents fit. Cells are None where a row does not match the header, so that they may have shifted.
     Without a header, one column is the required one unless it has a title. Raises UnreadableFile.
     """
-    rows, header = _find_table(data, names, required)
+    rows, header = _find_table(data, names, required, limit + MAX_TITLES)
+    if len(rows) > limit:
+        raise UnreadableFile("too-many")
     if header is not None:
         width = len(header[1])
         columns, others = _choose_columns(header, rows, names, required) if rows else ({}, False)
@@ -94,11 +102,11 @@ def read_table(
 
 
 def _find_table(
-    data: bytes, names: Mapping[str, Sequence[str]], required: Sequence[str]
+    data: bytes, names: Mapping[str, Sequence[str]], required: Sequence[str], limit: int
 ) -> tuple[list[Row], Row | None]:
     """The rows below the header, and the header; or all rows, where no row is one."""
     lines, delimiters = _split(_decode(data))
-    tables = [_parse(lines, delimiter) for delimiter in delimiters]
+    tables = [_parse(lines, delimiter, limit) for delimiter in delimiters]
     headers = [
         (rows[place + 1 :], rows[place], error)
         for rows, error in tables
@@ -125,14 +133,17 @@ def _find_header(
 
     Refuses the file if another row names the columns in another way.
     """
+    tiers = [[frozenset(tier.split()) for tier in names[key]] for key in required]
     candidates, below = list[tuple[int, bool, int, list[str]]](), False
     for place, (_, cells) in enumerate(rows):
         if any(map(VALUE.fullmatch, cells)):
             below = True
             continue
         header = [_name(cell) for cell in cells]
-        tiers = [[not set(tier.split()).isdisjoint(header) for tier in names[key]] for key in required]
-        ranks = [tier.index(True) if any(tier) else -1 for tier in tiers]
+        ranks = [
+            next((rank for rank, tier in enumerate(column) if not tier.isdisjoint(header)), -1)
+            for column in tiers
+        ]
         if min(ranks) >= 0 and not (below and any(ranks)):
             candidates.append((max(ranks), below, place, header))
     best = min((rank for rank, *_ in candidates), default=0)
@@ -186,9 +197,8 @@ def _used_columns(rows: Sequence[Row]) -> set[int]:
 
 
 def _name(cell: str) -> str:
-    """The name in a header's cell; templates of Entra ID have it in brackets."""
-    text = re.sub(r".*\[(.+)\].*", r"\1", cell[:MAX_NAME])
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text))).casefold()
+    """The name in a header's cell, as `read_table` compares it."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", cell[:MAX_NAME]))).casefold()
 
 
 def _show(cells: Sequence[str]) -> str:
@@ -220,14 +230,18 @@ def _split(text: str) -> tuple[list[str], list[str]]:
     return list(io.StringIO(text, newline="")), delimiters
 
 
-def _parse(lines: Sequence[str], delimiter: str) -> tuple[list[Row], UnreadableFile | None]:
+def _parse(lines: Sequence[str], delimiter: str, limit: int) -> tuple[list[Row], UnreadableFile | None]:
     """The rows that are not empty, up to the one that is not CSV with this delimiter."""
     rows = list[Row]()
     reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         for cells in reader:
+            if len(cells) > MAX_COLUMNS:
+                raise csv.Error
             if any(texts := [_clean(cell) for cell in cells]):
                 rows.append((reader.line_num, texts))
+            if len(rows) > limit:
+                return rows, UnreadableFile("too-many")
     except csv.Error:
         return rows, UnreadableFile("syntax", reader.line_num)
     return rows, None
@@ -235,7 +249,8 @@ def _parse(lines: Sequence[str], delimiter: str) -> tuple[list[Row], UnreadableF
 
 def _clean(cell: str) -> str:
     """The cell's value, without what a spreadsheet or a program puts around a text or an id."""
-    text = ESCAPE.sub(r"\1", cell.strip().strip(INVISIBLE).strip())
-    text = EXCEL_TEXT.sub(r"\1", text)
-    match = WRAPPED.fullmatch(text)
+    text = cell.strip().strip(INVISIBLE).strip()
+    if "'" in text or text[:1] == "=":
+        text = EXCEL_TEXT.sub(r"\1", ESCAPE.sub(r"\1", text))
+    match = WRAPPED.fullmatch(text) if len(text) > GUID_LENGTH else None
     return match[1] if match else text
