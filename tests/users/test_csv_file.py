@@ -79,7 +79,10 @@ def test_object_id_has_many_spellings(header: str) -> None:
         (f"# Leavers\nManager ID 2\n{M}\n", "title", "# Leavers"),
         (f"User\nmanager mail,x\n{M},\n", "column", "User"),
         ("Email,,\nManager,Department,\nm@x.example,HR,\n", "column", "Email"),
-        *((f"{title}\n{M}\n", "title", title) for title in ("*Manager/1", "(manager id)", "Chef: Ada", "x")),
+        *(
+            (f"{title}\n{M}\n", "title", title)
+            for title in ("*Manager/1", "(manager id)", "Chef: Ada", "Manager 2026-05")
+        ),
         (f"name,mail\nx,{A}\n", "column", "name | mail"),
         ("id\n1\n2\n", "column", "id"),
         (f"objectGUID,department\n{A},x\n", "column", "objectGUID | department"),
@@ -116,6 +119,7 @@ def test_doubtful_columns_are_refused(content: str, problem: str, found: str) ->
         (f"objectId,name,\n{A},x,\n{B},y,\n", {2: A, 3: B}),
         (f"name,objectId\nx,{A},\n", {2: A}),
         (f"{A},\r{B},\r", {1: A, 2: B}),
+        (f"1.23E+15\n{A[:20]}\n{B}\n", {1: "1.23E+15", 2: A[:20], 3: B}),
         (f"objectId,name\n------,----\n{A},NULL\nNULL,x\n", {2: "------", 3: A, 4: ""}),
     ],
 )

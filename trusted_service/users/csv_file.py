@@ -26,8 +26,8 @@ WRAPPED = re.compile(rf"'?(?:urn:uuid:)?\{{?({GUID})\}}?", re.IGNORECASE)
 USER_NAME = re.compile(r"[^\s@<>,;|/]+@[^\s@<>,;|/]+")
 VALUE = re.compile(rf"(?:{GUID}/)?{GUID}|{USER_NAME.pattern}|8:\S*acs:\S+", re.IGNORECASE)
 """A cell that leads to a user, and so is no header: an id, a user name or address, an ACS user id."""
-TITLE = re.compile(r"(?=.*[^\W\d_])[^@\d]*(?:\d[^@\d]*){0,3}", re.DOTALL)
-"""Rather a name of a column than a damaged id."""
+TITLE = re.compile(r"(?=.*[^\W\d_])(?![\d.,]+E)[^@\d]*(?:\d[^@\d]*){0,9}", re.DOTALL)
+"""Rather the name of a column than a damaged id, or the number that Excel makes of one."""
 SEPARATOR = re.compile(r'"?sep=(\\t|\t|[^\w\s"])"?[,;\t]*(?:\r\n?|\n|$)', re.IGNORECASE)
 """The line by which Excel learns the delimiter."""
 INVISIBLE = "\ufeff\u200b\u2060\x1a"
@@ -48,8 +48,10 @@ USER_NAMES = (
 )
 """Columns with these names hold user names and addresses."""
 
+Problem = Literal["encoding", "syntax", "column", "ambiguous", "title", "empty", "too-many", "too-many-names"]
 Row = tuple[int, list[str]]
 Cells = dict[str, str]
+Names = Mapping[str, Sequence[str]]
 
 
 @dataclass(eq=False)
@@ -59,16 +61,14 @@ class UnreadableFile(Exception):
     `found` are the cells that should have named the columns, fit to be shown.
     """
 
-    problem: Literal[
-        "encoding", "syntax", "column", "ambiguous", "title", "empty", "too-many", "too-many-names"
-    ]
+    problem: Problem
     line: int = 0
     found: str = ""
 
 
 def read_table(
     data: bytes,
-    names: Mapping[str, Sequence[str]],
+    names: Names,
     required: Sequence[str],
     *,
     needs_header: bool = True,
@@ -102,7 +102,7 @@ def read_table(
 
 
 def _find_table(
-    data: bytes, names: Mapping[str, Sequence[str]], required: Sequence[str], limit: int
+    data: bytes, names: Names, required: Sequence[str], limit: int
 ) -> tuple[list[Row], Row | None]:
     """The rows below the header, and the header; or all rows, where no row is one."""
     lines, delimiters = _split(_decode(data))
@@ -114,7 +114,7 @@ def _find_table(
     ]
     wide = [table for table in headers if len(table[1][1]) > 1]
     if len(wide) > 1:
-        raise UnreadableFile("ambiguous", wide[0][1][0], _show(wide[0][1][1]))
+        raise _refusal("ambiguous", wide[0][1])
     for rows, header, error in wide or headers[:1]:
         if error:
             raise error
@@ -126,9 +126,7 @@ def _find_table(
     return rows, None
 
 
-def _find_header(
-    rows: Sequence[Row], names: Mapping[str, Sequence[str]], required: Sequence[str]
-) -> int | None:
+def _find_header(rows: Sequence[Row], names: Names, required: Sequence[str]) -> int | None:
     """The place of the header, above the first row that leads to a user; titles and comments may precede it.
 
     Refuses the file if another row names the columns in another way.
@@ -140,28 +138,24 @@ def _find_header(
             below = True
             continue
         header = [_name(cell) for cell in cells]
-        ranks = [
-            next((rank for rank, tier in enumerate(column) if not tier.isdisjoint(header)), -1)
-            for column in tiers
-        ]
+        ranks = [next((n for n, tier in enumerate(own) if not tier.isdisjoint(header)), -1) for own in tiers]
         if min(ranks) >= 0 and not (below and any(ranks)):
             candidates.append((max(ranks), below, place, header))
     best = min((rank for rank, *_ in candidates), default=0)
     found = [candidate for candidate in candidates if candidate[0] == best]
     for _, _, place, header in found:
         if found[0][1] or header != found[0][3]:
-            raise UnreadableFile("ambiguous", rows[place][0], _show(rows[place][1]))
+            raise _refusal("ambiguous", rows[place])
     return found[0][2] if found else None
 
 
 def _choose_columns(
-    header: Row, rows: Sequence[Row], names: Mapping[str, Sequence[str]], required: Sequence[str]
+    header: Row, rows: Sequence[Row], names: Names, required: Sequence[str]
 ) -> tuple[dict[str, int], bool]:
     """The place of each column, and whether others lead to users, too."""
-    line, cells = header
-    own, columns = [_name(cell) for cell in cells], dict[str, int]()
-    if cells[0] and not any(cells[1:]) and len(_used_columns(rows)) > 1:
-        raise UnreadableFile("column", line, _show(cells))  # it may be a title
+    own, columns = [_name(cell) for cell in header[1]], dict[str, int]()
+    if own[0] and not any(own[1:]) and len(_used_columns(rows)) > 1:
+        raise _refusal("column", header)  # it may be a title
     values = {(at, "@" in cell) for _, row in rows for at, cell in enumerate(row) if VALUE.fullmatch(cell)}
     for key, tiers in names.items():
         for rank, tier in enumerate(tiers):
@@ -170,12 +164,12 @@ def _choose_columns(
                 fitting = {at for at, is_name in values if is_name or tier not in USER_NAMES}
                 places = [at for at in places if at in fitting]
             if len(places) > 1:
-                raise UnreadableFile("ambiguous", line, _show(cells))
+                raise _refusal("ambiguous", header)
             if places:
                 columns[key] = places[0]
                 break
     if not columns.keys() >= set(required):
-        raise UnreadableFile("column", line, _show(cells))
+        raise _refusal("column", header)
     return columns, not {at for at, _ in values} <= set(columns.values())
 
 
@@ -184,11 +178,11 @@ def _only_column(rows: Sequence[Row], *, needs_header: bool) -> int:
     used = _used_columns(rows)
     titles = list(itertools.takewhile(lambda row: not any(map(VALUE.fullmatch, row[1])), rows))
     # The one that is most like a header.
-    line, cells = max(titles or rows[:1], key=lambda row: len(list(filter(None, row[1]))), default=(0, [""]))
+    first = max(titles or rows[:1], key=lambda row: len(list(filter(None, row[1]))), default=(0, [""]))
     if rows and (needs_header or len(used) > 1):
-        raise UnreadableFile("column", line, _show(cells))
+        raise _refusal("column", first)
     if any(map(TITLE.fullmatch, itertools.chain.from_iterable(cells for _, cells in titles))):
-        raise UnreadableFile("title", line, _show(cells))
+        raise _refusal("title", first)
     return min(used, default=0)
 
 
@@ -201,10 +195,10 @@ def _name(cell: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", cell[:MAX_NAME]))).casefold()
 
 
-def _show(cells: Sequence[str]) -> str:
-    """The first cells, short, without ids and what may be a secret."""
-    texts = [LONG_WORD.sub("…", without_acs_user_ids(join_lines(cell, MAX_NAME)))[:40] for cell in cells[:8]]
-    return " | ".join(filter(None, texts))
+def _refusal(problem: Problem, row: Row) -> UnreadableFile:
+    """Show the row's first cells, short, without ids and what may be a secret."""
+    texts = (LONG_WORD.sub("…", without_acs_user_ids(join_lines(cell, MAX_NAME))) for cell in row[1][:8])
+    return UnreadableFile(problem, row[0], " | ".join(text[:40] for text in texts if text))
 
 
 def _decode(data: bytes) -> str:
