@@ -3,12 +3,15 @@
 import csv
 import io
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from tests.support.jobs import JobAdmin
 from tests.support.pages import assert_error_page
-from tests.support.seed import seed_users
+from tests.support.rows import list_rows
+from tests.support.seed import ledger_row, put_rows, seed_users
+from trusted_service.storage.index_rows import index_rows
 
 ONE, TWO = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 TENANT = str(uuid.UUID(int=3))
@@ -37,12 +40,57 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (f'name,objectId\n"two\nlines",{ONE}\nx,{TWO}\n', [("3", ONE), ("4", TWO)]),
         (f"{ONE.upper()}\n", [("1", ONE)]),
         (f"{ONE}\neyJhbGciOiJSUzI1NiJ9\n", [("1", ONE), ("2", "[removed]")]),
+        (f"Leavers\nmanagerId,objectId\n{TWO},{ONE}\n", [("3", ONE)]),
+        (f"sep=;\nobjectId;name\n{ONE};x\n", [("3", ONE)]),
+        (f"objectId,name\n{ONE},Zoë\n".encode("utf-16"), [("2", ONE)]),
+        (f"name,objectId\nDoe, J,{ONE}\n", [("2", "")]),
         (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
         (f"8:acs:{ONE}_{TWO} left\n", [("1", "[identity] left")]),
     ],
 )
 def test_file_formats_are_read(job_admin: JobAdmin, content: Content, expected: Rows) -> None:
     assert read_upload(job_admin, content) == expected
+
+
+def test_user_names_and_identities_are_looked_up(job_admin: JobAdmin) -> None:
+    """Each row says what it leads to; a text that leads to nobody is not stored."""
+    env = job_admin.azure.env
+    ada, other, zoe = seed_users(env, 3)
+    put_rows(env, "userindex", index_rows(replace(zoe, username=f"zoë.{zoe.username}")))
+    put_rows(env, "userindex", index_rows(replace(other, username=f"same.{ada.username}")))
+    put_rows(env, "userindex", index_rows(replace(zoe, username=f"Same.{ada.username}")))
+    former = f"{ada.acs_user_id}f"
+    put_rows(env, "ledger", [ledger_row(replace(ada, acs_user_id=former))])
+    tenant, identity = ada.user_id.tenant_id, str(other.acs_user_id).upper().replace("ACS", "acs")
+    rows = {
+        f"{ada.username.upper()},": ("found", ada.user_id.object_id, ""),
+        f"{identity},{tenant}": ("found", other.user_id.object_id, ""),
+        f"{zoe.user_id.object_id},{tenant}": ("found", zoe.user_id.object_id, ""),
+        f"{ada.username},{tenant.upper()}": ("twice", ada.user_id.object_id, ""),
+        f"{ada.username},{TENANT}": ("unknown", "", "[user name]"),
+        f"zoe.{zoe.username},": ("unknown", "", "[user name]"),
+        f"{ada.username[:-1]},": ("unknown", "", "[user name]"),
+        f"same.{ada.username},": ("ambiguous", "", "[user name]"),
+        f"{former},": ("unknown", "", "[identity]"),
+        f"8:acs:{ONE}_{TWO},": ("unknown", "", "[identity]"),
+        f"Ada <{ada.username}>,": ("invalid", "", "Ada <[user name]>"),
+        f"{ada.username},,{TWO}": ("shifted", "", ""),
+    }
+    path = job_admin.draft(job_admin.upload("block", "\n".join(["UPN,tenantId", *rows])))
+    found = job_admin.rows(path)
+    assert [(row["found"], row["objectId"], row["given"]) for row in found] == [*rows.values()]
+    page = job_admin.person.get(path).text
+    for text in (
+        "not known here, or a former identity",
+        "several users have this user name",
+        "as many cells",
+    ):
+        assert text in page
+    assert "7 rows do not lead to one certain user" in page
+    stored = str(list_rows(job_admin.tables, "jobs", "PartitionKey", path.rpartition("/")[2]))
+    assert ada.user_id.object_id in stored
+    assert "@" not in stored
+    assert "acs:" not in stored
 
 
 def test_own_export_is_read(job_admin: JobAdmin) -> None:
@@ -58,11 +106,14 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
     ("content", "error"),
     [
         (f"{ONE}\n".encode() + b"\xff\n", "Line 2: The file is not text in UTF-8."),
-        (f"{ONE}\n".encode("utf-16"), "Line 1: The file is not text in UTF-8."),
         (f"{ONE}\na\0b\n".encode(), "Line 2: The file is not text in UTF-8."),
         (f'{ONE}\n"{TWO}"x\n', "Line 2: The file is not CSV"),
         (f"{ONE}\n{'x' * 140_000}\n", "Line 2: The file is not CSV"),
         (f"name,mail\nx,{ONE}\n", "Line 1: There is more than one column"),
+        (f"{TWO},{ONE}\n", "none is certain to hold the users: … | …. Name it objectId."),
+        (f"user,id\n{TWO},{ONE}\n", "Line 1: It is not certain which column holds the users: user | id."),
+        (f"<b>Chef</b>\n{TWO}\n", "The column is called &lt;b&gt;Chef&lt;/b&gt;. If it holds"),
+        ("\n".join(f"{number}@x.example" for number in range(501)), "There are more than 500 user names"),
         ("", "There are no users in it"),
         ("objectId\n", "There are no users in it"),
         (None, "There are no users in it"),

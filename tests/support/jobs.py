@@ -75,7 +75,7 @@ class JobAdmin:
         response = self.person.get(f"{path}.csv")
         assert response.status_code == 200, response.text
         assert response.headers["Content-Type"].startswith("text/csv")
-        return list(csv.DictReader(io.StringIO(response.text)))
+        return list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"))))
 
     def results(self, path: str) -> list[str]:
         return [row["result"] for row in self.rows(path)]

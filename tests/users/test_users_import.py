@@ -15,8 +15,8 @@ from click.testing import Result
 from flask import Flask
 
 from tests.support.admin_client import SECTION_5A, Admin, assert_signed_out
-from tests.support.commands import read_json, run_command, start_users_command
-from tests.support.own_azure import World
+from tests.support.commands import CommandFailed, read_json, run_command, run_users, start_users_command
+from tests.support.own_azure import World, own_azure
 from tests.support.person import Person
 from tests.support.rows import find_entry, get_identity, list_rows
 from tests.support.seed import create_identities
@@ -164,6 +164,20 @@ def test_foreign_resource_needs_an_option(importer: Importer) -> None:
     assert len(importer.rows(foreign)) == 1
 
 
+def test_own_resource_decides_before_the_first_identity(tmp_path: Path) -> None:
+    """Otherwise the file's first row would pin the storage to another resource."""
+    with own_azure() as own:
+        path, own_id = tmp_path / "mappings.csv", own.azure.new_unknown_identity()
+        foreign = (f"8:{kind}:{new_object_id()}_{new_object_id()}" for kind in ("acs", "gcch-acs"))
+        identities = [*foreign, f"8:acs:{own_id[6:].upper()}"]
+        lines = (f"{new_object_id()},{identity}" for identity in identities)
+        path.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+        with pytest.raises(CommandFailed):  # exit 1, as rows are refused
+            run_users(own.service.env, "import", str(path))
+        rows = own.tables.get_table_client("identities").list_entities()
+        assert [row["AcsUserId"] for row in rows] == identities[2:]
+
+
 def test_identity_keeps_its_owner(importer: Importer, admin: Admin, mapped_user: Person) -> None:
     upper = "8:acs:" + get_identity(importer.tables, mapped_user).removeprefix("8:acs:").upper()
     assert importer.results(f"{mapped_user.account.object_id},{upper}") == [("present", "")]
@@ -201,7 +215,10 @@ def test_concurrent_token_withdraws_import_claim(importer: Importer, world: Worl
     ("content", "sentence"),
     [
         *((b"", "there is no row"), (f"{HEADER}\n".encode(), "there is no row")),
-        (b"objectId,name\na,b\n", "must name objectId and communicationUserId"),
+        (b"objectId,name\na,b\n", "must name objectId and communicationUserId. Line 1 has: objectId | name"),
+        (f"oid,{HEADER}\n{GOOD}\n".encode(), "line 1 leaves open which columns are meant: oid | objectId"),
+        (f"{HEADER},acsUserId\n{GOOD}\n".encode(), "which columns are meant"),
+        (f"{HEADER},name\n{GOOD},Zo\xeb\n".encode("latin-1"), "line 2 is not UTF-8: save it"),
         (b"\xff\xfe,communicationUserId\n", "line 1 is not UTF-8"),
         (b"objectId,communicationUserId\n\0", "line 2 is not UTF-8"),
         (b'objectId,communicationUserId\na,"b\n', "line 2 is not valid CSV"),

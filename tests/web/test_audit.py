@@ -36,7 +36,7 @@ def read_csv(admin: Admin, **query: str) -> list[Event]:
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"].startswith("text/csv")
     assert response.headers["Cache-Control"] == "no-store"
-    reader = csv.DictReader(io.StringIO(response.content.decode("utf-8"), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"), newline=""), strict=True)
     events = list(reader)
     assert reader.fieldnames == HEADER
     return events

@@ -19,9 +19,10 @@ from trusted_service.users.importing import Result, read_mappings
 
 MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner")
 UNREADABLE = {
-    "encoding": "line {line} is not UTF-8.",
+    "encoding": "line {line} is not UTF-8: save it as CSV UTF-8.",
     "syntax": "line {line} is not valid CSV.",
-    "column": "the header must name objectId and communicationUserId.",
+    "column": "the header must name objectId and communicationUserId. Line {line} has: {found}.",
+    "ambiguous": "line {line} leaves open which columns are meant: {found}. Name each once, above all rows.",
     "empty": "there is no row in it.",
 }
 
@@ -34,13 +35,13 @@ def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **opti
     """Import users with the identities that they have from another system, or from `users.csv`.
 
     CSV with a header: objectId and communicationUserId, tenantId where several tenants are allowed, and if
-    known name, username, createdAt, lastTokenAt, blocked. Nothing is overwritten; doing it again continues.
-    Exit 1 where a row is not taken.
+    known name, username, createdAt, lastTokenAt, blocked. Each is named once; titles may stand above. Nothing
+    is overwritten; doing it again continues. Exit 1 where a row is not taken.
     """
     try:
         rows = read_mappings(file.read(), services.settings.entra_allowed_tenants, datetime.now(UTC))
     except UnreadableFile as error:
-        raise click.UsageError(f"{file.name}: {UNREADABLE[error.problem].format(line=error.line)}") from None
+        raise click.UsageError(f"{file.name}: {UNREADABLE[error.problem].format_map(vars(error))}") from None
     counts: Counter[Result] = Counter()
 
     def report() -> Iterator[dict[str, object]]:

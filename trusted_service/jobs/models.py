@@ -17,8 +17,14 @@ JOB_ACTIONS: tuple[JobAction, ...] = get_args(JobAction)
 JobState = Literal["checking", "draft", "running", "done", "cancelled"]
 """`checking` is the dry run, which changes nothing; a `draft` waits for an administrator to start it."""
 
-Check = Literal["unchecked", "found", "blocked", "not-found", "yourself", "invalid", "twice"]
-"""Result of the dry run for a row. `blocked`: found, and blocked already; `yourself`: the job's author."""
+Finding = Literal["unchecked", "found", "blocked", "not-found"]
+Exclusion = Literal["yourself", "invalid", "twice", "unknown", "ambiguous", "shifted"]
+Check = Finding | Exclusion
+"""Result of the dry run for a row. `blocked`: found, and blocked already; `yourself`: the job's author.
+
+`unknown`, `ambiguous`: no user, or several, have this user name or ACS identity; `shifted`: the row's cells
+do not match the header.
+"""
 
 ItemState = Literal["pending", "done", "failed", "not-found", "skipped"]
 """Result of the action for a row. `not-found`: there was no such user; `skipped`: the check excluded it."""
@@ -43,7 +49,7 @@ class Item:
         return (self.line, *(self.user_id or ("", "")), self.text, self.check, self.state, self.detail)
 
     def checked(self, check: Check, detail: str = "") -> "Item":
-        state: ItemState = "skipped" if check in ("yourself", "invalid", "twice") else "pending"
+        state: ItemState = "skipped" if check in get_args(Exclusion) else "pending"
         return replace(self, check=check, state=state, detail=detail)
 
     def acted_on(self, state: ItemState, detail: str = "") -> "Item":

@@ -1,37 +1,66 @@
-"""Lists of users that administrators select or upload: ids, or a CSV file of them."""
+"""Lists of users that administrators select or upload: ids, or a CSV file of ids or user names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trusted_service.jobs.models import Item
-from trusted_service.models import UserId, join_lines, without_acs_user_ids
-from trusted_service.users.csv_file import UnreadableFile, read_table
+from trusted_service.models import Identity, UserId, find_resource, join_lines, without_acs_user_ids
+from trusted_service.users.csv_file import OBJECT_ID, USER_NAME, USER_NAMES, Cells, UnreadableFile, read_table
+from trusted_service.users.directory import Directory
 
 MAX_ITEMS = 10_000
+MAX_LOOKUPS = 500
+"""User names and ACS ids in a file: the request looks them up, and not all upstreams are fast."""
 MAX_TEXT = 100
-NAMES = {"objectId": ("objectid", "oid", "id", "user"), "tenantId": ("tenantid", "tid")}
+NAMES = {
+    "objectId": (OBJECT_ID, "id user userid", *USER_NAMES),
+    "tenantId": ("tenantid tid",),
+}
 
 
-def read_items(data: bytes | None, selected: Sequence[str], tenants: Sequence[str]) -> list[Item]:
-    """Read a CSV file in UTF-8, else a selection of user ids (`UserId.parse_key`). Raises UnreadableFile.
+def read_items(data: bytes | None, selected: Sequence[str], directory: Directory) -> list[Item]:
+    """Read a CSV file, else a selection of user ids (`UserId.parse_key`).
 
-    The file has one column of ids, with or without a header, or columns named as in the export `users.csv`.
+    The file has one column of ids or user names, or a header that names the columns (`csv_file`). Raises
+    UnreadableFile, or UpstreamError if user names cannot be looked up.
     """
-    rows = [(line, {"objectId": text, "tenantId": ""}) for line, text in enumerate(selected, 1)]
-    if data is not None:
-        rows = read_table(data, NAMES, ["objectId"], needs_header=False)
+    if data is None:
+        rows = list[tuple[int, Cells | None]](
+            (line, {"objectId": text, "tenantId": ""}) for line, text in enumerate(selected, 1)
+        )
+    else:
+        rows = read_table(data, NAMES, ["objectId"], needs_header=False, limit=MAX_ITEMS)
+    if not 0 < len(rows) <= MAX_ITEMS:
+        raise UnreadableFile("too-many" if rows else "empty")
+    texts = {cells["objectId"] for _, cells in rows if cells and data is not None}
+    texts = {text for text in texts if USER_NAME.fullmatch(text) or find_resource(text)}
+    if len(texts) > MAX_LOOKUPS:
+        raise UnreadableFile("too-many-names")
+    owners = directory.find_owners(texts)
     items, first = list[Item](), dict[UserId, Item]()
     for line, cells in rows:
-        # Spreadsheets mark a text by an apostrophe, which is not part of the value.
-        text, tenant_id = cells["objectId"].removeprefix("'"), cells["tenantId"].removeprefix("'")
-        try:
-            key = f"{tenant_id}/{text}" if tenant_id and "/" not in text else text
-            item = Item(line, UserId.parse_key(key, tenants))
-        except ValueError:
-            text = without_acs_user_ids(join_lines(text, MAX_TEXT))
-            item = Item(line, None, text).checked("invalid")
+        item = _read_item(line, cells, owners, directory.tenants)
         if item.user_id and first.setdefault(item.user_id, item) is not item:
             item = item.checked("twice")
         items.append(item)
-    if not 0 < len(items) <= MAX_ITEMS:
-        raise UnreadableFile("too-many" if items else "empty")
     return items
+
+
+def _read_item(
+    line: int, cells: Cells | None, owners: Mapping[str, Sequence[Identity]], tenants: Sequence[str]
+) -> Item:
+    """The user of a row. Of a text that leads to none, ACS ids and user names are not kept."""
+    if cells is None:
+        return Item(line, None).checked("shifted")
+    # Spreadsheets mark a text by an apostrophe, which is not part of the value.
+    text, tenant_id = cells["objectId"].removeprefix("'"), cells["tenantId"].removeprefix("'")
+    shown = USER_NAME.sub("[user name]", without_acs_user_ids(join_lines(text, MAX_TEXT)))
+    if text in owners:
+        users = [user.user_id for user in owners[text] if tenant_id.lower() in ("", user.user_id.tenant_id)]
+        if len(users) == 1:
+            return Item(line, users[0])
+        return Item(line, None, shown).checked("ambiguous" if users else "unknown")
+    try:
+        key = f"{tenant_id}/{text}" if tenant_id and "/" not in text else text
+        return Item(line, UserId.parse_key(key, tenants))
+    except ValueError:
+        return Item(line, None, shown).checked("invalid")

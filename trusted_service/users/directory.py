@@ -4,11 +4,12 @@ A page is one query of the index per tenant, however many users there are. Actio
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
+from trusted_service.azure.parallel import map_parallel
 from trusted_service.models import Identity, UserId, find_resource, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import first_key, indexed_user, search_start
@@ -80,6 +81,27 @@ class Directory:
             users.append(user)
             last = Position(key=row["RowKey"], tenant_id=row["PartitionKey"])
         return UserPage(users=users)
+
+    def find_owners(self, texts: Collection[str]) -> dict[str, list[Identity]]:
+        """The users who have exactly these user names, or have these ACS user ids now, in any letter case.
+
+        Raises IndexMissing.
+        """
+        if texts:
+            self.index.require()
+        return dict(zip(texts, map_parallel(self._find_owners, texts), strict=True))
+
+    def _find_owners(self, text: str) -> list[Identity]:
+        if find_resource(text):
+            entry = self.ledger.find(text)
+            owner = self.identities.find(entry.owner) if entry and entry.owner else None
+            return [owner] if owner and (owner.acs_user_id or "").lower() == text.lower() else []
+        start, users = search_start(text), list[Identity]()
+        for tenant_id in self.tenants:
+            rows = self.index.table.range(tenant_id, start=f"{start} ", below=f"{start}!", limit=MORE)
+            # These are names, too, and have no accents.
+            users += (user for user in map(indexed_user, rows) if user.username.casefold() == text.casefold())
+        return users
 
     def _rows(self, query: UserQuery, position: Position, size: int) -> Iterator[Row]:
         tenants = sorted(self.tenants) if query.tenant_id is None else [query.tenant_id]

@@ -22,23 +22,27 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import IdentityTaken, Ledger
 from trusted_service.storage.tables import RowExists, find_utc
 from trusted_service.users.administration import Administration
-from trusted_service.users.csv_file import UnreadableFile, read_table
+from trusted_service.users.csv_file import GUID, OBJECT_ID, UnreadableFile, read_table
 
-GUID = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 RAW_ID = re.compile(rf"8:(?:gcch-|dod-)?acs:{GUID}_{GUID}")
 """https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation"""
 NAMES = {
-    "tenantId": ("tenantid", "tid"),
-    "objectId": ("objectid", "oid", "azureadobjectid", "entraobjectid", "aadobjectid"),
-    "communicationUserId": ("communicationuserid", "acsuserid", "communicationservicesuserid"),
+    "tenantId": ("tenantid tid",),
+    "objectId": (OBJECT_ID,),
+    "communicationUserId": ("communicationuserid acsuserid communicationservicesuserid",),
     "name": ("name", "displayname"),
     "username": ("username", "userprincipalname", "upn", "preferredusername"),
     "createdAt": ("createdat",),
     "lastTokenAt": ("lasttokenat",),
     "blocked": ("blocked",),
 }
-FLAGS = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}
+FLAGS = dict.fromkeys(("", "false", "f", "0", "no", "falsch", "faux"), False)
+FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
+"""Spreadsheets translate them."""
 THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
+
+OTHER_RESOURCE = "that of the settings"
+SHIFTED = "the row has not as many cells as the header, maybe because of a comma without quotation marks"
 
 Result = Literal["imported", "present", "conflict", "invalid"]
 
@@ -59,6 +63,9 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
     """Read and check a CSV file; a user without `createdAt` is created `now`. Raises UnreadableFile."""
     rows = []
     for line, cells in read_table(data, NAMES, ["objectId", "communicationUserId"]):
+        if cells is None:
+            rows.append(MappingRow(line, "", "", result="invalid", detail=SHIFTED))
+            continue
         user = "/".join(filter(None, (cells["tenantId"], cells["objectId"])))
         row = MappingRow(line, display_text(user), display_text(cells["communicationUserId"]))
         try:
@@ -73,7 +80,7 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
 
 def _read_identity(cells: Mapping[str, str], tenants: Sequence[str], now: datetime) -> Identity:
     """Raises ValueError, whose text is for the operator."""
-    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"]
+    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"].removeprefix("'")
     if not tenant_id and len(tenants) != 1:
         raise ValueError("tenantId is missing, and several tenants are allowed")
     try:
@@ -151,11 +158,15 @@ class MappingImport:
         resource = None
         if not allow_other_resource:
             pin = self.pin.find(fresh=True)
-            # Without a pin, the first identity decides.
-            resources = (find_resource(row.acs_user_id) for row in rows if row.identity)
-            resource = pin.resource if pin else next(filter(None, resources), None)
+            resource = pin.resource if pin else self._own_resource(rows)
         with ThreadPoolExecutor(THREADS) as pool:
             yield from pool.map(partial(self._import, actor, resource, dry_run), rows)
+
+    def _own_resource(self, rows: Sequence[MappingRow]) -> str:
+        """The first resource of the file that the settings lead to: the first row would pin any other."""
+        resources = dict.fromkeys(find_resource(row.acs_user_id) for row in rows if row.identity)
+        owns = self.administration.communication.owns
+        return next((resource for resource in resources if resource and owns(resource)), OTHER_RESOURCE)
 
     def _import(self, actor: Actor, resource: str | None, dry_run: bool, row: MappingRow) -> MappingRow:
         if (identity := row.identity) is None:

@@ -19,6 +19,8 @@ from trusted_service.web.security.signing import decrypt, encrypt
 
 QUERY = {"q": "text", "status": "status", "tenant": "tenant_id", "sort": "sort"}
 """The parameters of the list of users."""
+BOM = "\ufeff"
+"""By which Excel recognises UTF-8."""
 CHUNK = 200
 """The lines of a file that are sent at once."""
 
@@ -70,7 +72,7 @@ def export_csv(
     """Stream the rows as an audited file. If the first lines cannot be read, the response is an error."""
     audited = services().audit.action(actor(), "export", None, detail)
     stream = _stream(nullcontext() if request.method == "HEAD" else audited, csv_lines(header, rows))
-    first = next(stream)
+    first = BOM + next(stream)
     # A long file may take longer than a request; each of its calls has a deadline of its own.
     rest = as_request(lambda: next(stream, ""), math.inf)
     response = Response(itertools.chain([first], iter(rest, "")), mimetype="text/csv")

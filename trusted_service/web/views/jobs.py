@@ -50,12 +50,12 @@ def create() -> BaseResponse | tuple[str, int]:
     action = next((action for action in JOB_ACTIONS if action == request.form.get("action")), None)
     if action is None:
         raise InvalidRequest("action must be block or delete.")
-    file, tenants = request.files.get("file"), services().settings.entra_allowed_tenants
+    file = request.files.get("file")
     data = None if file is None else file.read()
     if data and len(data) > MAX_FILE:
         abort(413)
     try:
-        items = read_items(data, request.form.getlist("user"), tenants)
+        items = read_items(data, request.form.getlist("user"), services().directory)
     except UnreadableFile as problem:
         return new(problem, action), 400
     return _to(services().jobs.create(actor(), action, items))
