@@ -160,7 +160,10 @@ class LedgerEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A signed-in browser, which holds the secret to `key`. `acs_user_id` caches the user's identity."""
+    """A signed-in browser, which holds the secret to `key`. `acs_user_id` caches the user's identity.
+
+    `flow` names the last trip to Entra ID that came back to it, so that a reload is recognised.
+    """
 
     key: str
     user: User
@@ -169,6 +172,7 @@ class Session:
     login_hint: str | None
     address: str = ""
     user_agent: str = ""
+    flow: str = ""
     acs_user_id: str | None = None
     token_recorded_at: datetime | None = None
     version: str = ""

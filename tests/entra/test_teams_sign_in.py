@@ -103,7 +103,7 @@ def test_signed_out_user_is_sent_to_sign_in(person: Person) -> None:
 
 
 def test_other_browser_cannot_use_the_callback(callback: str, shared_user: Person) -> None:
-    assert shared_user.finish_sign_in(callback).headers["Location"] == "/"
+    assert_error_page(shared_user.finish_sign_in(callback), 400)
 
 
 def test_missing_consent_shows_an_error_page(service: Service, signed_in: Person) -> None:

@@ -41,9 +41,7 @@ class AccessService:
     audit: AuditTrail
     usage: UsageCounter
 
-    def sign_in(
-        self, signed_in: SignedIn, *, instead_of: Session | None, address: str, user_agent: str
-    ) -> str:
+    def sign_in(self, signed_in: SignedIn, *, instead_of: Session | None, **browser: str) -> str:
         """Start a session, end the browser's old one, and return the new one's id. Raises Blocked instead.
 
         The session is inserted before the block is read: a later block ends it, an earlier one is seen. The
@@ -54,8 +52,7 @@ class AccessService:
             signed_in.user,
             entra_session_id=signed_in.session_id,
             login_hint=signed_in.login_hint,
-            address=address,
-            user_agent=user_agent,
+            **browser,
         )
         try:
             self.admit(signed_in.user)

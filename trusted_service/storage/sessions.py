@@ -122,6 +122,10 @@ class SessionTable:
         with contextlib.suppress(RowChanged):
             self.table.merge(row)
 
+    def record_flow(self, session: Session, flow: str) -> None:
+        with contextlib.suppress(RowChanged):  # it has ended
+            self.table.merge({**_key(session.key), "Flow": flow})
+
     def forget_identity(self, user_id: UserId) -> None:
         """Clear the cached identity in every session; a `record_use` in progress then no longer caches it."""
         partitions.change_all(
@@ -221,6 +225,7 @@ def _row(session: Session) -> dict[str, Any]:
         "LoginHint": session.login_hint or "",
         "Address": session.address,
         "UserAgent": session.user_agent,
+        "Flow": session.flow,
     }
 
 
@@ -238,6 +243,7 @@ def _session(row: Row) -> Session:
         login_hint=row.get("LoginHint") or None,
         address=row.get("Address", ""),
         user_agent=row.get("UserAgent", ""),
+        flow=row.get("Flow", ""),
         acs_user_id=row.get("AcsUserId") or None,
         token_recorded_at=find_utc(row.get("TokenNotedAt")),
         version=version_of(row),

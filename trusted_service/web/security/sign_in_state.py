@@ -43,9 +43,9 @@ def keep(response: Response, kept: KeptFlow) -> None:
     response.set_cookie(_name(kept["flow"]["state"]), value, max_age=MAX_AGE_SECONDS, **attributes)
 
 
-def is_kept(state: str) -> bool:
-    """Whether the browser has a cookie for this state, valid or not: `take` has not deleted it."""
-    return _name(state) in request.cookies
+def flow_name(state: str) -> str:
+    """A name for the trip to Entra ID with this state, which only who knows the state can tell."""
+    return hashlib.sha256(state.encode(errors="replace")).hexdigest()[:16]
 
 
 def take(state: str) -> KeptFlow:
@@ -98,8 +98,7 @@ def _is_page(path: str) -> bool:
 
 def _name(state: str = "") -> str:
     """The name of the cookie for this state, or the beginning of every name."""
-    digest = hashlib.sha256(state.encode(errors="replace")).hexdigest()[:16] if state else ""
-    return f"{current_app.config['COOKIE_PREFIX']}sign-in-{digest}"
+    return f"{current_app.config['COOKIE_PREFIX']}sign-in-{flow_name(state) if state else ''}"
 
 
 def _started_at(name: str) -> int:

@@ -84,9 +84,13 @@ def callback() -> Response | str:
             given=parameters["admin_consent"][0].lower() == "true" and not parameters["error"]
         )
     state = "".join(parameters["state"])
-    if optional_caller() is not None and not sign_in_state.is_kept(state):
-        return redirect(sign_in_state.HOME, 302)  # most likely, the page was loaded again
-    kept = sign_in_state.take(state)
+    flow, caller = sign_in_state.flow_name(state), optional_caller()
+    try:
+        kept = sign_in_state.take(state)
+    except SignInFailed:
+        if caller is None or caller.session is None or caller.session.flow != flow:
+            raise
+        return redirect(sign_in_state.HOME, 302)  # the page was loaded again
     for_teams = kept["purpose"] == "teams"
     if parameters["error"]:
         refusal = read_refusal({name: "".join(values) for name, values in parameters.items()})
@@ -94,10 +98,12 @@ def callback() -> Response | str:
         raise failure(f"entra-{refusal.error or 'error'}", refusal.details, refusal.cause)
     if not (code := "".join(parameters["code"])):
         raise SignInFailed("no-code")
-    if for_teams and optional_caller() is None:
+    if for_teams and caller is None:
         raise NotSignedIn  # the session has ended meanwhile
     signed_in = services().entra.complete(kept["flow"], code)
-    return _show_teams_token(signed_in) if for_teams else _start_session(signed_in, kept["next"])
+    if for_teams:
+        return _show_teams_token(signed_in, flow)
+    return _start_session(signed_in, flow, kept["next"])
 
 
 def _show_consent(*, given: bool) -> str:
@@ -110,7 +116,7 @@ def _show_consent(*, given: bool) -> str:
     return render_template("pages/consent.html")
 
 
-def _start_session(signed_in: SignedIn, target: str) -> Response:
+def _start_session(signed_in: SignedIn, flow: str, target: str) -> Response:
     context.bind_user(signed_in.user)
     caller = optional_caller()
     former = caller.session if caller else authentication.find_session()  # also of a refused tenant
@@ -120,6 +126,7 @@ def _start_session(signed_in: SignedIn, target: str) -> Response:
         instead_of=former,
         address=context.client_address(),
         user_agent=user_agent,
+        flow=flow,
     )
     if former is not None:
         log.info("session_expired", user=str(former.user.id), reason="replaced")
@@ -132,13 +139,15 @@ def _start_session(signed_in: SignedIn, target: str) -> Response:
     return response
 
 
-def _show_teams_token(signed_in: SignedIn) -> str:
+def _show_teams_token(signed_in: SignedIn, flow: str) -> str:
     """Exchange the token at once, show it on this one page, and store it nowhere. Raises OtherUser."""
     user_id = caller().user.id
     if signed_in.user.id != user_id:
         raise OtherUser
     token = services().access.exchange_teams_token(caller(), signed_in.access_token)
     log.info("teams_token_issued", user=str(user_id))
+    if (session := caller().session) is not None:
+        context.run_after_response(functools.partial(services().sessions.record_flow, session, flow))
     return render_template(
         "teams/token.html",
         token=token.token,
