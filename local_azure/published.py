@@ -48,5 +48,6 @@ def read_published(data: Path) -> dict[str, str]:
 
 
 def service_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command that runs beside the service."""
-    return {**os.environ, **{name: value for name, value in settings.items() if name != CONTROL_URL}}
+    """Return the environment of a command that runs beside the service: ours, with its settings alone."""
+    others = {name: value for name, value in os.environ.items() if not OURS.match(name)}
+    return others | {name: value for name, value in settings.items() if name != CONTROL_URL}
