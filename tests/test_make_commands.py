@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data: Path) -> Iterator[Run]:
-    settings = {"TOKEN_LIFETIME_MINUTES": "90", "PASSWORD_OF_ANOTHER_PROGRAM": "hunter2"}
+    settings = {"TOKEN_LIFETIME_MINUTES": "90", "OF_ANOTHER_PROGRAM": "hunter2"}
     running = Run.start(free_port(), data, output_file=data.with_name("output"), settings=settings)
     try:
         running.wait_until_ready()
