@@ -3,6 +3,7 @@
 
 LOCAL_DATA ?= .local
 ARGS ?=
+ACCOUNT ?= alice@contoso.example
 
 venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
@@ -22,7 +23,7 @@ pytest := pytest -n $${TEST_PROCESSES:-4} --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes, which share their compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test coverage soak mutate test-packages check lint format types walls bandit secrets fix lock clean
+.PHONY: help run token cli demo-data test coverage soak mutate test-packages check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -30,6 +31,18 @@ help:
 
 run: $(venv) $(azurite) $(examples)
 	@$(python) -m local_azure.run --data $(LOCAL_DATA)
+
+## make token    beside make run: print a bearer token and a curl line that uses it (ACCOUNT=bob@contoso.example)
+token: $(venv)
+	@$(python) -m local_azure.bearer "$(LOCAL_DATA)" "$(ACCOUNT)"
+
+## make cli      beside make run: run an operator's command (make cli ARGS="users list")
+cli: $(venv)
+	@$(python) -m local_azure.cli "$(LOCAL_DATA)" $(ARGS)
+
+## make demo-data beside make run: add 300 users with sessions, tokens, a month of usage and an audit trail
+demo-data: $(venv)
+	@$(python) -m tools.demo_data "$(LOCAL_DATA)"
 
 ## make test     install what is needed and run every test (one of them: make test ARGS="-k sign_in")
 test: test-packages

@@ -60,12 +60,16 @@ def responds(port: int, path: str) -> bool:
         connection.close()
 
 
-def get_json(url: str) -> Any:
-    """Return the JSON document at a local URL, ignoring proxies in the environment."""
+def get_json(url: str, document: object = None) -> Any:
+    """Return the JSON document at a local URL, ignoring proxies in the environment; post one if given."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.netloc, timeout=CALL_SECONDS)
     try:
-        connection.request("GET", address.path)
+        if document is None:
+            connection.request("GET", address.path)
+        else:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", address.path, json.dumps(document), headers)
         return json.load(connection.getresponse())
     finally:
         connection.close()

@@ -16,12 +16,15 @@ from pathlib import Path
 
 from local_azure.examples import find_examples
 from local_azure.loopback import get_json, reserve_port, responds
+from local_azure.published import publish
 from local_azure.supervision import RunError, StopRequestedError, StopSignals, start_program
 
 START_SECONDS = 60
 # Long enough for running requests, but not for connections that a browser opened in advance: gunicorn would
 # wait for them in vain.
 STOP_SERVICE_SECONDS = 3
+MAX_ACCOUNTS = 4
+"""Printed at the start: the initial ones, which come first. `make demo-data` adds hundreds."""
 # Azurite writes its tables to disk.
 STOP_AZURE_SECONDS = 15
 
@@ -75,6 +78,7 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
                     examples.start(data / "examples.json", settings, environment)
                 )
             signals.wait(lambda: responds(port, "/healthz"), parts, START_SECONDS)
+            running.enter_context(publish(data, environment, settings["LOCAL_AZURE_CONTROL_URL"]))
             say(f"\nReady: {public_url}")
             if examples is not None:
                 signals.wait(lambda: responds(examples.port, "/"), parts, START_SECONDS)
@@ -150,7 +154,7 @@ def describe_accounts(settings: Mapping[str, str]) -> str:
     accounts = get_json(f"{settings['LOCAL_AZURE_CONTROL_URL']}/accounts")
     allowed = settings["ENTRA_ALLOWED_TENANTS"].split(",")
     lines = []
-    for account in accounts:
+    for account in accounts[:MAX_ACCOUNTS]:
         if account["tenantId"] not in allowed:
             purpose = "from a tenant that is not allowed: sign-in is refused"
         elif account["roles"]:
@@ -158,6 +162,8 @@ def describe_accounts(settings: Mapping[str, str]) -> str:
         else:
             purpose = "user"
         lines.append(f"  {account['username']:<24}  {purpose}")
+    if more := len(accounts) - len(lines):
+        lines.append(f"  … and {more} more")
     return "\n".join(lines)
 
 

@@ -17,7 +17,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_env()
     logs.configure(settings.log_format)
     app = Flask(__name__, template_folder=str(Path(__file__).parent.parent / "templates"))
-    app.config.update(SEND_FILE_MAX_AGE_DEFAULT=3600)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # it would respond to some paths with a redirect
     app.extensions["trusted_service"] = Services(settings)

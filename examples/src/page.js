@@ -30,6 +30,7 @@ export function makeTokenRefresher(account) {
   return createTokenRefresher({
     serviceUrl: settings.serviceUrl,
     getAccessToken: (signal, { forceRefresh }) => getAccessToken(account, forceRefresh),
+    withExpiry: true, // for @azure/communication-common 2.5 or newer
     fetch: fetchAndTell,
   });
 }

@@ -39,7 +39,7 @@ async function start(refreshToken) {
   }
 }
 
-function showToken(token) {
+function showToken({ token }) {
   const claims = readClaims(token);
   expiresAt = claims.expiresAt;
   element("identity").textContent = claims.identity;

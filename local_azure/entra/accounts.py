@@ -93,14 +93,15 @@ class Directory:
     def __init__(self, shelf: Shelf) -> None:
         """Load the accounts from `shelf`, or the initial accounts if it is empty."""
         self._shelf = shelf
-        kept = shelf.read_all()
-        self._accounts = {name: Account.from_json(name, document) for name, document in kept.items()}
+        kept, first = shelf.read_all(), [account.username for account in FIRST_ACCOUNTS]
+        names = [name for name in first if name in kept] + [name for name in kept if name not in first]
+        self._accounts = {name: Account.from_json(name, kept[name]) for name in names}
         if not kept:
             for account in FIRST_ACCOUNTS:
                 self.put(account)
 
     def list(self) -> tuple[Account, ...]:
-        """Return all accounts in the order they were added."""
+        """Return all accounts, the initial ones first."""
         return tuple(self._accounts.values())
 
     def find(self, username: str) -> Account | None:

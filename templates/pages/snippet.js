@@ -12,7 +12,9 @@ async function tokenRefresher() {
     headers: { "X-CSRFToken": csrfToken },
   });
   if (!response.ok) throw new Error(`No token: ${response.status}`);
-  return (await response.json()).token;
+  const { token, expiresOn } = await response.json();
+  // Before @azure/communication-common 2.5: return token.
+  return { token, expiresOnTimestamp: Date.parse(expiresOn) };
 }
 
 const credential = new AzureCommunicationTokenCredential({

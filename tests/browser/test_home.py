@@ -103,6 +103,7 @@ def test_snippet_gets_a_token_until_sign_out(home: Page, signed_in: Person) -> N
     (outcome,) = run_code(signed_in, code)["outcomes"]
     check = signed_in.azure.check_token(outcome["token"])
     assert (check["valid"], check["identity"]) == (True, signed_in.me()["communicationUserId"])
+    assert "expiresOnTimestamp: Date.parse(expiresOn)" in code
     assert signed_in.sign_out().status_code == 303
     (outcome,) = run_code(signed_in, code)["outcomes"]
     assert "401" in outcome["error"]

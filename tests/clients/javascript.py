@@ -34,6 +34,18 @@ print({ outcomes, refused });
 """
 """Prints the outcomes of concurrent calls, and the error codes that `onSignInRequired` received."""
 
+BAD_URLS = ["", " ", "calls.contoso.com", "localhost:8000", "//calls.contoso.com", "/", "undefined"]
+BAD_URLS += [
+    "ftp://calls.contoso.com",
+    "https://",
+    "https://a b.example",
+    "https://[::1",
+    "https://h.example:99999",
+]
+BAD_URLS += ["https://h.example/calls", "https://h.example/apis"]
+BAD_URLS += ["https://ann:hunter2@h.example"]  # pragma: allowlist secret
+"""What no client takes for the address of the service."""
+
 
 def run_client(person: Person, code: str, **inputs: object) -> dict[str, Any]:
     """Run code after the prelude, with `inputs` as `input`; return the object that it prints."""

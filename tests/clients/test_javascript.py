@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.javascript import REQUEST_TOKENS, run_client
+from tests.clients.javascript import BAD_URLS, REQUEST_TOKENS, run_client
 from tests.support.concurrency import timed
 from tests.support.local_azure import LocalAzure
 from tests.support.node import join_cookies
@@ -233,3 +233,114 @@ def test_cookie_of_another_origin_is_refused(signed_in: Person) -> None:
     result = run_page(signed_in, code)
     assert result["outcomes"][0]["name"] == "TypeError"
     assert result["requests"] == {}
+
+
+OLD_BROWSERS = """
+const missing = [
+  ...["any", "timeout", "abort"].map((name) => [AbortSignal, name]),
+  ...["reason", "throwIfAborted"].map((name) => [AbortSignal.prototype, name]),
+  [globalThis, "DOMException"], [URL.prototype, "origin"],
+];
+const later = setTimeout;
+globalThis.setTimeout = (callback, milliseconds) => later(callback, milliseconds / 10_000);
+const text = async () => JSON.stringify({ token: "opaque", expiresOn: "2100-01-01T00:00:00Z" });
+const response = { status: 200, ok: true, headers: new Map(), text };
+const newOld = (fetch) => newRefresher({ serviceUrl: "https://calls.example", fetch });
+const hang = () => new Promise(() => {}); // a fetch that knows no signals
+const outcomes = new Set();
+for (let subset = 0; subset < 2 ** missing.length; subset += 1) {
+  const removed = missing.filter((_, bit) => subset & (2 ** bit));
+  const saved = removed.map(([holder, name]) => Object.getOwnPropertyDescriptor(holder, name));
+  removed.forEach(([holder, name]) => delete holder[name]);
+  const controller = new AbortController();
+  const aborted = newOld(hang)(controller.signal);
+  controller.abort();
+  let tries = 0;
+  const late = () => (tries += 1) < 3 ? hang() : response;
+  outcomes.add(JSON.stringify([
+    ...await settle(newOld(late)(controller.signal), aborted, newOld(late)(), newOld(hang)()), tries,
+  ]));
+  removed.forEach(([holder, name], index) => Object.defineProperty(holder, name, saved[index]));
+}
+print({ outcomes: [...outcomes].map(JSON.parse) });
+"""
+LATE = "The service at https://calls.example/api/token did not respond: no response within 30 s"
+
+
+def test_old_browsers_get_tokens_and_can_abort(run: Run) -> None:
+    """Without each combination of what React Native, Android's WebView or Safari before 17.4 lack."""
+    for before, during, token, late, tries in run(OLD_BROWSERS)["outcomes"]:
+        assert [before["name"], during["name"], token, tries] == ["AbortError"] * 2 + [{"token": "opaque"}, 3]
+        assert (late["name"], late["message"]) == ("TokenRequestError", LATE)
+
+
+def test_signal_of_azure_can_abort(run: Run) -> None:
+    code = """
+    let abort;
+    const addEventListener = (_, listener) => (abort = listener);
+    const signal = { aborted: false, addEventListener, removeEventListener() {} };
+    const call = settle(newRefresher({ fetch: () => new Promise(() => {}) })(signal));
+    setTimeout(() => abort(), 10);
+    print({ outcomes: await call });
+    """
+    assert [outcome["name"] for outcome in run(code)["outcomes"]] == ["AbortError"]
+
+
+@pytest.mark.parametrize("teams", [False, True])
+def test_expiry_reaches_credentials_that_take_it(run: Run, teams: bool) -> None:
+    """The older credential takes a bare token only, and calls the refresher in the same way."""
+    code = """
+    class OlderCredential {
+      constructor({ tokenRefresher }) { this.refresh = tokenRefresher; }
+      async getToken() { return this.refresh(undefined); }
+    }
+    let calls = 0;
+    const body = { token: "opaque", expiresOn: new Date(Date.now() + 3_600_000).toISOString() };
+    const fetch = async () => { calls += 1; return Response.json(body); };
+    const create = input.teams ? createTeamsTokenRefresher : createTokenRefresher;
+    const options = { serviceUrl, getAccessToken, getTeamsUserAadToken: () => "x", fetch };
+    const tokenRefresher = create(options);
+    const credential = new AzureCommunicationTokenCredential({ tokenRefresher, refreshProactively: true });
+    const tokens = [await credential.getToken(), await credential.getToken()];
+    credential.dispose();
+    const wrapped = create({ ...options, withExpiry: true });
+    const bare = create({ ...options, withExpiry: false });
+    print({
+      end: Date.parse(body.expiresOn), credential: tokens, calls,
+      direct: await tokenRefresher(), wrapped: await wrapped(),
+      older: await new OlderCredential({ tokenRefresher }).getToken(),
+      bare: await new AzureCommunicationTokenCredential({ tokenRefresher: bare }).tokenCredential.refresh(),
+    });
+    """
+    result = run(code, teams=teams)
+    token = {"token": "opaque", "expiresOnTimestamp": result["end"]}
+    assert (result["credential"], result["wrapped"]) == ([token] * 2, token)
+    assert [result[name] for name in ("direct", "older", "bare")] == ["opaque"] * 3
+    assert result["calls"] == 1
+
+
+def test_address_without_origin_is_refused(run: Run) -> None:
+    code = """
+    const create = async (serviceUrl) => newRefresher({ serviceUrl }) && "";
+    const outcomes = await settle(...[...input.bad, undefined].map(create));
+    print({ outcomes, good: await settle(...input.good.map(create)) });
+    """
+    good = ["https://h.example/", "https://h/api", "http://h.example:80/api/token?x", "HTTPS://h.example"]
+    result = run(code, bad=BAD_URLS, good=good)
+    for outcome in result["outcomes"]:
+        assert (outcome["name"], outcome["message"][:10]) == ("TypeError", "serviceUrl"), outcome
+        assert "hunter2" not in outcome["message"]
+    assert result["good"] == [{"token": ""}] * 4
+
+
+def test_page_learns_what_the_browser_hides(run: Run) -> None:
+    code = """
+    globalThis.location = { origin: "https://app.example" };
+    const later = setTimeout;
+    globalThis.setTimeout = (callback, milliseconds) => later(callback, milliseconds / 10_000);
+    const fetch = async () => { throw new TypeError("Failed to fetch"); };
+    print({ outcomes: await settle(newRefresher({ fetch, serviceUrl: "https://calls.example" })()) });
+    """
+    (error,) = run(code)["outcomes"]
+    for part in ("https://calls.example/", "Failed to fetch", "CORS_ORIGINS", "https://app.example"):
+        assert part in error["message"]

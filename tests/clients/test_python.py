@@ -1,6 +1,7 @@
 """The Python client for threads and asyncio: tokens, retries, shared requests, cancelled callers, errors."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from azure.communication.chat.aio import CommunicationTokenCredential as AsyncCr
 from azure.core.credentials import AccessToken
 from trusted_service_client import TokenRequestError, create_token_refresher
 
+from tests.clients.front_end import front_end
+from tests.clients.javascript import BAD_URLS
 from tests.support.concurrency import run_concurrently, timed, wait_until
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
@@ -79,10 +82,34 @@ def test_async_credential_refreshes_itself(azure: LocalAzure, new_async_refreshe
     assert (check["valid"], check["scopes"]) == (True, ["chat"])
 
 
-@pytest.mark.parametrize("url", ["", "calls.contoso.com", "file:///etc/passwd", "ftp://calls.contoso.com"])
+@pytest.mark.parametrize("url", [*BAD_URLS, "file:///etc/passwd"])
 def test_url_without_origin_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="service_url"):
+    with pytest.raises(ValueError, match="service_url") as caught:
         create_token_refresher(url, lambda _: "x")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "asyncio"])
+def test_opaque_token_is_refreshed_at_its_end(asynchronous: bool) -> None:
+    body = json.dumps({"token": "opaque", "expiresOn": "2100-01-01T00:00:00Z"}).encode()
+
+    async def get_tokens(url: str) -> list[AccessToken]:
+        async def get_access_token(_: bool) -> str:
+            return "x"
+
+        refresh = trusted_service_client.aio.create_token_refresher(url, get_access_token)
+        async with AsyncCredential(make_token(-60), token_refresher=refresh) as credential:
+            return [await credential.get_token(), await credential.get_token()]
+
+    with front_end((200, body, {})) as (url, paths):
+        if asynchronous:
+            tokens = asyncio.run(get_tokens(url))
+        else:
+            refresh = create_token_refresher(url, lambda _: "x")
+            with CommunicationTokenCredential(make_token(-60), token_refresher=refresh) as credential:
+                tokens = [credential.get_token(), credential.get_token()]
+    end = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+    assert (tokens, len(paths)) == ([AccessToken("opaque", end)] * 2, 1)
 
 
 def test_coroutines_share_one_request(azure: LocalAzure, new_async_refresher: NewAsyncRefresher) -> None:

@@ -1,20 +1,22 @@
-"""Both clients: refusals, rate limits, outages and concurrent callers."""
+"""Both clients: refusals, rate limits, outages, front ends, wrong addresses and concurrent callers."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from trusted_service_client import TokenRequestError, create_token_refresher
 
+from tests.clients.front_end import Answer, front_end
 from tests.clients.javascript import REQUEST_TOKENS, run_client
 from tests.support.concurrency import run_concurrently, timed
-from tests.support.gate import Gate
-from tests.support.http_server import QuietHandler, serving
+from tests.support.gate import Gate, TlsFront
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
-from tests.support.service import Service
+from tests.support.service import Service, free_port
 
 Outcome = dict[str, Any]
 Refresh = Callable[..., list[Outcome]]
@@ -36,7 +38,11 @@ def refresh(request: pytest.FixtureRequest, person: Person, access_token: str) -
             try:
                 return {"token": refresher().token}
             except TokenRequestError as error:
-                members = {"requestId": error.request_id, "retryAfter": error.retry_after}
+                members = {
+                    "requestId": error.request_id,
+                    "retryAfter": error.retry_after,
+                    "message": str(error),
+                }
                 return {"status": error.status, "code": error.code} | members
 
         return run_concurrently([get_outcome] * times)
@@ -108,14 +114,62 @@ def test_broken_connection_is_retried_three_times(azure: LocalAzure, gate: Gate,
     assert 7 <= seconds < 14  # waits of 1, 2 and 4 s
 
 
-def test_redirect_is_not_retried(service: Service, refresh: Refresh) -> None:
-    class Handler(QuietHandler):
-        """Redirects every request, as a gateway that requires a sign-in would."""
+TOKEN = json.dumps({"token": "opaque", "expiresOn": "2100-01-01T00:00:00Z"}).encode()
+PAGE = b"<!doctype html><title>Another site</title>"
 
-        def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
-            self.respond(302, {}, ("Location", service.url + self.path))
 
-    with serving(Handler) as url:
+@pytest.mark.parametrize("statuses", [(502, 504, 503), (408, 425, 429)])
+def test_front_end_of_a_restart_is_retried(refresh: Refresh, statuses: tuple[int, ...]) -> None:
+    first, *more = [(status, PAGE, {"Retry-After": "0"}) for status in statuses]
+    with front_end((first[0], b"", {"Retry-After": "2"}), *more, (200, TOKEN, {})) as (url, paths):
+        (outcome,), seconds = timed(lambda: refresh(url))
+    assert outcome == {"token": "opaque"}
+    assert paths == ["/api/token"] * 4
+    assert 2 <= seconds < 10
+
+
+STRANGE = [
+    *[(status, PAGE, {}) for status in (200, 400, 403, 404, 405, 410, 500, 501)],
+    *[(200, body, {}) for body in (b"", b"{}", b"[]", b"null", b'"token"', b'{"status": "ok"}', b"\xff")],
+    *[(404, body, {}) for body in (b"", b"null", b'{"detail": "no"}', b'{"error": {"code": "x"}}')],
+    (302, PAGE, {"Location": "https://login.example/start?state=secret#secret"}),
+    (301, b"", {"Location": "/elsewhere"}),
+]
+
+
+@pytest.mark.parametrize("answer", STRANGE, ids=str)
+def test_other_site_is_named_at_once(refresh: Refresh, answer: Answer) -> None:
+    with front_end(answer) as (url, paths):
+        (error,) = refresh(url)
+    assert (error["status"], error["code"], len(paths)) == (answer[0], None, 1)
+    assert f"{url}/api/token is not from the service" in error["message"]
+    assert answer[2].get("Location", "").partition("?")[0] in error["message"]
+    assert "secret" not in error["message"]
+
+
+def test_untrusted_certificate_is_named_at_once(refresh: Refresh, tmp_path: Path) -> None:
+    with TlsFront(tmp_path) as front:
+        (error,), seconds = timed(lambda: refresh(front.url))
+    assert error["status"] is None
+    assert front.url in error["message"]
+    assert "certificate" in error["message"]
+    assert seconds < 5
+
+
+def test_address_without_tls_is_named_at_once(refresh: Refresh) -> None:
+    with front_end((200, TOKEN, {})) as (plain, _):
+        url = plain.replace("http://", "https://")
         (error,), seconds = timed(lambda: refresh(url))
-    assert (error["status"], error["code"]) == (302, None)
-    assert seconds < 3
+    assert error["status"] is None
+    assert url in error["message"]
+    assert "ssl" in error["message"].lower()
+    assert seconds < 5
+
+
+def test_refused_connection_is_named(refresh: Refresh) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    (error,), seconds = timed(lambda: refresh(url))
+    assert error["status"] is None
+    assert url in error["message"]
+    assert "refused" in error["message"].lower()
+    assert seconds >= 7

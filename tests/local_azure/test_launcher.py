@@ -140,7 +140,7 @@ def test_data_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with LocalAzure(data=data) as azure:
         first_env, first_app = azure.env, azure.get_app()
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", azure.ca_path)
-        account = azure.put_account("greta@contoso.example", roles=["x"])
+        account = azure.put_account("aaron@contoso.example", roles=["x"])
         azure.delete_account("bob@contoso.example")
         azure.rotate_keys(keep_old=True)
         certificate = first_app.certificate_path.read_bytes()
@@ -154,8 +154,9 @@ def test_data_survives_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with LocalAzure("--front-channel-logout-url", "http://localhost:8000/out", data=data) as azure:
         assert azure.env["ENTRA_CLIENT_SECRET"] == first_env["ENTRA_CLIENT_SECRET"]
         assert len({env[ACS].partition("accesskey=")[2] for env in (azure.env, first_env)}) == 1
-        assert azure.get_account("greta@contoso.example") == account
-        assert "bob@contoso.example" not in {known.username for known in azure.list_accounts()}
+        assert azure.get_account("aaron@contoso.example") == account
+        names = [known.username.partition("@")[0] for known in azure.list_accounts()]
+        assert names == ["alice", "admin", "guest", "aaron"]  # the initial ones first, without Bob
         assert azure.get_app().certificate_path.read_bytes() == certificate
         assert azure.list_identities() == [kept[0].raw_id, gone[0].raw_id]
         assert azure.check_token(kept[1].token)["valid"] is True

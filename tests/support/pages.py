@@ -8,7 +8,13 @@ from bs4 import BeautifulSoup
 from tests.support.cookies import read_cookies
 from tests.support.person import Person
 
-MARKUP = re.compile(r"</?(?:a|br|code|em|p|pre|span|strong)\b[^>]*>|&(?:lt|gt|amp|quot|#\d+);|{[{%]|`")
+TAGS = (
+    "a|abbr|b|br|code|d[dlt]|details|div|em|h[1-6]|hr|i|img|kbd|li|nav|ol|p|pre|section|small|span|strong|svg"
+)
+TAGS += "|strong|svg|su[bp]|summary|t[dhr]|table|tbody|u|ul|var"
+MARKUP = re.compile(
+    rf"</?(?:{TAGS})\b[^>]*>|&(?:[a-z]+|#\w+);|{{[{{%]|`|\*\*|\]\(|%\(\w+\)s|#/components", re.IGNORECASE
+)
 
 
 def read_page(person: Person, path: str, **query: str) -> BeautifulSoup:

@@ -22,10 +22,12 @@ new AzureCommunicationTokenCredential({
   tokenRefresher: createTeamsTokenRefresher({ getTeamsUserAadToken: () => "token", serviceUrl: "https://calls.contoso.com" }),
 });
 
+new AzureCommunicationTokenCredential({ tokenRefresher: createTokenRefresher({ ...options, withExpiry: true }) });
+const { expiresOnTimestamp } = await createTeamsTokenRefresher({ getTeamsUserAadToken: () => "x", withExpiry: true })();
 const token: string = await createTokenRefresher(options)(AbortSignal.timeout(1000));
 const error = new TokenRequestError("why", { status: 503, retryAfter: 5 });
 const retryAfter: number | null = error.retryAfter;
-export { error, retryAfter, token };
+export { error, expiresOnTimestamp, retryAfter, token };
 
 // @ts-expect-error a scope that there is not
 createTokenRefresher({ scopes: ["video"] });

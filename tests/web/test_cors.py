@@ -82,6 +82,19 @@ def test_preflight_needs_no_sign_in(application: Flask, service: Service, spa_se
             assert response.content == b""
 
 
+TRACING = ["traceparent", "tracestate", "baggage", "request-id", "request-context", "b3", "x-b3-traceid"]
+TRACING += ["x-b3-spanid", "x-b3-sampled", "sentry-trace", "x-datadog-trace-id", "x-datadog-parent-id"]
+TRACING += ["x-datadog-origin", "x-datadog-sampling-priority", "newrelic", "elastic-apm-traceparent"]
+
+
+def test_preflight_allows_headers_of_monitoring(spa_service: Service) -> None:
+    url, asked = f"{spa_service.url}/api/token", {"authorization", "content-type", *TRACING}
+    names = [*asked, "x-csrftoken", "cookie", "x-forwarded-for", "x-http-method-override", "x-evil", "x-b3"]
+    allowed = preflight(url, SPA, "POST", ",".join(names)).headers["Access-Control-Allow-Headers"]
+    assert split(allowed.lower()) == asked
+    assert_unreadable(preflight(url, "https://evil.example", "POST", ",".join(names)))
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "TRACE", "CONNECT", "X", ""])
 def test_preflight_for_another_method_allows_nothing(spa_service: Service, method: str) -> None:
     response = preflight(f"{spa_service.url}/api/token", SPA, method)

@@ -1,20 +1,24 @@
 """Security headers: on every response, including errors and redirects."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import requests
-from flask import Flask
+from bs4 import BeautifulSoup
+from flask import Flask, url_for
 
 from tests.support.gate import TlsFront
 from tests.support.person import Person
 from tests.support.routes import Route, list_routes
-from tests.support.service import Service
+from tests.support.service import ROOT, Service
 from tools.node import NODE
+from trusted_service.web.http import static_files
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -22,6 +26,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+FILES = {"bootstrap.min.css", "site.css", "icon.svg", "theme.js", "token.js"}
+"""The files of pages that are there without a job."""
 ERRORS = [
     *(Route(path, "GET") for path in ("/nothing", "/api/nothing", "/static/nothing", "/static/../wsgi.py")),
     *(Route(path, "DELETE") for path in ("/healthz", "/", "/static/site.css", "/api/token")),
@@ -74,13 +80,61 @@ def test_every_response_carries_security_headers(
         assert_headers(route, response)
 
 
-def test_static_files_are_cacheable(service: Service) -> None:
-    url = f"{service.url}/static/site.css"
-    found = requests.get(url, timeout=10)
-    assert "max-age" in found.headers["Cache-Control"]
-    assert "private" not in found.headers["Cache-Control"]
-    again = requests.get(url, headers={"If-None-Match": found.headers["ETag"]}, timeout=10)
-    assert again.status_code == 304
+def test_files_are_kept_under_their_hash(
+    service: Service, new_person: Callable[..., Person], application: Flask
+) -> None:
+    """Each page names each file by its content's hash; any other URL is asked for again each time."""
+    admin, urls = new_person(roles=["TrustedService.Admin"]).signed_in(), set()
+    for route in [*list_routes(application), *ERRORS]:
+        if route.method == "GET" and not route.is_api:
+            page = BeautifulSoup(route.call(admin).text, "html.parser")
+            tags = page.select("script[src], link[href]:not([rel=canonical])")
+            urls |= {str(tag.get("src") or tag.get("href")) for tag in tags}
+    assert {url.partition("?")[0].rpartition("/")[2] for url in urls} >= FILES
+    for url in urls:
+        found = requests.get(service.url + url, timeout=10)
+        path, _, version = url.partition("?v=")
+        assert version == hashlib.sha256(found.content).hexdigest()[:16], url
+        assert found.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        again = requests.get(service.url + url, headers={"If-None-Match": found.headers["ETag"]}, timeout=10)
+        assert (again.status_code, again.headers["Cache-Control"]) == (304, found.headers["Cache-Control"])
+        for other in (
+            "",
+            "?v=",
+            f"?v={version[:-1]}",
+            f"?v={version}0",
+            f"?w={version}",
+            f"?v=x&v={version}",
+        ):
+            current = requests.get(service.url + path + other, timeout=10)
+            assert current.content == found.content
+            assert current.headers["Cache-Control"] == "no-cache, max-age=0"
+    missing = requests.get(f"{service.url}/static/nothing.js?v={version}", timeout=10)
+    assert (missing.status_code, missing.headers["Cache-Control"]) == (404, "no-store")
+
+
+def test_no_file_names_another_without_hash() -> None:
+    reference = re.compile(r"""\bimport\s*[({'*\w]|\bfrom\s*["']|@import|url\((?!["']?data:)|/static/""")
+    for folder in (ROOT / "trusted_service" / "static", ROOT / "templates"):
+        for path in folder.rglob("*.*"):
+            text = re.sub("(?s){[{%].*?[%}]}", "", path.read_text(encoding="utf-8"))
+            assert path.name == "snippet.js" or not reference.search(text), path
+
+
+def test_changed_file_gets_another_url(application: Flask, tmp_path: Path) -> None:
+    app = Flask("deployed", static_folder=str(tmp_path))
+    static_files.init_app(app)
+    urls, file = [], tmp_path / "page.js"
+    for number in range(2):
+        file.write_text(f"let version = {number};", encoding="ascii")
+        os.utime(file, (number, number))
+        with app.test_request_context():
+            urls.append(url_for("static", filename="page.js"))
+    kept = []
+    for url in urls:
+        with app.test_client().get(url) as response:
+            kept.append(response.headers["Cache-Control"])
+    assert kept == ["no-cache, max-age=0", static_files.FOR_A_YEAR]
 
 
 def test_https_responses_have_hsts(service: Service, front: TlsFront) -> None:

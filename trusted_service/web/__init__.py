@@ -1,12 +1,10 @@
 """Pages and API: hooks, and views that read a request, call services and render the response."""
 
-from importlib.resources import files
-
-from flask import Flask, send_from_directory
+from flask import Flask
 
 from trusted_service.settings import Settings
 from trusted_service.web import i18n, openapi
-from trusted_service.web.http import context, error_handlers, request_body
+from trusted_service.web.http import context, error_handlers, request_body, static_files
 from trusted_service.web.security import audiences, authentication, headers, rate_limits, signing
 from trusted_service.web.views import account, admin, admin_api, api, audit, auth, health, home, jobs, usage
 
@@ -21,13 +19,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     headers.init_app(app, settings)
     i18n.init_app(app)
     app.config["MAX_CONTENT_LENGTH"] = request_body.LARGEST_BODY
-    # Pages use one file of the package. Others have up to a megabyte, which strangers should not ask for.
-    stylesheets = str(files("flask_bootstrap") / "static/bootstrap5/css")
-    app.add_url_rule(
-        "/bootstrap/static/css/bootstrap.min.css",
-        "bootstrap.static",
-        lambda: send_from_directory(stylesheets, "bootstrap.min.css"),
-    )
+    static_files.init_app(app)
     authentication.init_app(app)
     rate_limits.init_app(app, settings.rate_limit_storage_uri)
     for view in VIEWS:

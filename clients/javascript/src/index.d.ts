@@ -6,14 +6,23 @@ export interface AbortSignalLike {
 }
 
 /**
- * Resolves to an access token of Communication Services, a bare JWT. Rejects with a `TokenRequestError`, with the
+ * Resolves to an access token of Communication Services: to the bare token where you call it, and to an
+ * `AccessToken` where the credential of `@azure/communication-common` 2.5 or newer does. Rejects with a `TokenRequestError`, with the
  * rejection of `getAccessToken`, or with the signal's reason. Concurrent calls share one request; aborting one of them
  * does not affect the others.
  */
 export type TokenRefresher = (abortSignal?: AbortSignalLike) => Promise<string>;
 
+/** A token and its end in milliseconds since 1970, as `@azure/communication-common` takes it since version 2.5. */
+export interface AccessToken {
+  token: string;
+  expiresOnTimestamp: number;
+}
+
+export type AccessTokenRefresher = (abortSignal?: AbortSignalLike) => Promise<AccessToken>;
+
 export interface ServiceOptions {
-  /** Origin of the trusted service. Default: the origin of this page. */
+  /** Origin of the trusted service. Default: the origin of this page. Anything else is a `TypeError`. */
   serviceUrl?: string | URL;
   /**
    * Resolves to an Entra ID access token for the service. Without it, the session cookie authenticates the caller.
@@ -22,6 +31,11 @@ export interface ServiceOptions {
   getAccessToken?: (abortSignal: AbortSignal, options: { forceRefresh: boolean }) => Promise<string> | string;
   /** Called once for each request that fails because the user has to sign in: `error.status` is 401. */
   onSignInRequired?: (error: TokenRequestError) => void;
+  /**
+   * True: an `AccessToken`, whoever calls. False: the bare token. Default: what the calling credential takes. Say true
+   * if a function of your own calls the refresher and passes the result to version 2.5 or newer.
+   */
+  withExpiry?: boolean;
   /** Used instead of the global `fetch`. */
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
 }
@@ -41,9 +55,13 @@ export interface TeamsTokenRefresherOptions extends ServiceOptions {
 }
 
 /** Creates the `tokenRefresher` of an `AzureCommunicationTokenCredential`. */
+export function createTokenRefresher(options: TokenRefresherOptions & { withExpiry: true }): AccessTokenRefresher;
 export function createTokenRefresher(options?: TokenRefresherOptions): TokenRefresher;
 
 /** Creates the same for tokens of the user's Teams account. */
+export function createTeamsTokenRefresher(
+  options: TeamsTokenRefresherOptions & { withExpiry: true },
+): AccessTokenRefresher;
 export function createTeamsTokenRefresher(options: TeamsTokenRefresherOptions): TokenRefresher;
 
 /** The reason why there is no token. */

@@ -2,6 +2,7 @@
 
 import { oneInFlight } from "./one-in-flight.js";
 import { requestJson } from "./requests.js";
+import { readOrigin } from "./service-url.js";
 import { TokenRequestError } from "./token-request-error.js";
 
 export { TokenRequestError };
@@ -17,14 +18,14 @@ export function createTeamsTokenRefresher({ getTeamsUserAadToken, ...options }) 
   return createRefresher(options, "/api/token/teams", makeBody);
 }
 
-function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, ...options }, path, makeBody) {
+function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, withExpiry, ...options }, path, makeBody) {
   const pageOrigin = globalThis.location?.origin;
-  const service = new URL(serviceUrl ?? pageOrigin).origin;
+  const service = readOrigin(serviceUrl ?? pageOrigin);
   if (!getAccessToken && pageOrigin && pageOrigin !== service) {
     throw new TypeError("The session cookie works on the service's own origin only: pass getAccessToken");
   }
   const fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));
-  const request = (route, init, signal) => requestJson(fetch, service + route, init, signal);
+  const request = (route, init, member, signal) => requestJson(fetch, service + route, init, member, signal);
   const caller = getAccessToken ? byAccessToken(getAccessToken) : bySession(request);
 
   async function requestToken(signal, refused) {
@@ -35,8 +36,7 @@ function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, ...opti
       init.headers = { ...headers, "Content-Type": "application/json" };
       init.body = JSON.stringify(body);
     }
-    const { token } = await request(path, init, signal);
-    return token;
+    return request(path, init, "token", signal);
   }
 
   async function refresh(signal) {
@@ -51,7 +51,20 @@ function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, ...opti
     }
   }
 
-  return oneInFlight(refresh);
+  const shared = oneInFlight(refresh);
+  // Not an arrow function: its `this` is the credential that calls it.
+  return async function tokenRefresher(abortSignal) {
+    const { token, expiresOn } = await shared(abortSignal);
+    const expiresOnTimestamp = Date.parse(expiresOn);
+    const takes = withExpiry ?? takesExpiry(this);
+    return takes && !Number.isNaN(expiresOnTimestamp) ? { token, expiresOnTimestamp } : token;
+  };
+}
+
+// @azure/communication-common calls a refresher as a method of its credential. Since 2.5, which takes the expiry
+// beside the token, the credential has this property; older ones refuse anything but a string.
+function takesExpiry(caller) {
+  return typeof caller === "object" && caller !== null && "undecodableTokenExpiryIntervalInSeconds" in caller;
 }
 
 // How a caller authenticates. After a `refusal`, `identify` is called once more with `refused`.
@@ -72,9 +85,9 @@ function bySession(request) {
     refusal: "csrf_failed", // another tab has signed in, which started another session
     async identify(signal, refused) {
       if (!csrfToken || refused) {
-        const me = await request("/api/me", { credentials: "same-origin" }, signal);
+        const me = await request("/api/me", { credentials: "same-origin" }, "user", signal);
         const key = `${me.user.tenantId}/${me.user.objectId}`;
-        userKey ??= key;
+        if (!userKey) userKey = key;
         // A running client must not continue as another user.
         if (key !== userKey) {
           const why = { status: 401, code: "user_changed" };

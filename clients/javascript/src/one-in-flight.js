@@ -1,5 +1,7 @@
 // Concurrent calls share one request. It is aborted once every caller has aborted.
 
+import { onAbort, reasonOf } from "./abort.js";
+
 export function oneInFlight(start) {
   let current = null;
 
@@ -22,24 +24,18 @@ export function oneInFlight(start) {
 
   return async (abortSignal) => {
     if (abortSignal?.aborted) throw reasonOf(abortSignal);
-    current ??= take();
+    if (!current) current = take();
     const flight = current;
     flight.waiting += 1;
-    let onAbort;
+    let forget;
     const aborted = new Promise((_, reject) => {
-      onAbort = () => reject(reasonOf(abortSignal));
-      abortSignal?.addEventListener("abort", onAbort);
+      if (abortSignal) forget = onAbort(abortSignal, reject);
     });
     try {
       return await Promise.race([flight.result, aborted]);
     } finally {
-      abortSignal?.removeEventListener("abort", onAbort);
+      forget?.();
       leave(flight);
     }
   };
-}
-
-// Azure's own AbortSignalLike has no reason.
-function reasonOf(abortSignal) {
-  return abortSignal.reason ?? new DOMException("The token request was aborted", "AbortError");
 }

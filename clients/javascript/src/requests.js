@@ -1,5 +1,6 @@
 // Requests to the service. Returns JSON or throws a TokenRequestError; retries errors that are temporary.
 
+import { onAbort, reasonOf } from "./abort.js";
 import { TokenRequestError } from "./token-request-error.js";
 
 const MAX_TRIES = 4;
@@ -7,13 +8,18 @@ const MAX_TRIES = 4;
 const TIMEOUT_MILLISECONDS = 30_000;
 // The window of the service's rate limit is one minute. Retrying earlier than requested would only add to the load.
 const MAX_WAIT_SECONDS = 120;
+// Of the service, or of a front end while an instance restarts. Repeating a request for a token is safe.
+const TEMPORARY = [408, 425, 429, 502, 503, 504];
+// Node.js's and OpenSSL's codes of a wrong certificate, or of a server without TLS.
+const TLS_CODE = /CERT|SIGNATURE|_SSL_|EPROTO/;
 
-export async function requestJson(fetch, url, options, signal) {
+// Returns an object with `member`, which tells the service's response from another site's.
+export async function requestJson(fetch, url, init, member, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await requestOnce(fetch, url, options, signal);
+      return await requestOnce(fetch, url, init, member, signal);
     } catch (error) {
-      signal.throwIfAborted();
+      if (signal.aborted) throw reasonOf(signal);
       const seconds = error.retryAfter ?? 2 ** (tries - 1);
       if (!isTemporary(error) || tries === MAX_TRIES || seconds > MAX_WAIT_SECONDS) throw error;
       await sleep(seconds * (1 + Math.random() / 10), signal); // jitter
@@ -21,18 +27,17 @@ export async function requestJson(fetch, url, options, signal) {
   }
 }
 
-async function requestOnce(fetch, url, options, signal) {
+async function requestOnce(fetch, url, init, member, signal) {
   let response, text;
   try {
-    const inTime = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MILLISECONDS)]);
-    response = await fetch(url, { ...options, redirect: "manual", signal: inTime });
-    text = await response.text();
+    [response, text] = await fetchText(fetch, url, init, signal);
   } catch (cause) {
-    throw new TokenRequestError("The service did not respond", { cause });
+    throw new TokenRequestError(`The service at ${url} did not respond: ${describe(cause, url)}`, { cause });
   }
   const body = parseObject(text);
-  if (response.ok && body !== null) return body;
-  const { code = null, detail = "The response is not from the service", requestId = null } = body ?? {};
+  const ours = body !== null && (response.ok ? member in body : typeof body.code === "string");
+  if (response.ok && ours) return body;
+  const { code = null, detail = describeStranger(response, url), requestId = null } = ours ? body : {};
   throw new TokenRequestError([response.status, code, `(${detail})`].filter(Boolean).join(" "), {
     status: response.status,
     code,
@@ -41,8 +46,54 @@ async function requestOnce(fetch, url, options, signal) {
   });
 }
 
-function isTemporary({ status }) {
-  return status === null || status === 429 || status === 503;
+// Neither AbortSignal.any nor AbortSignal.timeout, which Safari before 17.4 and React Native lack.
+async function fetchText(fetch, url, init, signal) {
+  const controller = new AbortController();
+  let timer, forget;
+  const stopped = new Promise((_, reject) => {
+    const stop = (reason) => {
+      reject(reason);
+      controller.abort();
+    };
+    const late = () => stop(new Error(`no response within ${TIMEOUT_MILLISECONDS / 1000} s`));
+    timer = setTimeout(late, TIMEOUT_MILLISECONDS);
+    forget = onAbort(signal, stop);
+  });
+  const exchange = async () => {
+    const response = await fetch(url, { ...init, redirect: "manual", signal: controller.signal });
+    return [response, await response.text()];
+  };
+  try {
+    return await Promise.race([exchange(), stopped]);
+  } finally {
+    clearTimeout(timer);
+    forget();
+  }
+}
+
+function isTemporary({ status, cause }) {
+  return status === null ? !TLS_CODE.test(rootOf(cause)?.code ?? "") : TEMPORARY.includes(status);
+}
+
+function rootOf(error) {
+  return error?.cause ? rootOf(error.cause) : error;
+}
+
+// Node.js says in the cause why; browsers do not say, for they would tell pages about the user's network.
+function describe(error, url) {
+  const page = globalThis.location?.origin;
+  const { message, code } = rootOf(error) ?? {};
+  const reason = message || code || String(error);
+  if (error?.cause || !page || url.startsWith(`${page}/`)) return reason;
+  return `${reason}. Is the address right, and does the service's CORS_ORIGINS name ${page}?`;
+}
+
+function describeStranger(response, url) {
+  const target = response.headers.get("Location");
+  // What follows the path of a redirect may hold the state of a sign-in.
+  const to = target && ` but redirects to ${target.split(/[?#]/)[0]}`;
+  const kind = to || (response.type === "opaqueredirect" ? " but redirects" : "");
+  return `The response of ${url} is not from the service${kind}: is serviceUrl right?`;
 }
 
 // An error from a proxy may be an HTML page.
@@ -68,10 +119,13 @@ function readRetryAfter(headers) {
 
 function sleep(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal.addEventListener("abort", () => {
+    const timer = setTimeout(() => {
+      forget();
+      resolve();
+    }, seconds * 1000);
+    const forget = onAbort(signal, (reason) => {
       clearTimeout(timer);
-      reject(signal.reason);
+      reject(reason);
     });
   });
 }

@@ -21,6 +21,12 @@ FIXED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# What monitoring adds to the requests of a page: W3C, Application Insights, Zipkin, Sentry, Datadog, Elastic.
+TRACING = (
+    *("traceparent", "tracestate", "baggage", "Request-Id", "Request-Context", "sentry-trace", "newrelic"),
+    *("b3", "X-B3-TraceId", "X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "elastic-apm-traceparent"),
+    *(f"X-Datadog-{name}" for name in ("Trace-Id", "Parent-Id", "Origin", "Sampling-Priority", "Tags")),
+)
 HTTPS_ONLY = {"Strict-Transport-Security": "max-age=63072000; includeSubDomains"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -58,7 +64,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         # As patterns: Flask-CORS compares plain text without regard to letter case.
         origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
         methods=("GET", "HEAD", "POST", "DELETE"),
-        allow_headers=("Authorization", "Content-Type"),
+        allow_headers=("Authorization", "Content-Type", *TRACING),
         # With `Date`, a client can count a token's life down without trusting its own clock.
         expose_headers=("Date", "Retry-After", "WWW-Authenticate", "X-Request-ID"),
         max_age=600,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +16,13 @@ from urllib.request import Request
 from azure.core.credentials import AccessToken
 
 from trusted_service_client.errors import TokenRequestError
+from trusted_service_client.transport import describe_stranger, is_temporary
 
 MAX_TRIES = 4
 # The window of the service's rate limit is one minute. Retrying earlier than requested would add to the load.
 MAX_WAIT_SECONDS = 120
+ORIGIN = re.compile(r"(https?://[^/?#@\\\s]+)(/|/api(/[^?#]*)?)?([?#].*)?", re.IGNORECASE)
+"""An origin, alone or as part of an address of the service's API."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,23 @@ StartRefresh = Callable[[], Refresh]
 def plan_refresh(
     service_url: str, *, scopes: Sequence[str] | None, expires_in_minutes: int | None
 ) -> StartRefresh:
-    """Return a function that starts a refresh. Raises ValueError if `service_url` is not an http(s) URL."""
-    parts = urlsplit(service_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError("service_url must be the origin of the service, such as https://calls.contoso.com")
-    url = f"{parts.scheme}://{parts.netloc}/api/token"
+    """Return a function that starts a refresh. Raises ValueError if `service_url` is not an origin."""
+    url = f"{_read_origin(service_url)}/api/token"
     chosen = {"scopes": scopes and list(scopes), "expiresInMinutes": expires_in_minutes}
     body = {name: value for name, value in chosen.items() if value is not None}
     return lambda: _refresh(url, json.dumps(body).encode() if body else b"")
+
+
+def _read_origin(service_url: str) -> str:
+    """Return the origin. Raises ValueError, which does not repeat a password."""
+    match = ORIGIN.fullmatch(service_url.strip())
+    if match:
+        with contextlib.suppress(ValueError):
+            urlsplit(match[1]).port  # noqa: B018 # raises ValueError for a port that there cannot be
+            return match[1]
+    given = "" if "@" in service_url else f", not {service_url!r}"
+    expected = "the service's origin, without a path, such as https://calls.contoso.com"
+    raise ValueError(f"service_url must be {expected}{given}")
 
 
 def _refresh(url: str, body: bytes) -> Refresh:
@@ -66,8 +80,11 @@ def _refresh(url: str, body: bytes) -> Refresh:
         if error.code != "invalid_token":
             raise
         response = yield from _request(url, body, (yield GetAccessToken(force_refresh=True)))
-    expires_on = datetime.fromisoformat(response["expiresOn"].replace("Z", "+00:00"))
-    return AccessToken(response["token"], int(expires_on.timestamp()))
+    try:
+        expires_on = datetime.fromisoformat(response["expiresOn"].replace("Z", "+00:00"))
+        return AccessToken(response["token"], int(expires_on.timestamp()))
+    except (KeyError, AttributeError, ValueError) as error:  # JSON of another site
+        raise TokenRequestError(f"200: {describe_stranger(url)}", status=200) from error
 
 
 def _request(url: str, body: bytes, access_token: str) -> Generator[Step, Any, dict[str, Any]]:
@@ -78,8 +95,7 @@ def _request(url: str, body: bytes, access_token: str) -> Generator[Step, Any, d
         if not isinstance(result, TokenRequestError):
             return result  # type: ignore[no-any-return]
         seconds = 2.0 ** (tries - 1) if result.retry_after is None else result.retry_after
-        temporary = result.status in (None, 429, 503) and seconds <= MAX_WAIT_SECONDS
-        if not temporary or tries == MAX_TRIES:
+        if not is_temporary(result) or seconds > MAX_WAIT_SECONDS or tries == MAX_TRIES:
             break
         yield Sleep(seconds * random.uniform(1, 1.1))  # noqa: S311 # nosec B311 # jitter
     raise result

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from datetime import datetime, timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from trusted_service_client.errors import TokenRequestError
 
 # The service responds within 15 s, whatever its upstreams do.
 TIMEOUT_SECONDS = 30
+# Of the service, or of a front end while an instance restarts. Repeating a request for a token is safe.
+TEMPORARY = (408, 425, 429, 502, 503, 504)
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -33,25 +36,45 @@ def send(request: Request) -> dict[str, Any] | TokenRequestError:
             status, headers, text = response.status, response.headers, response.read()
     except HTTPError as error:
         with error:
-            return _read_error(error)
+            return _read_error(error, request.full_url)
     except (OSError, HTTPException) as error:
-        return TokenRequestError(f"The service did not respond: {type(error).__name__}")
+        cause = error.reason if isinstance(error, URLError) else error
+        why = str(cause) or type(cause).__name__
+        problem = TokenRequestError(f"The service at {request.full_url} did not respond: {why}")
+        problem.__cause__ = cause if isinstance(cause, Exception) else error
+        return problem
     members = _parse_object(text)
     if members is None:
         return TokenRequestError(
-            f"{status}: the response is not from the service",
+            f"{status}: {describe_stranger(request.full_url)}",
             status=status,
             request_id=headers["X-Request-ID"],
         )
     return members
 
 
-def _read_error(error: HTTPError) -> TokenRequestError:
+def is_temporary(error: TokenRequestError) -> bool:
+    """Tell whether the same request may succeed soon: not with a wrong certificate, or without TLS."""
+    if error.status is not None:
+        return error.status in TEMPORARY
+    cause = error.__cause__
+    return not isinstance(cause, ssl.SSLError) or isinstance(cause, ssl.SSLEOFError)
+
+
+def describe_stranger(url: str, target: str | None = None) -> str:
+    """Describe a response that another site sent. The rest of a redirect's target may hold a state."""
+    to = f" but redirects to {re.split('[?#]', target)[0]}" if target else ""
+    return f"the response of {url} is not from the service{to}: is service_url right?"
+
+
+def _read_error(error: HTTPError, url: str) -> TokenRequestError:
     try:
         members = _parse_object(error.read()) or {}
     except (OSError, HTTPException):
         members = {}
-    code, detail = members.get("code"), members.get("detail", "the response is not from the service")
+    code = members.get("code")
+    detail = members.get("detail") if code else None
+    detail = detail or describe_stranger(url, error.headers["Location"])
     return TokenRequestError(
         f"{error.code} {code}: {detail}" if code else f"{error.code}: {detail}",
         status=error.code,

@@ -1,0 +1,149 @@
+"""`make token`, `make cli` and `make demo-data` beside a running `make run`."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from local_azure.published import FILE
+from tests.support.run import Run
+from tests.support.service import ROOT, free_port
+from tests.support.settings import UNMEASURED
+from tools.demo_people import make_people
+
+COUNT = 60
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run") / "data"
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> Iterator[Run]:
+    settings = {"TOKEN_LIFETIME_MINUTES": "90", "OF_ANOTHER_PROGRAM": "hunter2"}
+    running = Run.start(free_port(), data, output_file=data.with_name("output"), settings=settings)
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+def call_module(module: str, data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run what the Makefile's rule runs, without the caller's settings."""
+    command = [sys.executable, "-m", module, str(data), *arguments]
+    env = os.environ | UNMEASURED
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+@pytest.fixture
+def call(data: Path, run: Run) -> Call:
+    return lambda module, *arguments: call_module(module, data, *arguments)
+
+
+def test_token_and_its_curl_line_work(call: Call, run: Run) -> None:
+    printed = call("local_azure.bearer", "Bob@Contoso.example")
+    token, empty, curl = printed.stdout.splitlines()
+    assert (printed.returncode, printed.stderr, empty) == (0, "", "")
+    name, *arguments = shlex.split(curl)
+    assert (name, arguments[:3]) == ("curl", ["-X", "POST", f"http://localhost:{run.port}/api/token"])
+    headers = {"Authorization": f"Bearer {token}"}
+    assert arguments[3:] == ["-H", f"Authorization: Bearer {token}"]
+    response = requests.post(arguments[2], headers=headers, timeout=30)
+    assert response.status_code == 200, response.text
+    me = requests.get(f"http://localhost:{run.port}/api/me", headers=headers, timeout=30).json()
+    assert me["user"]["username"] == "bob@contoso.example"
+    assert token not in run.output
+
+
+@pytest.mark.parametrize("account", ["", "nobody@contoso.example", "bob", "bob@contoso.example;id", "$(id)"])
+def test_unknown_account_is_told_the_known_ones(call: Call, account: str) -> None:
+    refused = call("local_azure.bearer", account)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert "alice@contoso.example, bob@contoso.example" in refused.stderr
+
+
+def test_cli_runs_commands_with_the_services_settings(call: Call, run: Run) -> None:
+    cli = partial(call, "local_azure.cli")
+    assert [cli(*command).returncode for command in (["--help"], ["users", "--help"])] == [0, 0]
+    checked = cli("check-config", "--connect")
+    assert (checked.returncode, checked.stdout.count(": ok")) == (0, 3), checked.stdout
+    assert [
+        cli("users", "show", user).returncode for user in ("nobody", f"{'0' * 8}-{'0000-' * 3}{'0' * 12}")
+    ] == [2, 1]
+    assert json.loads(cli("users", "list", "--json", "--q", "two words \"'").stdout) == []
+
+
+def test_settings_are_readable_by_their_owner_only(data: Path, run: Run) -> None:
+    file = data / FILE
+    assert file.stat().st_mode & 0o777 == 0o600
+    published = json.loads(file.read_text(encoding="utf-8"))
+    assert published["TOKEN_LIFETIME_MINUTES"] == "90"
+    assert "hunter2" not in published.values()
+    secrets = [published[name] for name in ("SECRET_KEY", "ENTRA_CLIENT_SECRET")]
+    assert not any(secret in run.output for secret in secrets)
+
+
+def test_demo_data_fills_the_service_once(call: Call) -> None:
+    filled = call("tools.demo_data", str(COUNT))
+    assert (filled.returncode, filled.stderr) == (0, ""), filled.stderr
+    export = json.loads(call("local_azure.cli", "users", "export", "--json").stdout)
+    assert call("local_azure.cli", "users", "identity-map").stdout.count(",archive-only,") == 1
+    again = call("tools.demo_data", str(COUNT))
+    assert f"{COUNT} accounts, 0 of them new" in again.stdout
+    users = json.loads(call("local_azure.cli", "users", "list", "--json").stdout)
+    demo = {person.username for person in make_people(COUNT)}
+    listed = [user for user in users if user["username"] in demo]
+    assert len(listed) == len(demo) == COUNT
+    assert 0 < sum(user["blocked"] for user in listed) < COUNT / 10
+    assert 0 < sum(user["lastTokenAt"] is None for user in listed) < COUNT / 5
+    assert len({user["createdAt"][:7] for user in listed}) > 6
+    assert json.loads(call("local_azure.cli", "users", "export", "--json").stdout) == export
+
+
+NOTHING, DEAD = None, '{"LOCAL_AZURE_CONTROL_URL": "http://127.0.0.1:1/control"}'
+
+
+@pytest.mark.parametrize(
+    ("module", "left"),
+    [
+        ("local_azure.bearer", NOTHING), ("local_azure.bearer", "{}"), ("local_azure.bearer", "nonsense"),
+        ("local_azure.cli", DEAD), ("tools.demo_data", DEAD),
+    ],
+)  # fmt: skip
+def test_command_without_a_run_says_so(tmp_path: Path, module: str, left: str | None) -> None:
+    if left:
+        (tmp_path / FILE).write_text(left, encoding="utf-8")
+    refused = call_module(module, tmp_path, "alice@contoso.example")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert f"LOCAL_DATA={tmp_path} make run" in refused.stderr
+
+
+def test_settings_are_gone_after_the_run(data: Path, run: Run) -> None:
+    run.stop()
+    assert not (data / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        (["token"], "local_azure.bearer .local alice@contoso.example"),
+        (["token", "ACCOUNT=bob@contoso.example"], "local_azure.bearer .local bob@contoso.example"),
+        (["cli", "ARGS=users list --q 'two words'"], "local_azure.cli .local users list --q two words"),
+        (["demo-data", "LOCAL_DATA=/tmp/a b"], "tools.demo_data /tmp/a b"),
+    ],
+)
+def test_make_passes_the_arguments_on(target: list[str], command: str) -> None:
+    made = subprocess.run(["make", "-n", *target], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    assert " ".join(shlex.split(made.stdout.splitlines()[-1])).endswith(f"-m {command}")

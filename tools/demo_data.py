@@ -1,0 +1,289 @@
+"""Fills a running `make run` with people who have used it: `python -m tools.demo_data DATA [COUNT]`.
+
+What can happen now happens by HTTP or a command. What must have happened earlier is written by the service's
+own modules. Repeating it adds what is missing: people are the same in each run, and are found by their keys.
+"""
+
+import csv
+import io
+import logging
+import os
+import random
+import subprocess  # nosec B404 # our own command
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+import structlog
+
+from local_azure.loopback import get_json
+from local_azure.published import CONTROL_URL, read_published, service_environment
+from local_azure.supervision import RunError
+from tools.demo_people import NAMESPACE, DemoPerson, make_people
+from trusted_service.access.identity_switch import IdentitySwitch
+from trusted_service.audit import AuditQuery
+from trusted_service.models import Actor, AuditEvent, User, UserId, rfc3339
+from trusted_service.services import Services
+from trusted_service.settings import Settings
+from trusted_service.usage import Counts
+
+PEOPLE, DAYS, THREADS, CALL_SECONDS = 300, 30, 4, 30
+# Leaves room for those who try the service: a sign-in is two calls, of which a minute may have sixty.
+SIGN_INS = 16
+REASONS = (
+    "Left the company", "Lost laptop, reported to the help desk", "Contract ended",
+    "Account shared with a colleague", "Parental leave until March", "Security incident 4711",
+)  # fmt: skip
+BROWSERS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/148.0.0.0 Edg/148.0.0.0",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/19.1 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 Version/19.1 Safari/604.1",
+    "Mozilla/5.0 (Linux; Android 16; Pixel 10) AppleWebKit/537.36 Chrome/148.0.0.0 Mobile Safari/537.36",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+)
+
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    try:
+        settings = read_published(Path(sys.argv[1]))
+    except RunError as error:
+        sys.exit(str(error))
+    os.environ.update(service_environment(settings))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    services = Services(Settings.from_env())
+    try:
+        Demo(settings, services, int(sys.argv[2]) if sys.argv[2:] else PEOPLE).fill()
+    except RunError as error:
+        sys.exit(str(error))
+    finally:
+        services.close()
+
+
+class Demo:
+    """The service's settings, its storage, and the people."""
+
+    def __init__(self, settings: dict[str, str], services: Services, count: int) -> None:
+        self.settings, self.services = settings, services
+        self.url, self.control = settings["PUBLIC_URL"], settings[CONTROL_URL]
+        self.tenant = services.settings.entra_allowed_tenants[0]
+        self.people = make_people(count)
+        self.now = datetime.now(UTC)
+        self.chance = random.Random(count)  # noqa: S311 # nosec B311 # made-up data
+        accounts = {account["username"]: account for account in get_json(f"{self.control}/accounts")}
+        self.admin = Actor(
+            kind="administrator", key=f"{self.tenant}/{accounts['admin@contoso.example']['objectId']}"
+        )
+
+    def fill(self) -> None:
+        """Do each step, and say what it did."""
+        self.add_accounts()
+        new = [person for person in self.people if self.services.identities.find(self.id_of(person)) is None]
+        say(f"{len(self.people)} accounts, {len(new)} of them new to the service")
+        self.import_people(new)
+        fresh, share = [person for person in new if person.idle is not None], len(self.people) // 60
+        say(f"{self.for_each(self.request_token, fresh[: 12 * share])} requested tokens just now")
+        say(f"{self.for_each(self.replace_identity, fresh[-share:])} got another identity")
+        self.act(fresh[12 * share : 16 * share])
+        blocked = {person.object_id for person in self.people if self.is_blocked(person)}
+        present = [
+            person for person in self.people if person.idle is not None and person.object_id not in blocked
+        ]
+        devices = Counter(
+            person.username for person in present[: 8 * share] for _ in range(1 + len(person.name) % 3)
+        )
+        say(f"{self.sign_in(present[: 8 * share], devices)} signed in, some on several devices")
+        say(f"{len(blocked)} are blocked")
+        say(f"{self.write_usage()} hours of usage and {self.write_audit_trail(present)} earlier events")
+
+    def id_of(self, person: DemoPerson) -> UserId:
+        return UserId(self.tenant, person.object_id)
+
+    def is_blocked(self, person: DemoPerson) -> bool:
+        row = self.services.identities.find(self.id_of(person))
+        return row is not None and row.blocked
+
+    def for_each(self, action: Callable[[T], object], values: Sequence[T]) -> int:
+        """Do it for several values at once; return how many there are."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            return len(list(pool.map(action, values)))
+
+    def add_accounts(self) -> None:
+        def put(person: DemoPerson) -> None:
+            members = {"name": person.name, "tenantId": self.tenant, "objectId": person.object_id}
+            with requests.Session() as http:
+                http.trust_env = False
+                url = f"{self.control}/accounts/{person.username}"
+                http.put(url, json=members, timeout=CALL_SECONDS).raise_for_status()
+
+        self.for_each(put, self.people)
+
+    def import_people(self, people: Sequence[DemoPerson]) -> None:
+        """Import them as from an earlier system, with the times of its records."""
+        if not people:
+            return
+        with ThreadPoolExecutor(THREADS) as pool:
+            ids = list(pool.map(lambda _: self.new_identity(), people))
+        text = io.StringIO()
+        columns = (
+            "tenantId",
+            "objectId",
+            "name",
+            "username",
+            "communicationUserId",
+            "createdAt",
+            "lastTokenAt",
+        )
+        csv.writer(text).writerow(columns)
+        for person, acs_user_id in zip(people, ids, strict=True):
+            times = [self.now - person.age, None if person.idle is None else self.now - person.idle]
+            described = (self.tenant, person.object_id, person.name, person.username, acs_user_id)
+            csv.writer(text).writerow([*described, *(time and rfc3339(time) for time in times)])
+        path = Path(sys.argv[1]) / "demo-users.csv"
+        path.write_text(text.getvalue(), encoding="utf-8")
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "import", str(path)]
+        ended = subprocess.run(  # nosec B603 # our own command
+            command, capture_output=True, text=True, check=False
+        )
+        path.unlink()
+        if ended.returncode != 0:
+            raise RunError(f"The import failed:\n{ended.stdout}{ended.stderr}")
+        without = sum(person.idle is None for person in people)
+        say(f"{len(people)} imported from an earlier system, {without} of them without any token")
+
+    def new_identity(self) -> str:
+        return self.services.communication.create_identity(("chat",), 60)[0]
+
+    def request_token(self, person: DemoPerson) -> None:
+        """Request a token with a bearer token, as a phone app does."""
+        minted = get_json(f"{self.control}/entra/token", {"username": person.username})["access_token"]
+        with requests.Session() as http:
+            http.trust_env = False
+            headers = {"Authorization": f"Bearer {minted}"}
+            http.post(f"{self.url}/api/token", headers=headers, timeout=CALL_SECONDS).raise_for_status()
+
+    def replace_identity(self, person: DemoPerson) -> None:
+        """Replace the identity, as if Communication Services had lost it."""
+        services, acs_user_id = self.services, self.new_identity()
+        row = services.identities.get(self.id_of(person))
+        services.ledger.claim(row.user_id, acs_user_id, self.now)
+        IdentitySwitch(services.identities, services.sessions, services.ledger).switch(
+            row, acs_user_id, "replaced"
+        )
+        services.index.update(row.user_id)
+
+    def act(self, people: Sequence[DemoPerson]) -> None:
+        """Do what administrators and operators do. The first half stays blocked."""
+        administration = self.services.administration
+        actors = (self.admin, Actor(kind="operator", key="deploy@build-7"))
+        for number, person in enumerate(people):
+            actor, user_id = actors[number % 3 == 2], self.id_of(person)
+            if number < len(people) // 2:
+                administration.block(actor, user_id, REASONS[number % len(REASONS)])
+            elif number % 4 == 0:
+                administration.block(actor, user_id, REASONS[1])
+                administration.unblock(actor, user_id)
+            elif number % 4 == 1:
+                administration.revoke(actor, user_id)
+            else:
+                administration.sign_out(actor, user_id)
+
+    def sign_in(self, people: Iterable[DemoPerson], devices: Counter[str]) -> int:
+        """Sign in those without a session: some by HTTP, the others as the service would have earlier."""
+        by_http, count = 0, 0
+        for person in people:
+            if self.services.sessions.list_by_user(self.id_of(person)):
+                continue
+            count += 1
+            for device in range(devices[person.username]):
+                browser = BROWSERS[(len(person.username) + device) % len(BROWSERS)]
+                if device == 0 and by_http < SIGN_INS and self.sign_in_by_http(person, browser):
+                    by_http += 1
+                else:
+                    self.add_session(person, browser)
+        return count
+
+    def sign_in_by_http(self, person: DemoPerson, browser: str) -> bool:
+        """Sign in at the local Entra ID; false once the rate limit is reached."""
+        with requests.Session() as http:
+            http.trust_env = False
+            http.headers["User-Agent"] = browser
+            response = http.get(f"{self.url}/auth/sign-in", allow_redirects=False, timeout=CALL_SECONDS)
+            if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+                return False
+            page = urlsplit(response.headers["Location"])
+            fields = dict(parse_qsl(page.query)) | {"account": person.username}
+            picker = page._replace(query="").geturl()
+            picked = http.post(picker, fields, allow_redirects=False, timeout=CALL_SECONDS)
+            back = picked.headers["Location"]
+            return http.get(back, allow_redirects=False, timeout=CALL_SECONDS).status_code == HTTPStatus.FOUND
+
+    def add_session(self, person: DemoPerson, browser: str) -> None:
+        """Add a session that began some hours ago and was used within the hour, from another address."""
+        user = User(id=self.id_of(person), name=person.name, username=person.username)
+        address = f"203.0.113.{self.chance.randrange(1, 255)}"
+        sessions = self.services.sessions
+        _, session = sessions.create(user, login_hint=person.username, address=address, user_agent=browser)
+        seen_at = self.now - timedelta(minutes=self.chance.randrange(45))
+        partition, row = session.key.split("/")
+        times = {"CreatedAt": seen_at - timedelta(minutes=self.chance.randrange(1, 300)), "SeenAt": seen_at}
+        sessions.table.merge({"PartitionKey": partition, "RowKey": row} | times)
+
+    def write_usage(self) -> int:
+        """Write what a process would have counted in each hour of the month, more on working days."""
+        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+        hours = [midnight - timedelta(hours=hour) for hour in range(1, 24 * DAYS)]
+
+        def put(hour: datetime) -> None:
+            chance = random.Random(int(hour.timestamp()))  # noqa: S311 # nosec B311 # the same in each run
+            busy = (0.15 if hour.weekday() > 4 else 1) * max(0.03, 1 - abs(hour.hour - 13) / 7)
+            tokens = int(180 * busy * chance.uniform(0.7, 1.3))
+            sign_ins = int(tokens / chance.uniform(3, 5))
+            self.services.usage._table.put("demo-data", hour, Counts(tokens, sign_ins, tokens // 60))
+
+        return self.for_each(put, hours)
+
+    def write_audit_trail(self, people: Sequence[DemoPerson]) -> int:
+        """Write the start and the outcome of two actions a day; those of an earlier run are there already."""
+        trail, count = self.services.audit, 0
+        month = AuditQuery(since=self.now - timedelta(days=DAYS + 1))
+        known = {event.action_id for event in trail.all(month)}
+        for day in range(1, DAYS):
+            for number in range(2):
+                at = (self.now - timedelta(days=day)).replace(hour=8 + 5 * number, minute=(17 * day) % 60)
+                person = people[(7 * day + number) % len(people)]
+                action = ("revoke", "sign-out", "export", "unblock")[(day + number) % 4]
+                action_id = uuid.uuid5(NAMESPACE, f"{at:%Y-%m-%d} {number}").hex
+                if action_id in known:
+                    continue
+                count += 1
+                event = AuditEvent(
+                    action_id=action_id, at=at, actor=self.admin, action=action, target=self.id_of(person),
+                    outcome="started", detail="", request_id=uuid.uuid5(NAMESPACE, action_id).hex,
+                )  # fmt: skip
+                trail._add(event)
+                end = replace(event, at=at + timedelta(seconds=1), outcome="done")
+                if (day + number) % 9 == 0:
+                    end = replace(end, outcome="failed", detail="Communication Services did not respond")
+                trail._add(end, ended=True)
+        return count
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
