@@ -38,31 +38,30 @@ def private(
     return key.private_bytes(Encoding.PEM, form, encryption)
 
 
+OLD_FORM = PrivateFormat.TraditionalOpenSSL
+FORM = "PEM file: a certificate first, and its RSA key without a password"
 LOCKED = serialization.BestAvailableEncryption(b"canary")
 USABLE = {
     "key first": private() + certificate(),
-    "certificate first": certificate() + private(form=PrivateFormat.TraditionalOpenSSL),
+    "certificate first": certificate() + private(form=OLD_FORM),
     "with its issuer": certificate() + certificate(OTHER) + private(),
     "as Windows writes": b"\xef\xbb\xbf" + (private() + certificate()).replace(b"\n", b"\r\n"),
     "with attributes": "friendlyName: Schlüssel\n".encode("latin-1") + private() + certificate(),
 }
 UNUSABLE = {
-    "EC": (private(EC) + certificate(EC), "RSA"),
-    "Ed25519": (private(ED) + certificate(ED), "RSA"),
+    "EC": (private(EC) + certificate(EC), FORM),
+    "Ed25519": (private(ED) + certificate(ED), FORM),
     "ended": (private() + certificate(ends=-30), "has expired"),
     "not begun": (private() + certificate(begins=1), "not valid yet"),
-    "another key": (private(OTHER) + certificate(), "certificate of its key"),
-    "issuer first": (certificate(OTHER) + certificate() + private(), "certificate of its key"),
-    "locked": (private(encryption=LOCKED) + certificate(), "password"),
-    "locked, old form": (
-        private(form=PrivateFormat.TraditionalOpenSSL, encryption=LOCKED) + certificate(),
-        "password",
-    ),
-    "no key": (certificate(), "PEM file"),
-    "no certificate": (private(), "PEM file"),
-    "UTF-16": ((private() + certificate()).decode().encode("utf-16"), "PEM file"),
-    "PFX": (b"\x30\x82\x0a\x00canary", "PEM file"),
-    "cut": ((private() + certificate())[:-50], "PEM file"),
+    "another key": (private(OTHER) + certificate(), FORM),
+    "issuer first": (certificate(OTHER) + certificate() + private(), FORM),
+    "locked": (private(encryption=LOCKED) + certificate(), FORM),
+    "locked, old form": (private(form=OLD_FORM, encryption=LOCKED) + certificate(), FORM),
+    "no key": (certificate(), FORM),
+    "no certificate": (private(), FORM),
+    "UTF-16": ((private() + certificate()).decode().encode("utf-16"), FORM),
+    "PFX": (b"\x30\x82\x0a\x00canary", FORM),
+    "cut": ((private() + certificate())[:-50], FORM),
 }
 
 

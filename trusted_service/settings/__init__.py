@@ -67,7 +67,6 @@ Origins = Annotated[
     ),
 ]
 Certificate = Annotated[str, AfterValidator(credentials.certificate)]
-ClientSecret = Annotated[str, AfterValidator(credentials.client_secret)]
 AuthorityUrl = Annotated[str, AfterValidator(addresses.authority)]
 AcsConnection = Annotated[str, AfterValidator(addresses.communication_connection)]
 TableConnection = Annotated[str, AfterValidator(addresses.storage_connection)]
@@ -99,11 +98,11 @@ class Settings(BaseModel):
     )
     entra_client_id: Guid
     entra_allowed_tenants: Guids = Field(min_length=1, description="GUIDs, unless the authority names one")
-    entra_client_secret: ClientSecret | None = Field(
-        None, repr=False, description="one line of printable ASCII without blanks"
+    entra_client_secret: str | None = Field(
+        None, repr=False, pattern="^[!-~]+$", description="one line of printable ASCII without blanks"
     )
     entra_client_certificate_path: Certificate | None = Field(
-        None, description="the path of a PEM file with a certificate and its private RSA key"
+        None, description="the path of a PEM file: a certificate first, and its RSA key without a password"
     )
     entra_managed_identity_client_id: Guid | None = Field(None, description="a GUID")
     admin_role: str = Field(
@@ -199,13 +198,9 @@ class Settings(BaseModel):
             ends = credentials.end_of_certificate(path)
             if ends - datetime.now(UTC) < EXPIRES_SOON:
                 found.append(f"ENTRA_CLIENT_CERTIFICATE_PATH: the certificate expires on {ends:%Y-%m-%d}")
-        if self.secret_key in self.secret_key_fallbacks:
-            found.append("SECRET_KEY_FALLBACKS holds SECRET_KEY, so the key has not been changed")
         tenant = self.entra_authority.rpartition("/")[2]
         if tenant not in self.entra_allowed_tenants and len(tenant) == 36:
             found.append("ENTRA_ALLOWED_TENANTS lacks the tenant of ENTRA_AUTHORITY: nobody can sign in")
-        if self.entra_client_id in (tenant, self.entra_managed_identity_client_id):
-            found.append("ENTRA_CLIENT_ID is the id of the tenant or of the managed identity")
         return found
 
 

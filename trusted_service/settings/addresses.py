@@ -1,29 +1,24 @@
-"""Addresses and connection strings: each function returns one that clients can use, in its one form.
+"""Addresses and connection strings: each function returns one that clients can use, in its canonical form.
 
 It raises ValueError if a library would refuse the value or read it in another way.
 """
 
 import base64
 import re
+import ssl
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from urllib.parse import parse_qs, urlsplit
 
 from azure.core.utils import parse_connection_string
 
 from trusted_service.models import parse_guid
-from trusted_service.settings.credentials import trusted_certificates, unusable
+from trusted_service.settings.credentials import require_trusted_certificates, unusable
 
 PERSONAL_TENANT = "9188040d-6c67-4c5b-b112-36a304b66dad"
 """The tenant of all personal accounts: https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference"""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-STORAGE_PARTS = (
-    *("defaultendpointsprotocol", "accountname", "accountkey", "endpointsuffix"),
-    *("tableendpoint", "sharedaccesssignature"),
-)
-"""Those that clients of tables use, and no secondary endpoint."""
 HOST = r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*"
-NO_APP = ("http", "https", "file", "ftp", "ws", "wss", "data", "blob", "about", "javascript", "mailto")
+NO_APP = r"(https?|file|ftp|wss?|javascript)://"
 """Schemes that no hybrid app has: their pages have another origin, or none."""
 
 
@@ -35,7 +30,9 @@ def origin(value: str) -> str:
     url = urlsplit(value)
     host, port = url.hostname or "", url.port
     canonical = f"{url.scheme}://{url.netloc.lower()}"
-    secure = url.scheme == "https" or (url.scheme == "http" and host in LOOPBACK)
+    secure = url.scheme == "https" or (
+        url.scheme == "http" and (host in LOOPBACK or host.endswith(".localhost"))
+    )
     bare = value.lower() in (canonical, f"{canonical}/") and not canonical.endswith(":") and port != 0
     if not (
         secure and bare and url.username is None and re.fullmatch(rf"{HOST}|[0-9a-f:.]*:[0-9a-f:.]*", host)
@@ -48,29 +45,20 @@ def origin(value: str) -> str:
 def page_origin(value: str) -> str:
     """Return the origin of pages that may call us: as `origin`, or a hybrid app's (capacitor://localhost)."""
     text = value.lower().removesuffix("/")
-    scheme = text.partition(":")[0]
-    if re.fullmatch(rf"http://{HOST}\.localhost(:[1-9][0-9]{{0,4}})?", text):
-        return text.removesuffix(":80")
-    slip = get_close_matches(scheme, ("http", "https"), 1, 0.7)
-    if (
-        not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[1-9][0-9]{0,4})?", text)
-        or slip
-        or scheme in NO_APP
-    ):
-        return origin(value)
-    return text
+    is_app = re.fullmatch(rf"(?!{NO_APP})[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[1-9][0-9]{{0,4}})?", text)
+    return text if is_app else origin(value)
 
 
 def authority(value: str) -> str:
     text = value.lower().rstrip("/")
     host, _, tenant = text.removeprefix("https://").partition("/")
     base = origin(f"https://{host}")
-    if ".ciamlogin." in base and tenant in ("", "organizations", "common"):
-        raise unusable("of an External ID tenant must be https://<name>.ciamlogin.com/<tenant id>")
     if not text.startswith("https://") or not re.fullmatch(r"[a-z0-9_.-]+", tenant):
         raise ValueError("not an authority")
     if tenant in ("common", "consumers", PERSONAL_TENANT):
         raise ValueError("admits personal accounts")
+    if ".ciamlogin." in base and tenant == "organizations":
+        raise ValueError("an External ID tenant is one tenant")
     return f"{base}/{tenant}"
 
 
@@ -83,18 +71,20 @@ def rate_limit_storage(value: str) -> str:
     url = urlsplit(value)
     # Behind an unescaped / # or ?, the rest of a password would be a path or a query, and its host lost.
     whole = re.fullmatch(r"[\w.:-]+", url.hostname or "") and re.fullmatch("(/[0-9]*)?/?", url.path)
-    if url.scheme not in ("redis", "rediss") or not whole or url.port == 0 or re.search(r"[\s#]", value):
+    if not whole or url.port == 0 or re.search(r"[\s#]", value):
         raise ValueError("not an address of Redis")
-    for path in parse_qs(url.query).get("ssl_ca_certs", ()):
-        trusted_certificates(path, may_be_folder=False)
-    if re.search(r"ssl_cert_reqs=(none|0)|ssl_check_hostname=(false|0|no)", url.query, re.IGNORECASE):
-        raise unusable("must not turn off certificate checks")
-    from redis import ConnectionPool  # takes a while, so only where it is used
+    import redis  # takes a while, so only where it is used
 
     try:
-        ConnectionPool.from_url(value).make_connection()  # connects to nothing
+        connection = redis.ConnectionPool.from_url(value).make_connection()  # connects to nothing
+        if path := getattr(connection, "ca_certs", None):
+            require_trusted_certificates(path)
     except Exception:
         raise ValueError("redis-py cannot use it") from None
+    if isinstance(connection, redis.SSLConnection) and not (
+        connection.cert_reqs == ssl.CERT_REQUIRED and connection.check_hostname
+    ):
+        raise unusable("must not turn off certificate checks")
     return value
 
 
@@ -124,8 +114,8 @@ def communication_connection(value: str) -> str:
 def table_endpoint(value: str) -> str:
     """An origin, behind which an emulator has the account's name as a path."""
     value = value.lower()
-    if re.search(r"\.(blob|queue|file|dfs|web)\.", value):
-        raise unusable("must be an endpoint of tables: https://<account>.table.core.windows.net")
+    if re.search(r"\.(blob|queue|file|dfs)\.core\.", value):
+        raise unusable("must name the endpoint of tables: https://<account>.table.core.windows.net")
     base, _, account = value.rstrip("/").rpartition("/")
     if re.fullmatch(r"[a-z0-9]{3,24}", account) and base.count("/") == 2:
         return f"{origin(base)}/{account}"
@@ -153,7 +143,7 @@ def storage_connection(value: str) -> str:
         raise unusable("holds a shared access signature that has expired")
     else:
         parts["sharedaccesssignature"] = signature
-    return _joined({name: value for name, value in parts.items() if name in STORAGE_PARTS})
+    return _joined(parts)
 
 
 def telemetry_connection(value: str) -> str:
@@ -165,5 +155,4 @@ def telemetry_connection(value: str) -> str:
     # The exporter takes neither a second = in a part nor another authorization.
     if "=" in "".join(parts.values()) or parts.get("authorization", "ikey").lower() != "ikey":
         raise ValueError("not a connection string of Application Insights")
-    origin(f"https://{parts.get('location', 'x')}.{parts.get('endpointsuffix', 'x')}")
     return _joined(parts)

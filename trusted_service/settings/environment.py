@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from trusted_service.settings.credentials import trusted_certificates
+from trusted_service.settings.credentials import require_trusted_certificates
 
 EXACTLY_ONE = (
     ("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
     ("COMMUNICATION_SERVICES_CONNECTION_STRING", "COMMUNICATION_SERVICES_ENDPOINT"),
     ("TABLE_STORAGE_CONNECTION_STRING", "TABLE_STORAGE_ENDPOINT"),
 )
-CA_VARIABLES = {"REQUESTS_CA_BUNDLE": True, "CURL_CA_BUNDLE": True, "SSL_CERT_FILE": False}
+CA_VARIABLES = {"REQUESTS_CA_BUNDLE": True, "SSL_CERT_FILE": False}
 """Libraries read these, as they are: whether each may name a folder."""
 UNRESOLVED = re.compile(r"@\s*Microsoft\s*\.\s*(KeyVault|AppConfiguration)\b", re.IGNORECASE)
 """https://learn.microsoft.com/azure/app-service/app-service-key-vault-references"""
@@ -63,11 +63,12 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
                 value = _read_file(path)
             if not value:
                 problems[name] = f"{name}_FILE names a file that is empty or cannot be read"
-        if UNRESOLVED.search(f"{value} {path}"):
+        variable = name if value else f"{name}_FILE"
+        if UNRESOLVED.search(value or path):
             reason = "is a reference that was not resolved; the App Service's environment variables say why"
-            problems[name] = f"{name if value else f'{name}_FILE'} {reason}"
+            problems[name] = f"{variable} {reason}"
         elif UNREPLACED.fullmatch(value or path):
-            problems[name] = f"{name if value else f'{name}_FILE'} is a placeholder that was not replaced"
+            problems[name] = f"{variable} is a placeholder that was not replaced"
         if value:
             values[name] = value
     for group in EXACTLY_ONE:
@@ -79,8 +80,8 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
     for name, may_be_folder in CA_VARIABLES.items():
         try:
             if variables.get(name):
-                trusted_certificates(variables[name], may_be_folder=may_be_folder)
-        except ValueError:
+                require_trusted_certificates(variables[name], may_be_folder=may_be_folder)
+        except OSError:
             problems[name] = f"{name} must name a file with certificates in PEM format"
     return values, problems
 
@@ -89,13 +90,12 @@ def find_misspelt(variables: Mapping[str, str], names: Iterable[str]) -> list[st
     """A sentence for each variable that is set, and named nearly as one of these settings."""
     known = {known for name in names for known in (name, f"{name}_FILE")}
     distinct = [name for name in known if len(name) > 9]  # not PORT
-    found = []
-    for name in sorted(variables.keys() - known):
-        upper = name.upper()
-        if bare(variables[name]) and not upper.startswith(NOT_OURS):
-            alike = 0.5 if upper.startswith(PREFIXES) else 0.86
-            for nearest in get_close_matches(upper, distinct, 1, alike):
-                found.append(
-                    f"{name} is no setting of this service and has no effect; the nearest is {nearest}"
-                )
-    return found
+    others = [name for name in sorted(variables.keys() - known) if bare(variables[name])]
+    return [
+        f"{name} is no setting of this service and has no effect; the nearest is {nearest}"
+        for name in others
+        if not name.upper().startswith(NOT_OURS)
+        for nearest in get_close_matches(
+            name.upper(), distinct, 1, 0.5 if name.upper().startswith(PREFIXES) else 0.86
+        )
+    ]
