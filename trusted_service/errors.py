@@ -6,18 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
-Cause = Literal[
-    "not-assigned",
-    "policy",
-    "approval",
-    "guest",
-    "disabled",
-    "proof",
-    "consent",
-    "declined",
-    "again",
-    "trouble",
-]
+Cause = Literal["not-assigned", "policy", "approval", "account", "declined", "again"]
 """Why Entra ID refused a sign-in, where somebody can do something about it."""
 
 

@@ -106,20 +106,6 @@ def test_command_without_settings_names_them(command: str) -> None:
     assert "usable." not in output
 
 
-STORAGE = "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=a2V5;TableEndpoint="
-PARTS = {
-    "entraId": ("ENTRA_AUTHORITY", "https://localhost:{port}/organizations"),
-    "tableStorage": (
-        "TABLE_STORAGE_CONNECTION_STRING",
-        STORAGE + "http://127.0.0.1:{port}/devstoreaccount1;",
-    ),
-    "communicationServices": (
-        "COMMUNICATION_SERVICES_CONNECTION_STRING",
-        "endpoint=https://localhost:{port}/;accesskey=a2V5",
-    ),
-}
-
-
 @pytest.fixture
 def connecting(azure: LocalAzure) -> dict[str, str]:
     """Settings that connect to the local Azure."""
@@ -131,27 +117,8 @@ def test_check_config_connects_and_leaves_nothing(connecting: dict[str, str], az
     azure.reset_calls()
     done = run(*CHECK, "--connect", **connecting)
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in PARTS:
-        assert [line for line in done.stdout.splitlines() if part in line] == [f"{part}: ok"]
+    for part in ("entraId", "tableStorage", "communicationServices"):
+        assert f"\n{part}: ok\n" in done.stdout
     assert azure.list_identities() == before
     assert azure.count_calls("acs").keys() <= SWEEPS | {"create", "delete"}
     assert azure.count_calls("entra")["token"] == 1
-
-
-@pytest.mark.parametrize("broken", PARTS)
-def test_check_config_names_unreachable_part(connecting: dict[str, str], broken: str) -> None:
-    name, value = PARTS[broken]
-    done = run(*CHECK, "--connect", **connecting | {name: value.format(port=free_port())})
-    assert done.returncode == 1
-    for part in PARTS:
-        (line,) = (line for line in done.stdout.splitlines() if line.startswith(part))
-        assert (line == f"{part}: ok") == (part != broken)
-    assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_check_config_finds_a_wrong_storage_key(connecting: dict[str, str]) -> None:
-    parts = connecting["TABLE_STORAGE_CONNECTION_STRING"].split("AccountKey=")
-    wrong = f"{parts[0]}AccountKey=d3Jvbmc=;{parts[1].partition(';')[2]}"
-    done = run(*CHECK, "--connect", **connecting | {"TABLE_STORAGE_CONNECTION_STRING": wrong})
-    assert done.returncode == 1
-    assert "d3Jvbmc=" not in done.stdout + done.stderr

@@ -106,12 +106,11 @@ def test_wrong_credential_is_named(connect: Connect, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (7000222, "create another"),
+        (7000222, "a current secret"),
         (700213, "federated credential"),
         (70021, "federated credential"),
         (90002, "ENTRA_AUTHORITY"),
         (7000112, "login.microsoftonline.com/error"),
-        (53003, "login.microsoftonline.com/error"),
     ],
 )
 def test_refused_app_gets_a_remedy(connect: Connect, azure: LocalAzure, number: int, remedy: str) -> None:
@@ -191,6 +190,12 @@ def test_storage_that_only_reads_is_named(connect: Connect, azure: LocalAzure) -
     assert_fails(connect({STORAGE: reading}), "tableStorage", "HTTP 403", "Storage Table Data Contributor")
 
 
+@pytest.mark.parametrize(("part", "name"), zip(PARTS, ("ENTRA_AUTHORITY", STORAGE, ACS), strict=True))
+def test_unreachable_part_is_named(connect: Connect, settings: dict[str, str], part: str, name: str) -> None:
+    elsewhere = re.sub(r"://[^/;]+", "://localhost:1", settings[name])
+    assert_fails(connect({name: elsewhere}), part, "connection refused", f"check {name}")
+
+
 def test_wrong_resource_key_is_named(connect: Connect, settings: dict[str, str]) -> None:
     wrong = re.sub("accesskey=.*", "accesskey=d3Jvbmc=", settings[ACS])
     assert_fails(connect({ACS: wrong}), "communicationServices", "HTTP 401", "ms_cv", ACS)
@@ -212,18 +217,17 @@ def test_identity_that_stays_is_a_failure(connect: Connect, azure: LocalAzure) -
 
 
 FAKES = {
-    b"-WRONGPASS invalid username-password pair\r\n": "user name and password",
-    b"-NOAUTH Authentication required.\r\n": "user name and password",
-    b"-NOPERM this user has no permissions\r\n": "let this Redis user",
+    b"-WRONGPASS invalid username-password pair\r\n": "user, password",
+    b"-NOAUTH Authentication required.\r\n": "user, password",
     b"-MOVED 1 10.0.0.1:6379\r\n": "cluster mode",
     b"-OOM command not allowed\r\n": "memory",
     b"-READONLY You can't write\r\n": "primary",
-    b"-LOADING Redis is loading\r\n": "wait",
-    f"-ERR unknown command `HELLO`, with args `AUTH` `{SECRET}`\r\n".encode(): "check host",
-    b"-ERR Client sent AUTH, but no password is set\r\n": "user name and password",
-    b"HTTP/1.1 400 Bad Request\r\n\r\n": "check host",
-    f"-odd {SECRET}\r\n".encode(): "check host",
-    b"": "check host",
+    b"-LOADING Redis is loading\r\n": "host and port",
+    f"-ERR unknown command `HELLO`, with args `AUTH` `{SECRET}`\r\n".encode(): "host and port",
+    b"-ERR Client sent AUTH, but no password is set\r\n": "user, password",
+    b"HTTP/1.1 400 Bad Request\r\n\r\n": "host and port",
+    f"-odd {SECRET}\r\n".encode(): "host and port",
+    b"": "host and port",
 }
 
 
@@ -264,3 +268,4 @@ def test_untrusted_certificate_is_named(connect: Connect, azure: LocalAzure) -> 
     found = connect({"SSL_CERT_FILE": None, "REQUESTS_CA_BUNDLE": None, REDIS: f"rediss://{endpoint}"})
     for part in ("entraId", "communicationServices", "redis"):
         assert "TLS: " in found[part]
+        assert "REQUESTS_CA_BUNDLE or SSL_CERT_FILE" in found[part]

@@ -14,19 +14,17 @@ from tests.support.service import Service, request_lines
 
 GUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FOR_PEOPLE = {
-    16000: (400, "choose your account again"),
+    16000: (400, "choice of an account"),
     50020: (403, "not in the directory of this organisation"),
     50057: (403, "locked or disabled"),
     50076: (400, "another proof"),
-    50079: (400, "another proof"),
     50105: (403, "not assigned to this application. Ask an administrator"),
-    53000: (403, "Conditional Access"),
     53003: (403, "Conditional Access"),
     65001: (400, "ask an administrator of your organisation to consent"),
     65004: (400, "was declined"),
     90094: (403, "must approve this application"),
 }
-FOR_OPERATORS = [7000222, 7000215, 700027, 700016, 700213, 7000112, 9002327, 500011, 90002, 90033]
+FOR_OPERATORS = [7000222, 7000215, 700027, 9002327, 500011, 90033]
 
 
 def assert_ids(event: dict[str, Any], number: int) -> None:
@@ -88,10 +86,9 @@ SENTENCE = "could not be completed"
         ("x", "\r\n".join(["Trace ID: 255D1AEF-8c98-452f-ac51-23d051240864"] * 9), 400, SENTENCE, {
             "trace_id": "255D1AEF-8c98-452f-ac51-23d051240864"}),
         ("x", "A" * 5000 + "AADSTS50105", 400, SENTENCE, {}),
-        ("temporarily_unavailable", "", 400, "Your account is not the reason", {}),
-        ("server_error", "AADSTS90033: transient", 400, "in a few minutes", {"aadsts": "AADSTS90033"}),
-        ("login_required", "", 400, "choose your account", {}),
-        ("consent_required", "", 400, "without consent", {}),
+        ("server_error", "AADSTS90033: transient", 400, SENTENCE, {"aadsts": "AADSTS90033"}),
+        ("login_required", "", 400, "choice of an account", {}),
+        ("consent_required", "", 400, "consent", {}),
     ],
 )  # fmt: skip
 def test_forged_refusal_chooses_among_our_sentences(
@@ -99,9 +96,9 @@ def test_forged_refusal_chooses_among_our_sentences(
     logged: dict[str, str],
 ) -> None:  # fmt: skip
     address, parameters = split_callback(person.start_sign_in())
-    forged = [*parameters[-1:], ("error", error), ("error_description", description)]
     state = [pair for pair in parameters if pair[0] == "state"]
-    response = person.finish_sign_in(join_callback(address, [*state, *forged[1:]]))
+    forged = [*state, ("error", error), ("error_description", description)]
+    response = person.finish_sign_in(join_callback(address, forged))
     assert words in assert_error_page(response, status).get_text()
     event = read_event(service, response, "authn_login_fail")
     assert {name: event[name] for name in ("aadsts", "trace_id", "correlation_id") if name in event} == logged
@@ -116,12 +113,7 @@ def test_forged_refusal_chooses_among_our_sentences(
     [
         {"error": f"invalid_{JWT}", "error_description": JWT, "error_codes": [JWT]},
         {"error": "invalid_client", "error_codes": {"0": 1}, "trace_id": JWT, "correlation_id": ["canary"]},
-        {
-            "error": "invalid_client",
-            "suberror": "canary sub",
-            "claims": '{"canary": 1}',
-            "error_uri": "canary",
-        },
+        {"error": "invalid_client", "suberror": "canary sub", "claims": "canary", "error_uri": "canary"},
         {"error": ["canary"], "error_codes": [-1, 7000215], "timestamp": "canary"},
         {"error": "invalid_client", "error_description": "x" * 100_000, "error_codes": [10**30]},
     ],

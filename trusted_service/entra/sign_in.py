@@ -39,10 +39,6 @@ FEDERATION_ELSEWHERE = {
 """The audience of a federated assertion, and what is added to it in other clouds, by domain.
 https://learn.microsoft.com/entra/workload-id/workload-identity-federation-config-app-trust-managed-identity
 """
-REFUSALS = ("invalid_grant", "access_denied", "consent_required", "interaction_required", "login_required")
-"""Errors of the token endpoint that are caused by this sign-in; any other is Entra ID's or ours.
-https://openid.net/specs/openid-connect-core-1_0.html#AuthError
-"""
 UNKNOWN_CLIENT = "700016"
 NOT_ASSIGNED_ITSELF = "501051"
 """The app has proved who it is, but is not assigned to itself, as one that requires assignment seldom is."""
@@ -109,7 +105,7 @@ class EntraSignIn:
             raise SignInFailed("id-token-malformed") from None
         if "error" in response:
             refusal = read_refusal(response)
-            if refusal.is_known or refusal.error in REFUSALS:
+            if refusal.cause or refusal.error == "invalid_grant":  # else Entra ID's fault, or ours
                 raise SignInFailed(f"token-endpoint-{refusal.error}", refusal.details, refusal.cause)
             raise _unavailable(refusal)
         id_token, access_token = response.get("id_token"), response.get("access_token")
@@ -127,9 +123,9 @@ class EntraSignIn:
     def check(self) -> None:
         """Get a token for this app itself, which proves its credential. Raises UpstreamError."""
         base, _, tenant = self.authority.url.rpartition("/")
-        is_shared = tenant.lower() == "organizations"  # an app's own token is one tenant's
-        refusal = None
-        for own in self.tokens.allowed_tenants if is_shared else (tenant,):
+        refusals = []
+        # An app's own token is one tenant's.
+        for own in self.tokens.allowed_tenants if tenant == "organizations" else (tenant,):
             try:
                 # A registration may ask for itself by its GUID alone (AADSTS90009), and always has that.
                 response = self._application(f"{base}/{own}").acquire_token_for_client(
@@ -137,15 +133,11 @@ class EntraSignIn:
                 )
             except (ValueError, LookupError, TypeError, AttributeError):
                 raise UpstreamUnavailable("Entra ID", "token endpoint: malformed response") from None
-            if "error" not in response:
+            refusals.append(read_refusal(response))
+            if "error" not in response or refusals[-1].number == NOT_ASSIGNED_ITSELF:
                 return
-            found = read_refusal(response)
-            if found.number == NOT_ASSIGNED_ITSELF:
-                return
-            if refusal is None or refusal.number == UNKNOWN_CLIENT:
-                refusal = found  # a tenant that has not consented does not know the app
-        if refusal is not None:
-            raise _unavailable(refusal)
+        # A tenant that has not consented does not know the app: another says more.
+        raise _unavailable(min(refusals, key=lambda refusal: refusal.number == UNKNOWN_CLIENT))
 
     def _application(self, authority: str = "") -> msal.ConfidentialClientApplication:
         # One for each use: an application shared between people replays one's refusal to the others.

@@ -81,45 +81,33 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
 }
 """Sentences in place of the code's: of an error, or of an upstream's failure after a part was done."""
 
-CAUSES: dict[errors.Cause, str] = {
-    "not-assigned": _(
+CAUSES: dict[errors.Cause, tuple[str, str]] = {
+    "not-assigned": ("forbidden", _(
         "Your account is not assigned to this application. Ask an administrator of your organisation to "
         "assign you, and then sign in again."
-    ),
-    "policy": _(
+    )),
+    "policy": ("forbidden", _(
         "A security policy of your organisation (Conditional Access) does not allow this sign-in. Use a "
         "device and a network that your organisation trusts, or ask its administrator."
-    ),
-    "approval": _(
+    )),
+    "approval": ("forbidden", _(
         "An administrator of your organisation must approve this application before you can sign in. Ask "
         "them to do so."
-    ),
-    "guest": _(
-        "Your account is not in the directory of this organisation. Sign in with another account, or ask "
-        "an administrator to invite you."
-    ),
-    "disabled": _("Your account is locked or disabled, or its password has expired. Ask your administrator."),
-    "proof": _(
-        "Your organisation wants another proof that it is you (multi-factor authentication). Sign in "
-        "again and complete it."
-    ),
-    "consent": _(
-        "This application may not sign you in without consent. Sign in again and accept what it asks for,"
-        " or ask an administrator of your organisation to consent for everybody."
-    ),
-    "declined": _(
-        "The sign-in was cancelled, or what this application asks for was declined. If you did not mean "
-        "that, sign in again and accept."
-    ),
-    "again": _("Entra ID needs you to choose your account again. Sign in once more."),
-    "trouble": _(
-        "Entra ID has a problem and could not complete the sign-in. Your account is not the reason. Try "
-        "again in a few minutes."
-    ),
-}
-"""What happened at Entra ID, and whose turn it is."""
-ABOUT_CONSENT = ("approval", "consent", "declined", "again")
-NOT_THEIR_TURN = ("not-assigned", "policy", "approval", "guest", "disabled")
+    )),
+    "account": ("forbidden", _(
+        "Your account is not in the directory of this organisation, is locked or disabled, or its password "
+        "has expired. Sign in with another account, or ask an administrator of your organisation."
+    )),
+    "declined": ("sign_in_failed", _(
+        "The sign-in was cancelled, or consent to what this application asks for is missing or was declined. "
+        "Sign in again and accept, or ask an administrator of your organisation to consent for everybody."
+    )),
+    "again": ("sign_in_failed", _(
+        "Entra ID needs your choice of an account, or another proof that it is you (multi-factor "
+        "authentication). Sign in again and complete it."
+    )),
+}  # fmt: skip
+"""The code, and the sentence: what happened at Entra ID, and whose turn it is."""
 
 
 def init_app(app: Flask) -> None:
@@ -135,23 +123,18 @@ def _handle_domain_error(error: errors.TrustedServiceError) -> Response:
     code, event, reason = ERRORS[type(error)]
     if event:
         log.warning(event, reason=f"{reason}{error.reason}", error=type(error).__name__, **error.details)
-    cause = error.cause if isinstance(error, errors.SignInFailed) else None
-    if isinstance(error, errors.TeamsNotGranted) and cause in ABOUT_CONSENT:
-        cause = None  # there is a sentence about Teams
-    code = "forbidden" if cause in NOT_THEIR_TURN else code
     sentence = error.reason if isinstance(error, errors.InvalidRequest) else SENTENCES.get(type(error))
-    return _respond(code, CAUSES[cause] if cause else sentence)
+    cause = error.cause if isinstance(error, errors.SignInFailed) else None
+    # TeamsNotGranted has a sentence about consent.
+    if cause and (cause == "policy" or not isinstance(error, errors.TeamsNotGranted)):
+        code, sentence = CAUSES[cause]
+    return _respond(code, sentence)
 
 
 def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
-    log.error(
-        "upstream_error",
-        upstream=error.upstream,
-        reason=error.reason,
-        throttled=throttled,
-        **error.details,
-    )
+    context = {"upstream": error.upstream, "reason": error.reason, "throttled": throttled}
+    log.error("upstream_error", **context, **error.details)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
     code = "conflict" if isinstance(error, errors.ChangedTooOften) else code
     seconds = errors.retry_after_seconds(error.retry_after)

@@ -95,7 +95,7 @@ def callback() -> Response | str:
     if parameters["error"]:
         refusal = read_refusal({name: "".join(values) for name, values in parameters.items()})
         failure = TeamsNotGranted if for_teams else SignInFailed
-        raise failure(f"entra-{refusal.error or 'error'}", refusal.details, refusal.cause)
+        raise failure(f"entra-{refusal.error}", refusal.details, refusal.cause)
     if not (code := "".join(parameters["code"])):
         raise SignInFailed("no-code")
     if for_teams and caller is None:
