@@ -14,11 +14,8 @@ from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, U
 from trusted_service.models import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
-IDS = {
-    "x-ms-request-id": re.compile("[0-9a-fA-F-]{8,40}"),
-    "MS-CV": re.compile(r"[A-Za-z0-9+/]{16,24}(\.[0-9]{1,6}){0,8}"),
-}
-"""Headers by which Microsoft's support finds a call, and their forms."""
+IDS = ("x-ms-request-id", "ms-cv")
+"""Headers by which Microsoft's support finds a call."""
 
 
 class ManagedIdentityFailed(Exception):
@@ -74,10 +71,8 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
 def support_ids(error: HttpResponseError) -> Mapping[str, str]:
     """The ids of the refused call, for the log."""
     headers = getattr(error.response, "headers", {})
-    found = {name: str(headers.get(name) or "") for name in IDS}
-    return {
-        name.lower().replace("-", "_"): value for name, value in found.items() if IDS[name].fullmatch(value)
-    }
+    found = {name.replace("-", "_"): str(headers.get(name)) for name in IDS if headers.get(name)}
+    return {name: value for name, value in found.items() if re.fullmatch(r"[A-Za-z0-9+/.-]{8,64}", value)}
 
 
 def network_reason(error: BaseException) -> str:

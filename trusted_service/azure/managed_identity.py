@@ -13,32 +13,27 @@ from typing import Any
 import requests
 from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import AzureError, ClientAuthenticationError
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
 
 from trusted_service.azure import transport
 from trusted_service.azure.errors import ManagedIdentityFailed, network_reason
 
-NOT_ASSIGNED = re.compile(
-    "No User Assigned|No MSI found|No identity has been|Identity not found", re.IGNORECASE
+HARMLESS = re.compile(
+    r"AADSTS[0-9]{1,8}\b|No User Assigned or Delegated Managed Identity|No MSI found|Identity not found",
+    re.IGNORECASE,
 )
+"""What is logged of the endpoint's text, which may hold anything."""
 
 _status: ContextVar[int] = ContextVar("status", default=0)
-
-
-class _Transport(RequestsTransport):  # type: ignore[misc] # the SDK's lazy import hides its type
-    def send(self, request: Any, **options: Any) -> Any:
-        response = super().send(request, **options)
-        _status.set(response.status_code)
-        return response
 
 
 class ManagedIdentity(ManagedIdentityCredential):
     """Methods raise ManagedIdentityFailed. Without `client_id`, it is the identity of the system."""
 
     def __init__(self, client_id: str | None, session: requests.Session) -> None:
-        options = {"transport": transport.new_transport(session, _Transport), "retry_total": 0}
-        super().__init__(client_id=client_id, **options)
+        options: dict[str, Any] = {"transport": transport.new_transport(session), "retry_total": 0}
+        super().__init__(client_id=client_id, raw_response_hook=_record_status, **options)
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         with _named_failures():
@@ -51,6 +46,10 @@ class ManagedIdentity(ManagedIdentityCredential):
             return token
 
 
+def _record_status(response: PipelineResponse[Any, Any]) -> None:
+    _status.set(response.http_response.status_code)  # the SDK's exceptions have none
+
+
 @contextmanager
 def _named_failures() -> Iterator[None]:
     _status.set(0)
@@ -61,12 +60,8 @@ def _named_failures() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """What the endpoint says, by its status and known phrases, as its text may hold anything."""
-    status, number = _status.get(), re.search(r"AADSTS[0-9]{1,8}\b", str(error))
-    if status and NOT_ASSIGNED.search(str(error)):
-        return f"HTTP {status}, no such identity is assigned to this app"
-    if status:
-        return f"the endpoint responds with HTTP {status}{f' {number[0]}' if number else ''}"
+    if status := _status.get():
+        return " ".join([f"HTTP {status}", *HARMLESS.findall(str(error))[:1]])
     if not os.environ.get("IDENTITY_ENDPOINT"):
         return "no endpoint responds (IDENTITY_ENDPOINT is not set)"
     if isinstance(error, ClientAuthenticationError):

@@ -107,11 +107,9 @@ def new_session(connections: int) -> requests.Session:
     return session
 
 
-def new_transport(
-    session: requests.Session, kind: type[RequestsTransport] = RequestsTransport
-) -> RequestsTransport:
+def new_transport(session: requests.Session) -> RequestsTransport:
     """The session for the Azure SDKs. Given a transport, they take timeouts from it alone."""
-    return kind(
+    return RequestsTransport(
         session=session,
         session_owner=False,
         connection_timeout=CONNECT_SECONDS,

@@ -19,18 +19,9 @@ def withhold_secrets(logger: Any) -> None:
         path = str(environ.get("PATH_INFO", "-")) if known else "-"
         kept = {name: str(environ.get(name, "-")) for name in KEPT}
         kept |= {"PATH_INFO": path, "RAW_URI": path, "QUERY_STRING": ""}
-        sent = SimpleNamespace(
-            status=response.status, headers=[], sent=getattr(response, "sent", None), response_length=None
-        )
-        asked = SimpleNamespace(
-            method=kept["REQUEST_METHOD"],
-            uri=path,
-            path=path,
-            query="",
-            fragment="",
-            headers=[],
-            version=(1, 1),
-        )
+        address = {"uri": path, "path": path, "query": "", "fragment": "", "version": (1, 1)}
+        asked = SimpleNamespace(method=kept["REQUEST_METHOD"], headers=[], **address)
+        sent = SimpleNamespace(status=response.status, headers=[], sent=getattr(response, "sent", None))
         write(sent, asked, kept, duration)
 
     logger.access = access
