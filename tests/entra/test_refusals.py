@@ -63,13 +63,6 @@ def test_refused_app_is_named_to_operators(world: World, person: Person, number:
     assert "AADSTS" not in response.text
 
 
-def test_refusal_is_explained_in_french(world: World, person: Person) -> None:
-    world.azure.plant_fault("entra", "authorize", "refuse", code="AADSTS50105")
-    person.http.headers["Accept-Language"] = "fr"
-    page = assert_error_page(person.finish_sign_in(person.start_sign_in()), 403)
-    assert "pas affecté à cette application" in page.get_text()
-
-
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 SENTENCE = "could not be completed"
 

@@ -1,6 +1,5 @@
 """Error handlers: internal errors, and an upstream's Retry-After."""
 
-import re
 import time
 
 import pytest
@@ -8,7 +7,6 @@ from flask import Flask
 from jinja2 import UndefinedError
 from werkzeug.http import http_date
 
-from tests.support.admin_client import bearer
 from tests.support.local_azure import LocalAzure
 from tests.support.log import read_event
 from tests.support.person import Person
@@ -43,21 +41,15 @@ def test_unknown_name_in_a_template_is_an_error(application: Flask, text: str) -
 
 
 def test_refused_call_is_logged_with_its_ids(
-    azure: LocalAzure, settings: dict[str, str], shared_user: Person, service: Service
+    azure: LocalAzure, shared_user: Person, service: Service
 ) -> None:
     azure.plant_fault("acs", "issue", "status", status=403, code="Forbidden")
     refused = shared_user.token()
     event = read_event(service, refused, "upstream_error")
     assert event["reason"] == "HTTP 403 Forbidden"
     assert event["ms_cv"]
-    wrong = re.sub("AccountKey=[^;]*", "AccountKey=d3Jvbmc=", azure.env["TABLE_STORAGE_CONNECTION_STRING"])
-    with Service(settings | {"TABLE_STORAGE_CONNECTION_STRING": wrong}) as other:
-        refused = shared_user.at(other.url).get("/api/me", headers=bearer(azure, shared_user))
-        event = read_event(other, refused, "upstream_error")
     assert_problem(refused, 503, "upstream_unavailable")
-    assert event["reason"] == "HTTP 403 AuthorizationFailure"
-    assert event["x_ms_request_id"]
-    assert event["x_ms_request_id"] not in refused.text
+    assert event["ms_cv"] not in refused.text
 
 
 @pytest.mark.parametrize("path", ["/api/broken", "/broken"])

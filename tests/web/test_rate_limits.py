@@ -219,17 +219,15 @@ def test_refusal_of_redis_is_logged_once(settings: dict[str, str], redis: Redis)
     assert "unreachable" not in service.log()
 
 
-@pytest.mark.parametrize("response", [b"-WRONGPASS no\r\n", b"-MOVED 1 a:1\r\n", b"HTTP/1.1 400\r\n"])
-def test_reason_of_redis_is_logged(settings: dict[str, str], response: bytes) -> None:
+def test_reason_of_redis_is_logged(settings: dict[str, str]) -> None:
     # pragma: allowlist nextline secret (opens nothing)
     password = "canary-of-redis"
-    with fake_redis(response) as port:
+    with fake_redis(b"-WRONGPASS no\r\n") as port:
         uri = f"redis://:{password}@127.0.0.1:{port}"
         with Service(settings | {"RATE_LIMIT_STORAGE_URI": uri}) as service:
             assert start_sign_in(service).status_code == 302
     (line,) = [line for line in service.log().splitlines() if "rate_limits_counted_alone" in line]
-    word = response[1:].split()[0].decode() if response.startswith(b"-") else "does not speak Redis"
-    assert word in json.loads(line)["reason"]
+    assert json.loads(line)["reason"].startswith("WRONGPASS ")
     assert_not_logged(service, password)
 
 

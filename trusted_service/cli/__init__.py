@@ -45,7 +45,7 @@ def check_config(*, connect: bool) -> None:
     """
     services: Services = current_app.extensions["trusted_service"]
     click.echo("The settings are usable.")
-    for warning in current_app.extensions["trusted_service"].settings.warnings():
+    for warning in services.settings.warnings():
         click.echo(f"Warning: {warning}")
     if not connect:
         return

@@ -16,9 +16,9 @@ EXACTLY_ONE = (
 )
 CA_VARIABLES = {"REQUESTS_CA_BUNDLE": True, "SSL_CERT_FILE": False}
 """Libraries read these, as they are: whether each may name a folder."""
-UNRESOLVED = re.compile(r"@\s*Microsoft\s*\.\s*(KeyVault|AppConfiguration)\b", re.IGNORECASE)
+REFERENCE = re.compile(r"@\s*Microsoft\s*\.\s*(KeyVault|AppConfiguration)\b", re.IGNORECASE)
 """https://learn.microsoft.com/azure/app-service/app-service-key-vault-references"""
-UNREPLACED = re.compile(r"\$\{.*\}|\$\(.*\)|#\{.*\}#?|\{\{.*\}\}|<[^<>]*>")
+PLACEHOLDER = re.compile(r"\$\{.*\}|\$\(.*\)|#\{.*\}#?|\{\{.*\}\}|<[^<>]*>")
 """A whole value that a pipeline or a person was to replace."""
 AROUND = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")
 PREFIXES = ("ENTRA_", "COMMUNICATION_SERVICES_", "TABLE_STORAGE_", "RATE_LIMIT_", "RETENTION_", "CORS_")
@@ -63,12 +63,9 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
                 value = _read_file(path)
             if not value:
                 problems[name] = f"{name}_FILE names a file that is empty or cannot be read"
-        variable = name if value else f"{name}_FILE"
-        if UNRESOLVED.search(value or path):
-            reason = "is a reference that was not resolved; the App Service's environment variables say why"
-            problems[name] = f"{variable} {reason}"
-        elif UNREPLACED.fullmatch(value or path):
-            problems[name] = f"{variable} is a placeholder that was not replaced"
+        if REFERENCE.search(value or path) or PLACEHOLDER.fullmatch(value or path):
+            reason = "is a reference that was not resolved (App Service shows why), or a placeholder"
+            problems[name] = f"{name if value else f'{name}_FILE'} {reason}"
         if value:
             values[name] = value
     for group in EXACTLY_ONE:

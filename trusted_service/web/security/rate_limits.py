@@ -51,26 +51,20 @@ limit_sign_ins = limiter.shared_limit(lambda: services().settings.rate_limit_sig
 limit_logouts = limiter.shared_limit(DEFAULT, scope="front-channel", on_breach=_ignore)
 
 
-class _Explanation(logging.Filter):
-    """Says in Flask-Limiter's warning what is wrong with Redis; the same once in REPEAT_SECONDS."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._silent_until: dict[tuple[object, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        reason = "" if record.levelno < logging.WARNING else redis_reason(sys.exc_info()[1])
-        key, now = (record.msg, reason), time.monotonic()
-        if now < self._silent_until.get(key, 0.0):
-            return False
-        self._silent_until[key] = now + REPEAT_SECONDS
-        if reason:
-            record.msg, record.args = "rate_limits_counted_alone", ()
-            record.__dict__["reason"] = reason
-        return True
+_silent_until: dict[tuple[object, str], float] = {}
 
 
-_explanation = _Explanation()
+def _explain(record: logging.LogRecord) -> bool:
+    """Say in Flask-Limiter's warning what is wrong with Redis; the same once in REPEAT_SECONDS."""
+    reason = redis_reason(sys.exc_info()[1]) if record.levelno >= logging.WARNING else ""
+    key, now = (record.msg, reason), time.monotonic()
+    if now < _silent_until.get(key, 0.0):
+        return False
+    _silent_until[key] = now + REPEAT_SECONDS
+    if reason:
+        record.msg, record.args = "rate_limits_counted_alone", ()
+        record.__dict__["reason"] = reason
+    return True
 
 
 def init_app(app: Flask, storage_uri: str) -> None:
@@ -80,7 +74,7 @@ def init_app(app: Flask, storage_uri: str) -> None:
     if storage_uri != "memory://":
         app.config["RATELIMIT_STORAGE_OPTIONS"] = REDIS_OPTIONS
     limiter.init_app(app)
-    limiter.logger.addFilter(_explanation)
+    limiter.logger.addFilter(_explain)
 
 
 def seconds_until_reset() -> int:
