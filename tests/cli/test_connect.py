@@ -14,7 +14,7 @@ from azure.data.tables import AccountSasPermissions, ResourceTypes, generate_acc
 from local_azure.signing import SigningKey
 from tests.support.commands import run_command
 from tests.support.fake_redis import fake_redis
-from tests.support.local_azure import EntraApp, LocalAzure
+from tests.support.local_azure import LocalAzure
 from tests.support.own_azure import World
 from tests.support.redis import Redis
 from tests.support.service import free_port
@@ -25,11 +25,8 @@ from trusted_service.settings import Settings
 PARTS = ["entraId", "tableStorage", "communicationServices"]
 GUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-ACS, STORAGE, REDIS = (
-    "COMMUNICATION_SERVICES_CONNECTION_STRING",
-    "TABLE_STORAGE_CONNECTION_STRING",
-    "RATE_LIMIT_STORAGE_URI",
-)
+ACS, STORAGE = "COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNECTION_STRING"
+REDIS = "RATE_LIMIT_STORAGE_URI"
 ADDRESSES = ("ENTRA_AUTHORITY", STORAGE, ACS)
 SECRET = "sEcReT-canary"  # opens nothing
 
@@ -74,19 +71,12 @@ def test_connect_needs_every_part_to_work(connect: Connect, azure: LocalAzure, r
     assert azure.list_identities() == before
 
 
-@pytest.fixture(scope="module")
-def registration(azure: LocalAzure) -> EntraApp:
-    return azure.get_app()
-
-
 @pytest.fixture
-def identity(registration: EntraApp) -> dict[str, str | None]:
-    return {
-        "ENTRA_CLIENT_SECRET": None,
-        "ENTRA_MANAGED_IDENTITY_CLIENT_ID": registration.identity_client_id,
-        "IDENTITY_ENDPOINT": registration.identity_endpoint,
-        "IDENTITY_HEADER": registration.identity_header,
-    }
+def identity(azure: LocalAzure) -> dict[str, str | None]:
+    app = azure.get_app()
+    endpoint = {"IDENTITY_ENDPOINT": app.identity_endpoint, "IDENTITY_HEADER": app.identity_header}
+    own_id = {"ENTRA_MANAGED_IDENTITY_CLIENT_ID": app.identity_client_id}
+    return {"ENTRA_CLIENT_SECRET": None, **own_id, **endpoint}
 
 
 def test_wrong_credential_is_named(connect: Connect, tmp_path: Path) -> None:
@@ -125,9 +115,9 @@ def test_app_not_assigned_to_itself_is_ok(connect: Connect, azure: LocalAzure) -
 
 
 def test_every_credential_is_accepted(
-    connect: Connect, registration: EntraApp, identity: dict[str, str | None]
+    connect: Connect, azure: LocalAzure, identity: dict[str, str | None]
 ) -> None:
-    certificate = {"ENTRA_CLIENT_CERTIFICATE_PATH": str(registration.certificate_path)}
+    certificate = {"ENTRA_CLIENT_CERTIFICATE_PATH": str(azure.get_app().certificate_path)}
     for changes in (certificate | {"ENTRA_CLIENT_SECRET": None}, identity):
         assert connect(changes)["entraId"] == "ok"
 

@@ -65,12 +65,7 @@ NAMELESS: list[tuple[dict[str, object], str, str, str]] = [
     ({"email": "ada@home.example"}, "ada@home.example", "", "ada@home.example"),
     ({"upn": "ada@contoso.example"}, "", "ada@contoso.example", "ada@contoso.example"),
     ({"given_name": "Ada"}, "Ada", "", "Ada"),
-    (
-        {"given_name": "Ada", "family_name": "King", "upn": "a@b.example"},
-        "Ada King",
-        "a@b.example",
-        "Ada King",
-    ),
+    ({"given_name": "Ada", "family_name": "King", "upn": "a@b.c"}, "Ada King", "a@b.c", "Ada King"),
     ({"given_name": "A" * 300, "family_name": "B"}, "A" * 256, "", "A" * 256),
     ({"name": 5, "preferred_username": "ada@b.example"}, "", "ada@b.example", "ada@b.example"),
 ]

@@ -17,13 +17,7 @@ from tests.support.service import Service
 PUBLIC_HOST = "calls.contoso.example"
 PUBLIC_URL = f"https://{PUBLIC_HOST}"
 CONSENT = "admin_consent=True&tenant=5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
-FOREIGN = {
-    "session": "eyJfaWQiOjF9.aVgQYA.x",
-    "csrf_token": "x",
-    "sign-in-0": "x",
-    "locale": "xx",
-    "a": "x y%",
-}
+FOREIGN = {"session": "eyJfaWQiOjF9.aVgQYA.x", "csrf_token": "x", "sign-in-0": "x", "a": "x y%"}
 FOREIGN |= {f"foreign-{number}": "x" * 300 for number in range(30)}
 
 

@@ -20,13 +20,8 @@ from tests.support.settings import REQUIRED
 
 HEADERS = ["cookie", "authorization", "referer", "user-agent", "x-planted", "set-cookie", "location"]
 VARIABLES = ["http_cookie", "http_authorization", "raw_uri", "query_string", "http_referer"]
-FORMAT = " ".join(
-    [
-        *(f"%({atom})s" for atom in "rqfUuahltmHsbBTDMLp"),
-        *(f"%({{{name}}}{kind})s" for name in HEADERS for kind in "io"),
-        *(f"%({{{name}}}e)s" for name in VARIABLES),
-    ]
-)
+ATOMS = [*"rqfUuahltmHsbBTDMLp", *(f"{{{name}}}{kind}" for name in HEADERS for kind in "io")]
+FORMAT = " ".join(f"%({atom})s" for atom in (*ATOMS, *(f"{{{name}}}e" for name in VARIABLES)))
 ON = "--access-logfile -"
 WAYS = {
     "as App Service does": f"--timeout 600 {ON} --error-logfile - --chdir {ROOT}",
@@ -98,13 +93,8 @@ def test_access_log_holds_no_secret(world: World, tmp_path: Path, receiver: sock
     everything = "\n".join(texts)
     query = parse_qs(urlsplit(callback).query)
     assert cookies
-    for secret in (
-        query["code"][0],
-        query["state"][0],
-        *cookies,
-        token["Authorization"][7:],
-        "planted-0123456789",
-    ):
+    tokens = [*query["code"], *query["state"], *cookies, token["Authorization"][7:]]
+    for secret in (*tokens, "planted-0123456789"):
         assert secret not in everything
     assert "code=" not in everything
     assert everything.count("TOKEN_LIFETIME_MINUTE is no setting") == 1

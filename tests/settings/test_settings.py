@@ -16,7 +16,7 @@ from tests.support.settings import (
     TENANT,
     environment,
     read_problems,
-)  # fmt: skip
+)
 from trusted_service.services import Services
 from trusted_service.settings import Settings, SettingsError
 
