@@ -42,7 +42,7 @@ FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
 THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
 
 OTHER_RESOURCE = "that of the settings"
-SHIFTED = "the row has not as many cells as the header, maybe because of a comma without quotation marks"
+SHIFTED = "the row has more cells than the header, perhaps because of an unquoted comma"
 
 Result = Literal["imported", "present", "conflict", "invalid"]
 
@@ -80,7 +80,7 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
 
 def _read_identity(cells: Mapping[str, str], tenants: Sequence[str], now: datetime) -> Identity:
     """Raises ValueError, whose text is for the operator."""
-    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"].removeprefix("'")
+    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"]
     if not tenant_id and len(tenants) != 1:
         raise ValueError("tenantId is missing, and several tenants are allowed")
     try:
