@@ -83,7 +83,7 @@ def test_user_names_and_identities_are_looked_up(job_admin: JobAdmin) -> None:
     for text in (
         "not known here, or a former identity",
         "several users have this user name",
-        "more cells than the header",
+        "as many cells",
     ):
         assert text in page
     assert "7 rows do not identify exactly one user" in page

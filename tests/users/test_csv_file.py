@@ -51,9 +51,11 @@ def read_column(content: bytes | str) -> Rows:
         (f"name\tobjectId\nDoe, J; x\t{A}\n", {2: A}),
         (f" name | objectid \n------+------\n x, y | {A} \n(1 row)\n", {2: "", 3: A, 4: ""}),  # psql
         (f'name;objectId\n"Doe, J";{A}\n"Doe; J";{B}\n', {2: A, 3: B}),
+        (f"objectId,manager\n{A},{M}\nobjectId;m\n{B};{M}\n", {2: A, 3: None, 4: None}),
         (f'name, "objectId"\n"Doe; J, x", "{A}"\n', {2: A}),
-        # Rows with more cells than the header may have shifted; Excel leaves out empty cells at the end.
+        # Cells may have shifted, but Excel leaves out empty cells at the end.
         (f"name,managerId,objectId,phone\nDoe, John,{M},{A},\nx,{M},{B},1\n", {2: None, 3: B}),
+        (f"name,manager,objectId,phone\nx,{M},{A},1\n{B},x,{M}\n", {2: A, 3: None}),
         (f"objectId,name,\n{A}\n{B},x,\n", {2: A, 3: B}),
         (f'name,objectId\n"two\nlines",{A}\n"say ""x""",{B}\n', {3: A, 4: B}),
     ],
@@ -74,7 +76,7 @@ def test_named_or_only_column_is_read(content: str, expected: Rows, bom: str) ->
         (f"objectId,tenantId,tid\n{A},{B},{M}\n", 1, "objectId | tenantId | tid"),
         (f"User,May\nmanagerId,objectId\n{M},{A}\n", 2, "managerId | objectId"),
         (f"objectId,managerId\n{A},{M}\nmanagerId,oid\n{M},{A}\n", 3, "managerId | oid"),
-        (f"objectId,managerId\n{A},{M}\nobjectId;managerId\n{B};{M}\n", 1, "objectId | managerId"),
+        ("UPN,manager\na@x,m@x\nmanager,UPN\nm@x,a@x\n", 3, "manager | UPN"),
         (f"{M}\nobjectId,name\n{A},x\n", 2, "objectId | name"),
         (f"{M}\nobjectId\n{A}\n", 2, "objectId"),
         (f"User\nmanager mail,x\n{M},\n", 1, "User"),
@@ -109,11 +111,13 @@ def test_encoding_is_guessed_only_where_certain() -> None:
         ("managerObjectId,objectId,acsUserId", f"{M},{A},{ACS}"),
         ("Mappings\nobjectId;ACS User ID", f"{A};{ACS}"),
         ("sep=,\nid,objectId,communicationUserId", f"{M},{A},{ACS}"),
+        ("acs_user_id,entra_object_id,target_tenant_id,status", f"{ACS},{A},{B},mapped"),
         ("communicationUserId,objectId,tenantId,blocked", f"'{ACS},'{A},{B},VRAI"),
     ],
 )
 def test_import_takes_the_named_columns(header: str, row: str) -> None:
-    (read,) = read_mappings(f"{header}\n{row}\n".encode(), [B], datetime.now(UTC))
+    tenants = [B, M] if "tenant" in header else [B]
+    (read,) = read_mappings(f"{header}\n{row}\n".encode(), tenants, datetime.now(UTC))
     assert read.detail == ""
     assert read.identity is not None
     assert (read.identity.user_id.object_id, read.identity.acs_user_id) == (A, ACS)

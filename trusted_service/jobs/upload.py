@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 
 from trusted_service.jobs.models import Item
 from trusted_service.models import Identity, UserId, find_resource, join_lines, without_acs_user_ids
-from trusted_service.users.csv_file import USER_COLUMNS, USER_NAME, Cells, UnreadableFile, read_table
+from trusted_service.users.csv_file import OBJECT_ID, TENANT_ID, USER_NAME, Cells, UnreadableFile, read_table
 from trusted_service.users.directory import Directory
 
 MAX_ITEMS = 10_000
 MAX_LOOKUPS = 500
 """User names and ACS ids in a file: the request looks them up, and not all upstreams are fast."""
 MAX_TEXT = 100
-NAMES = {"objectId": USER_COLUMNS, "tenantId": ("tenantid tid",)}
+USER_NAMES = "userprincipalname upn username preferredusername"
+NAMES = {
+    "objectId": (OBJECT_ID, "id user userid", USER_NAMES, "mail email emailaddress"),
+    "tenantId": (TENANT_ID,),
+}
 
 
 def read_items(data: bytes | None, selected: Sequence[str], directory: Directory) -> list[Item]:

@@ -26,13 +26,8 @@ SEPARATOR = re.compile(r'"?sep=(\t|[^\w\s"])"?(?=[\r\n])', re.IGNORECASE)
 DELIMITERS = ",;\t|"
 UNDECODED = re.compile("[\udc80-\udcff]")
 
+TENANT_ID = "tenantid tid targettenantid"
 OBJECT_ID = "objectid oid userobjectid aadobjectid azureadobjectid entraobjectid"
-USER_COLUMNS = (
-    OBJECT_ID,
-    "id user userid",
-    "userprincipalname upn username preferredusername",
-    "mail email emailaddress",
-)
 
 Row = tuple[int, list[str]]
 Cells = dict[str, str]
@@ -57,8 +52,9 @@ def read_table(
     """Return the line and the cells of each row, by the keys of `names`; "" where there is no such cell.
 
     `names` are the accepted names of each column, in lower case without punctuation: those that say the same
-    in one string, the best first. Cells are None where a row has more than the header, so that they may have
-    shifted. A file of one column may need no header. Raises UnreadableFile.
+    in one string, the best first. Cells are None where they may have shifted: a row has more of them than the
+    header, or fewer, and other columns lead to users, too. A file of one column may need no header. Raises
+    UnreadableFile.
     """
     rows, header = _find_table(_decode(data), names, required)
     one_column = header is None or _is_single(header)
@@ -70,12 +66,15 @@ def read_table(
         columns = {required[0]: 0}
     if one_column and not all(map(_is_single, rows)):
         raise _refusal(header or rows[0])
+    leading = {at for _, cells in rows for at, cell in enumerate(cells) if USER.fullmatch(cell)}
+    is_certain = leading <= set(columns.values())
     table = list[tuple[int, Cells | None]]()
     for line, cells in rows:
         texts = {key: cells[at] if 0 <= (at := columns.get(key, -1)) < len(cells) else "" for key in names}
         if UNDECODED.search("".join(texts.values())):
             raise UnreadableFile("encoding", line)
-        shifted = header and not one_column and len(cells) > len(header[1])
+        width = len(cells) if header is None or one_column else len(header[1])
+        shifted = len(cells) > width or (len(cells) < width and not is_certain)
         table.append((line, None if shifted else texts))
     return table
 
@@ -89,16 +88,12 @@ def _find_table(text: str, names: Names, required: Sequence[str]) -> tuple[list[
     for delimiter in delimiters:
         try:
             tables.append(rows := _parse(text, delimiter))
+            if (place := _find_header(rows, names, required)) is not None:
+                headers.append((rows[place + 1 :], rows[place]))
         except UnreadableFile as error:
-            errors.append(error)  # not a file with this delimiter
-            continue
-        if (place := _find_header(rows, names, required)) is not None:
-            headers.append((rows[place + 1 :], rows[place]))
-    wide = [(rows, header) for rows, header in headers if not _is_single(header)]
-    if len(wide) > 1:
-        raise _refusal(wide[0][1])
+            errors.append(error)  # it is not a file with this delimiter, maybe
     if headers:
-        return (wide or headers)[0]
+        return min(headers, key=lambda table: _is_single(table[1]))
     if errors:
         raise errors[0]
     return tables[0], None
@@ -107,14 +102,13 @@ def _find_table(text: str, names: Names, required: Sequence[str]) -> tuple[list[
 def _find_header(rows: Sequence[Row], names: Names, required: Sequence[str]) -> int | None:
     """The place of the header, above the first user; titles and comments may precede it.
 
-    Raises UnreadableFile if another row names the columns, too; below users, only by the best of names.
+    Raises UnreadableFile if another row names the columns, too, as in the second of two tables.
     """
     accepted = [set(" ".join(names[key]).split()) for key in required]
     candidates, first_user = list[int](), len(rows)
     for place, row in enumerate(rows):
         if _leads_to_user(row):
-            if place < first_user:
-                first_user, accepted = place, [set(names[key][0].split()) for key in required]
+            first_user = min(first_user, place)
         elif not any(column.isdisjoint(map(_name, row[1])) for column in accepted):
             candidates.append(place)
     places = [place for place in candidates if not _is_single(rows[place])] or candidates

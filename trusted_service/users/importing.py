@@ -22,12 +22,12 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import IdentityTaken, Ledger
 from trusted_service.storage.tables import RowExists, find_utc
 from trusted_service.users.administration import Administration
-from trusted_service.users.csv_file import GUID, OBJECT_ID, UnreadableFile, read_table
+from trusted_service.users.csv_file import GUID, OBJECT_ID, TENANT_ID, UnreadableFile, read_table
 
 RAW_ID = re.compile(rf"8:(?:gcch-|dod-)?acs:{GUID}_{GUID}")
 """https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation"""
 NAMES = {
-    "tenantId": ("tenantid tid",),
+    "tenantId": (TENANT_ID,),
     "objectId": (OBJECT_ID,),
     "communicationUserId": ("communicationuserid acsuserid communicationservicesuserid",),
     "name": ("name", "displayname"),
@@ -42,7 +42,7 @@ FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
 THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
 
 OTHER_RESOURCE = "that of the settings"
-SHIFTED = "the row has more cells than the header, perhaps because of an unquoted comma"
+SHIFTED = "the row has not as many cells as the header, perhaps because of an unquoted comma"
 
 Result = Literal["imported", "present", "conflict", "invalid"]
 
