@@ -20,7 +20,8 @@ def init_app(app: Flask) -> None:
         "bootstrap.static",
         lambda: send_from_directory(STYLESHEETS, BOOTSTRAP),
     )
-    hashes = {("bootstrap.static", None): _hash(Path(STYLESHEETS, BOOTSTRAP))}
+    hashes = dict[tuple[str, str | None], str]()
+    hashes["bootstrap.static", None] = _hash(Path(STYLESHEETS, BOOTSTRAP))
     for path in Path(app.static_folder or "").glob("*.*"):
         hashes["static", path.name] = _hash(path)
 
