@@ -40,7 +40,7 @@ token: $(venv)
 cli: $(venv)
 	@$(python) -m local_azure.cli "$(LOCAL_DATA)" $(ARGS)
 
-## make demo-data beside make run: add 300 users with sessions, tokens, a month of usage and an audit trail
+## make demo-data beside make run: add 300 users, some blocked, with sessions, tokens and a month of usage
 demo-data: $(venv)
 	@$(python) -m tools.demo_data "$(LOCAL_DATA)"
 

@@ -1,24 +1,21 @@
 """Prints a bearer token of a running `make run`: `python -m local_azure.bearer DATA ACCOUNT`."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from local_azure.loopback import get_json
 from local_azure.published import CONTROL_URL, read_published
 from local_azure.supervision import RunError
 
-SHOWN = 10
+SHOWN = 4
 
 
-def main() -> int:
+def main() -> None:
     data, wanted = sys.argv[1:]
     try:
         sys.stdout.write(describe_token(Path(data), wanted.strip()))
     except RunError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+        sys.exit(str(error))
 
 
 def describe_token(data: Path, wanted: str) -> str:
@@ -28,17 +25,12 @@ def describe_token(data: Path, wanted: str) -> str:
     usernames = [account["username"] for account in accounts]
     username = next((one for one in usernames if one.lower() == wanted.lower()), None)
     if username is None:
-        raise RunError(f"There is no account {wanted!r}, only {list_some(usernames)}.")
+        known = ", ".join(usernames[:SHOWN])  # the initial ones: `make demo-data` adds hundreds
+        raise RunError(f"There is no account {wanted!r}. Try one of these: {known}.")
     token = get_json(f"{settings[CONTROL_URL]}/entra/token", {"username": username})["access_token"]
     url = f"{settings['PUBLIC_URL']}/api/token"
     return f'{token}\n\ncurl -X POST {url} -H "Authorization: Bearer {token}"\n'
 
 
-def list_some(usernames: Sequence[str]) -> str:
-    """Name the first accounts: `make demo-data` adds hundreds."""
-    more = len(usernames) - SHOWN
-    return ", ".join(usernames[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

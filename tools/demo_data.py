@@ -1,7 +1,7 @@
 """Fills a running `make run` with people who have used it: `python -m tools.demo_data DATA [COUNT]`.
 
 What can happen now happens by HTTP or a command. What must have happened earlier is written by the service's
-own modules. Repeating it adds what is missing: people are the same in each run, and are found by their keys.
+own modules. Repeating it adds nobody twice: people are the same in each run, and are found by their keys.
 """
 
 import csv
@@ -11,16 +11,11 @@ import os
 import random
 import subprocess  # nosec B404 # our own command
 import sys
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 import requests
 import structlog
@@ -28,17 +23,13 @@ import structlog
 from local_azure.loopback import get_json
 from local_azure.published import CONTROL_URL, read_published, service_environment
 from local_azure.supervision import RunError
-from tools.demo_people import NAMESPACE, DemoPerson, make_people
-from trusted_service.access.identity_switch import IdentitySwitch
-from trusted_service.audit import AuditQuery
-from trusted_service.models import Actor, AuditEvent, User, UserId, rfc3339
+from tools.demo_people import DemoPerson, make_people
+from trusted_service.models import Actor, User, UserId, rfc3339
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 from trusted_service.usage import Counts
 
 PEOPLE, DAYS, THREADS, CALL_SECONDS = 300, 30, 4, 30
-# Leaves room for those who try the service: a sign-in is two calls, of which a minute may have sixty.
-SIGN_INS = 16
 REASONS = (
     "Left the company", "Lost laptop, reported to the help desk", "Contract ended",
     "Account shared with a colleague", "Parental leave until March", "Security incident 4711",
@@ -87,32 +78,20 @@ class Demo:
         )
 
     def fill(self) -> None:
-        """Do each step, and say what it did."""
+        """Do each step for those who are new to the service, and say what it did."""
         self.add_accounts()
         new = [person for person in self.people if self.services.identities.find(self.id_of(person)) is None]
         say(f"{len(self.people)} accounts, {len(new)} of them new to the service")
         self.import_people(new)
-        fresh, share = [person for person in new if person.idle is not None], len(self.people) // 60
-        say(f"{self.for_each(self.request_token, fresh[: 12 * share])} requested tokens just now")
-        say(f"{self.for_each(self.replace_identity, fresh[-share:])} got another identity")
-        self.act(fresh[12 * share : 16 * share])
-        blocked = {person.object_id for person in self.people if self.is_blocked(person)}
-        present = [
-            person for person in self.people if person.idle is not None and person.object_id not in blocked
-        ]
-        devices = Counter(
-            person.username for person in present[: 8 * share] for _ in range(1 + len(person.name) % 3)
-        )
-        say(f"{self.sign_in(present[: 8 * share], devices)} signed in, some on several devices")
-        say(f"{len(blocked)} are blocked")
-        say(f"{self.write_usage()} hours of usage and {self.write_audit_trail(present)} earlier events")
+        active, share = [person for person in new if person.idle is not None], len(new) // 60
+        say(f"{self.for_each(self.request_token, active[: 12 * share])} requested tokens just now")
+        self.block(active[12 * share : 14 * share])
+        self.sign_in(active[: 8 * share])
+        say(f"{2 * share} were blocked, {8 * share} signed in, some on several devices")
+        say(f"{self.write_usage()} hours of usage")
 
     def id_of(self, person: DemoPerson) -> UserId:
         return UserId(self.tenant, person.object_id)
-
-    def is_blocked(self, person: DemoPerson) -> bool:
-        row = self.services.identities.find(self.id_of(person))
-        return row is not None and row.blocked
 
     def for_each(self, action: Callable[[T], object], values: Sequence[T]) -> int:
         """Do it for several values at once; return how many there are."""
@@ -134,18 +113,11 @@ class Demo:
         if not people:
             return
         with ThreadPoolExecutor(THREADS) as pool:
-            ids = list(pool.map(lambda _: self.new_identity(), people))
+            create = self.services.communication.create_identity
+            ids = list(pool.map(lambda _: create(("chat",), 60)[0], people))
         text = io.StringIO()
-        columns = (
-            "tenantId",
-            "objectId",
-            "name",
-            "username",
-            "communicationUserId",
-            "createdAt",
-            "lastTokenAt",
-        )
-        csv.writer(text).writerow(columns)
+        columns = "tenantId objectId name username communicationUserId createdAt lastTokenAt"
+        csv.writer(text).writerow(columns.split())
         for person, acs_user_id in zip(people, ids, strict=True):
             times = [self.now - person.age, None if person.idle is None else self.now - person.idle]
             described = (self.tenant, person.object_id, person.name, person.username, acs_user_id)
@@ -162,9 +134,6 @@ class Demo:
         without = sum(person.idle is None for person in people)
         say(f"{len(people)} imported from an earlier system, {without} of them without any token")
 
-    def new_identity(self) -> str:
-        return self.services.communication.create_identity(("chat",), 60)[0]
-
     def request_token(self, person: DemoPerson) -> None:
         """Request a token with a bearer token, as a phone app does."""
         minted = get_json(f"{self.control}/entra/token", {"username": person.username})["access_token"]
@@ -173,61 +142,17 @@ class Demo:
             headers = {"Authorization": f"Bearer {minted}"}
             http.post(f"{self.url}/api/token", headers=headers, timeout=CALL_SECONDS).raise_for_status()
 
-    def replace_identity(self, person: DemoPerson) -> None:
-        """Replace the identity, as if Communication Services had lost it."""
-        services, acs_user_id = self.services, self.new_identity()
-        row = services.identities.get(self.id_of(person))
-        services.ledger.claim(row.user_id, acs_user_id, self.now)
-        IdentitySwitch(services.identities, services.sessions, services.ledger).switch(
-            row, acs_user_id, "replaced"
-        )
-        services.index.update(row.user_id)
-
-    def act(self, people: Sequence[DemoPerson]) -> None:
-        """Do what administrators and operators do. The first half stays blocked."""
-        administration = self.services.administration
+    def block(self, people: Sequence[DemoPerson]) -> None:
         actors = (self.admin, Actor(kind="operator", key="deploy@build-7"))
         for number, person in enumerate(people):
-            actor, user_id = actors[number % 3 == 2], self.id_of(person)
-            if number < len(people) // 2:
-                administration.block(actor, user_id, REASONS[number % len(REASONS)])
-            elif number % 4 == 0:
-                administration.block(actor, user_id, REASONS[1])
-                administration.unblock(actor, user_id)
-            elif number % 4 == 1:
-                administration.revoke(actor, user_id)
-            else:
-                administration.sign_out(actor, user_id)
+            reason = REASONS[number % len(REASONS)]
+            self.services.administration.block(actors[number % 3 == 2], self.id_of(person), reason)
 
-    def sign_in(self, people: Iterable[DemoPerson], devices: Counter[str]) -> int:
-        """Sign in those without a session: some by HTTP, the others as the service would have earlier."""
-        by_http, count = 0, 0
+    def sign_in(self, people: Sequence[DemoPerson]) -> None:
+        """Sign them in as the service would have earlier, on one device or several."""
         for person in people:
-            if self.services.sessions.list_by_user(self.id_of(person)):
-                continue
-            count += 1
-            for device in range(devices[person.username]):
-                browser = BROWSERS[(len(person.username) + device) % len(BROWSERS)]
-                if device == 0 and by_http < SIGN_INS and self.sign_in_by_http(person, browser):
-                    by_http += 1
-                else:
-                    self.add_session(person, browser)
-        return count
-
-    def sign_in_by_http(self, person: DemoPerson, browser: str) -> bool:
-        """Sign in at the local Entra ID; false once the rate limit is reached."""
-        with requests.Session() as http:
-            http.trust_env = False
-            http.headers["User-Agent"] = browser
-            response = http.get(f"{self.url}/auth/sign-in", allow_redirects=False, timeout=CALL_SECONDS)
-            if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-                return False
-            page = urlsplit(response.headers["Location"])
-            fields = dict(parse_qsl(page.query)) | {"account": person.username}
-            picker = page._replace(query="").geturl()
-            picked = http.post(picker, fields, allow_redirects=False, timeout=CALL_SECONDS)
-            back = picked.headers["Location"]
-            return http.get(back, allow_redirects=False, timeout=CALL_SECONDS).status_code == HTTPStatus.FOUND
+            for device in range(1 + len(person.name) % 3):
+                self.add_session(person, BROWSERS[(len(person.username) + device) % len(BROWSERS)])
 
     def add_session(self, person: DemoPerson, browser: str) -> None:
         """Add a session that began some hours ago and was used within the hour, from another address."""
@@ -253,31 +178,6 @@ class Demo:
             self.services.usage._table.put("demo-data", hour, Counts(tokens, sign_ins, tokens // 60))
 
         return self.for_each(put, hours)
-
-    def write_audit_trail(self, people: Sequence[DemoPerson]) -> int:
-        """Write the start and the outcome of two actions a day; those of an earlier run are there already."""
-        trail, count = self.services.audit, 0
-        month = AuditQuery(since=self.now - timedelta(days=DAYS + 1))
-        known = {event.action_id for event in trail.all(month)}
-        for day in range(1, DAYS):
-            for number in range(2):
-                at = (self.now - timedelta(days=day)).replace(hour=8 + 5 * number, minute=(17 * day) % 60)
-                person = people[(7 * day + number) % len(people)]
-                action = ("revoke", "sign-out", "export", "unblock")[(day + number) % 4]
-                action_id = uuid.uuid5(NAMESPACE, f"{at:%Y-%m-%d} {number}").hex
-                if action_id in known:
-                    continue
-                count += 1
-                event = AuditEvent(
-                    action_id=action_id, at=at, actor=self.admin, action=action, target=self.id_of(person),
-                    outcome="started", detail="", request_id=uuid.uuid5(NAMESPACE, action_id).hex,
-                )  # fmt: skip
-                trail._add(event)
-                end = replace(event, at=at + timedelta(seconds=1), outcome="done")
-                if (day + number) % 9 == 0:
-                    end = replace(end, outcome="failed", detail="Communication Services did not respond")
-                trail._add(end, ended=True)
-        return count
 
 
 def say(text: str) -> None:

@@ -162,7 +162,7 @@ class LedgerEntry:
 class Session:
     """A signed-in browser, which holds the secret to `key`. `acs_user_id` caches the user's identity.
 
-    `flow` names the last trip to Entra ID that came back to it, so that a reload is recognised.
+    `flow` names the last flow that it completed, so that a reloaded callback is recognised.
     """
 
     key: str

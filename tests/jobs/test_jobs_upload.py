@@ -34,7 +34,7 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (b"\xef\xbb\xbf" + f"objectId\n{ONE}\n".encode(), [("2", ONE)]),
         (f"\n\n{ONE}\n\n  {TWO}  \n", [("3", ONE), ("5", TWO)]),
         (f" {TENANT.upper()}/{ONE} \n{TENANT}/{TWO}", [("1", ONE), ("2", TWO)]),
-        (f"/{ONE}\n{TENANT}/\n", [("1", f"/{ONE}"), ("2", f"{TENANT}/")]),
+        (f"{ONE}\n/{ONE}\n{TENANT}/\n", [("1", ONE), ("2", f"/{ONE}"), ("3", f"{TENANT}/")]),
         (f"tenantId,objectId,name\n{TENANT},{ONE},'=cmd\n", [("2", ONE)]),
         (f'name;objectId\n"Doe; John";{ONE}\n', [("2", ONE)]),
         (f'name,objectId\n"two\nlines",{ONE}\nx,{TWO}\n', [("3", ONE), ("4", TWO)]),
@@ -45,7 +45,7 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (f"objectId,name\n{ONE},Zoë\n".encode("utf-16"), [("2", ONE)]),
         (f"name,objectId\nDoe, J,{ONE}\n", [("2", "")]),
         (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
-        (f"8:acs:{ONE}_{TWO} left\n", [("1", "[identity] left")]),
+        (f"{ONE}\n8:acs:{ONE}_{TWO} left\n", [("1", ONE), ("2", "[identity] left")]),
     ],
 )
 def test_file_formats_are_read(job_admin: JobAdmin, content: Content, expected: Rows) -> None:
@@ -86,7 +86,7 @@ def test_user_names_and_identities_are_looked_up(job_admin: JobAdmin) -> None:
         "as many cells",
     ):
         assert text in page
-    assert "7 rows do not lead to one certain user" in page
+    assert "7 rows do not identify exactly one user" in page
     stored = str(list_rows(job_admin.tables, "jobs", "PartitionKey", path.rpartition("/")[2]))
     assert ada.user_id.object_id in stored
     assert "@" not in stored
@@ -109,10 +109,12 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
         (f"{ONE}\na\0b\n".encode(), "Line 2: The file is not text in UTF-8."),
         (f'{ONE}\n"{TWO}"x\n', "Line 2: The file is not CSV"),
         (f"{ONE}\n{'x' * 140_000}\n", "Line 2: The file is not CSV"),
-        (f"name,mail\nx,{ONE}\n", "Line 1: There is more than one column"),
-        (f"{TWO},{ONE}\n", "none is certain to hold the users: … | …. Name it objectId."),
-        (f"user,id\n{TWO},{ONE}\n", "Line 1: It is not certain which column holds the users: user | id."),
-        (f"<b>Chef</b>\n{TWO}\n", "The column is called &lt;b&gt;Chef&lt;/b&gt;. If it holds"),
+        (
+            f"name,old\nx,{ONE}\n",
+            "Line 1: It is not clear which column holds the users: name | old. Name one",
+        ),
+        (f"user,id\n{TWO},{ONE}\n", "which column holds the users: user | id."),
+        (f"<b>Chef</b>\n{TWO}\n", "which column holds the users: &lt;b&gt;Chef&lt;/b&gt;."),
         ("\n".join(f"{number}@x.example" for number in range(501)), "There are more than 500 user names"),
         ("", "There are no users in it"),
         ("objectId\n", "There are no users in it"),

@@ -216,8 +216,8 @@ def test_concurrent_token_withdraws_import_claim(importer: Importer, world: Worl
     [
         *((b"", "there is no row"), (f"{HEADER}\n".encode(), "there is no row")),
         (b"objectId,name\na,b\n", "must name objectId and communicationUserId. Line 1 has: objectId | name"),
-        (f"oid,{HEADER}\n{GOOD}\n".encode(), "line 1 leaves open which columns are meant: oid | objectId"),
-        (f"{HEADER},acsUserId\n{GOOD}\n".encode(), "which columns are meant"),
+        (f"oid,{HEADER}\n{GOOD}\n".encode(), "Line 1 has: oid | objectId | communicationUserId"),
+        (f"{HEADER},acsUserId\n{GOOD}\n".encode(), "Line 1 has: objectId | communicationUserId | acsUserId"),
         (f"{HEADER},name\n{GOOD},Zo\xeb\n".encode("latin-1"), "line 2 is not UTF-8: save it"),
         (b"\xff\xfe,communicationUserId\n", "line 1 is not UTF-8"),
         (b"objectId,communicationUserId\n\0", "line 2 is not UTF-8"),

@@ -21,8 +21,7 @@ MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "d
 UNREADABLE = {
     "encoding": "line {line} is not UTF-8: save it as CSV UTF-8.",
     "syntax": "line {line} is not valid CSV.",
-    "column": "the header must name objectId and communicationUserId. Line {line} has: {found}.",
-    "ambiguous": "line {line} leaves open which columns are meant: {found}. Name each once, above all rows.",
+    "column": "a row above all others must name objectId and communicationUserId. Line {line} has: {found}.",
     "empty": "there is no row in it.",
 }
 

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 
 from trusted_service.jobs.models import Item
 from trusted_service.models import Identity, UserId, find_resource, join_lines, without_acs_user_ids
-from trusted_service.users.csv_file import OBJECT_ID, USER_NAME, USER_NAMES, Cells, UnreadableFile, read_table
+from trusted_service.users.csv_file import OBJECT_ID, TENANT_ID, USER_NAME, Cells, UnreadableFile, read_table
 from trusted_service.users.directory import Directory
 
 MAX_ITEMS = 10_000
 MAX_LOOKUPS = 500
 """User names and ACS ids in a file: the request looks them up, and not all upstreams are fast."""
 MAX_TEXT = 100
+USER_NAMES = "userprincipalname upn username preferredusername"
 NAMES = {
-    "objectId": (OBJECT_ID, "id user userid", *USER_NAMES),
-    "tenantId": ("tenantid tid",),
+    "objectId": (OBJECT_ID, "id user userid", USER_NAMES, "mail email emailaddress"),
+    "tenantId": (TENANT_ID,),
 }
 
 
@@ -23,15 +24,13 @@ def read_items(data: bytes | None, selected: Sequence[str], directory: Directory
     The file has one column of ids or user names, or a header that names the columns (`csv_file`). Raises
     UnreadableFile, or UpstreamError if user names cannot be looked up.
     """
-    if data is None:
-        rows = list[tuple[int, Cells | None]](
-            (line, {"objectId": text, "tenantId": ""}) for line, text in enumerate(selected, 1)
-        )
-    else:
-        rows = read_table(data, NAMES, ["objectId"], needs_header=False, limit=MAX_ITEMS)
+    rows: Sequence[tuple[int, Cells | None]]
+    rows = [(line, {"objectId": text, "tenantId": ""}) for line, text in enumerate(selected, 1)]
+    if data is not None:
+        rows = read_table(data, NAMES, ["objectId"], needs_header=False)
     if not 0 < len(rows) <= MAX_ITEMS:
         raise UnreadableFile("too-many" if rows else "empty")
-    texts = {cells["objectId"] for _, cells in rows if cells and data is not None}
+    texts = {cells["objectId"] for _, cells in rows if cells}
     texts = {text for text in texts if USER_NAME.fullmatch(text) or find_resource(text)}
     if len(texts) > MAX_LOOKUPS:
         raise UnreadableFile("too-many-names")
@@ -51,8 +50,7 @@ def _read_item(
     """The user of a row. Of a text that leads to none, ACS ids and user names are not kept."""
     if cells is None:
         return Item(line, None).checked("shifted")
-    # Spreadsheets mark a text by an apostrophe, which is not part of the value.
-    text, tenant_id = cells["objectId"].removeprefix("'"), cells["tenantId"].removeprefix("'")
+    text, tenant_id = cells["objectId"], cells["tenantId"]
     shown = USER_NAME.sub("[user name]", without_acs_user_ids(join_lines(text, MAX_TEXT)))
     if text in owners:
         users = [user.user_id for user in owners[text] if tenant_id.lower() in ("", user.user_id.tenant_id)]

@@ -22,12 +22,12 @@ from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import IdentityTaken, Ledger
 from trusted_service.storage.tables import RowExists, find_utc
 from trusted_service.users.administration import Administration
-from trusted_service.users.csv_file import GUID, OBJECT_ID, UnreadableFile, read_table
+from trusted_service.users.csv_file import GUID, OBJECT_ID, TENANT_ID, UnreadableFile, read_table
 
 RAW_ID = re.compile(rf"8:(?:gcch-|dod-)?acs:{GUID}_{GUID}")
 """https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation"""
 NAMES = {
-    "tenantId": ("tenantid tid",),
+    "tenantId": (TENANT_ID,),
     "objectId": (OBJECT_ID,),
     "communicationUserId": ("communicationuserid acsuserid communicationservicesuserid",),
     "name": ("name", "displayname"),
@@ -42,7 +42,7 @@ FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
 THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
 
 OTHER_RESOURCE = "that of the settings"
-SHIFTED = "the row has not as many cells as the header, maybe because of a comma without quotation marks"
+SHIFTED = "the row has not as many cells as the header, perhaps because of an unquoted comma"
 
 Result = Literal["imported", "present", "conflict", "invalid"]
 
@@ -80,7 +80,7 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
 
 def _read_identity(cells: Mapping[str, str], tenants: Sequence[str], now: datetime) -> Identity:
     """Raises ValueError, whose text is for the operator."""
-    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"].removeprefix("'")
+    tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"]
     if not tenant_id and len(tenants) != 1:
         raise ValueError("tenantId is missing, and several tenants are allowed")
     try:

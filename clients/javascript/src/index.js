@@ -21,7 +21,7 @@ export function createTeamsTokenRefresher({ getTeamsUserAadToken, ...options }) 
 function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, withExpiry, ...options }, path, makeBody) {
   const pageOrigin = globalThis.location?.origin;
   const service = readOrigin(serviceUrl ?? pageOrigin);
-  if (!getAccessToken && pageOrigin && pageOrigin !== service) {
+  if (!getAccessToken && pageOrigin && pageOrigin !== new URL(service).origin) {
     throw new TypeError("The session cookie works on the service's own origin only: pass getAccessToken");
   }
   const fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));

@@ -1,30 +1,21 @@
 // The service's address, as people set it.
 
-// Returns the origin. Throws a TypeError for anything but an origin; the service's own /api may follow it.
+// An origin, alone or as part of an address of the service's API.
+const ORIGIN = /^(https?:\/\/[^/?#@\\\s]+)(\/|\/api(\/[^?#]*)?)?([?#].*)?$/i;
+
+// Returns the origin. Throws a TypeError for anything else, which does not repeat a password.
 export function readOrigin(serviceUrl) {
   const text = String(serviceUrl ?? "").trim();
-  if (!text || text === "null") throw refuse("is missing");
-  // Before the first path, it would be a password; so it is not repeated.
-  if (/^([a-z][\w+.-]*:)?[/\\]*[^/?#]*@/i.test(text)) throw refuse("holds a user name");
-  const [, origin, path = "/"] = /^(https?:\/\/[^/?#\\\s]+)(\/[^?#]*)?([?#].*)?$/i.exec(text) ?? [];
-  if (!origin) throw refuse(`is ${JSON.stringify(text)}, not https:// and a host`);
-  if (!/^\/(api(\/.*)?)?$/.test(path)) throw refuse(`has the path ${path}`);
-  try {
-    // React Native's URL has no origin, and refuses nothing.
-    return readMember(new URL(origin), "origin") ?? origin;
-  } catch {
-    throw refuse(`is ${JSON.stringify(text)}, which is not a URL`);
-  }
+  const origin = ORIGIN.exec(text)?.[1];
+  if (origin && isUrl(origin)) return origin;
+  const given = text.includes("@") ? "" : `, not ${JSON.stringify(text)}`;
+  throw new TypeError(`serviceUrl must be the service's origin, such as https://calls.contoso.com${given}`);
 }
 
-function readMember(object, name) {
+function isUrl(text) {
   try {
-    return object[name];
+    return Boolean(new URL(text));
   } catch {
-    return undefined;
+    return false;
   }
-}
-
-function refuse(why) {
-  return new TypeError(`serviceUrl ${why}: it must be the service's origin, such as https://calls.contoso.com`);
 }

@@ -1,13 +1,11 @@
 """Static files. A URL with the hash of the content may be kept; without it, a browser asks each time."""
 
-import functools
 import hashlib
-import os
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, request, send_from_directory
-from werkzeug.security import safe_join
 
 FOR_A_YEAR = "public, max-age=31536000, immutable"
 # Pages use one file of the package. Others have up to a megabyte, which strangers should not ask for.
@@ -22,33 +20,24 @@ def init_app(app: Flask) -> None:
         "bootstrap.static",
         lambda: send_from_directory(STYLESHEETS, BOOTSTRAP),
     )
-
-    def find_hash(endpoint: str | None, values: dict[str, Any]) -> str | None:
-        folder, name = app.static_folder or "", values.get("filename", "")
-        if endpoint not in ("static", "bootstrap.static"):
-            return None
-        path = safe_join(folder, name) if endpoint == "static" else f"{STYLESHEETS}/{BOOTSTRAP}"
-        return _hash(path, os.stat(path).st_mtime_ns) if path and os.path.isfile(path) else None
+    hashes = dict[tuple[str, str | None], str]()
+    hashes["bootstrap.static", None] = _hash(Path(STYLESHEETS, BOOTSTRAP))
+    for path in Path(app.static_folder or "").glob("*.*"):
+        hashes["static", path.name] = _hash(path)
 
     @app.url_defaults
     def add_hash(endpoint: str, values: dict[str, Any]) -> None:
-        if found := find_hash(endpoint, values):
+        if found := hashes.get((endpoint, values.get("filename"))):
             values["v"] = found
 
     @app.after_request
     def keep(response: Response) -> Response:
-        wanted = request.args.get("v")
+        found = hashes.get((request.endpoint or "", (request.view_args or {}).get("filename")))
         # Not with the hash of another version, which another instance may serve during a deployment.
-        if (
-            wanted
-            and response.status_code < 400
-            and wanted == find_hash(request.endpoint, request.view_args or {})
-        ):
+        if found and found == request.args.get("v") and response.status_code < 400:
             response.headers["Cache-Control"] = FOR_A_YEAR
         return response
 
 
-@functools.lru_cache
-def _hash(path: str, _changed_at: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

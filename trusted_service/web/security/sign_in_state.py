@@ -44,7 +44,7 @@ def keep(response: Response, kept: KeptFlow) -> None:
 
 
 def flow_name(state: str) -> str:
-    """A name for the trip to Entra ID with this state, which only who knows the state can tell."""
+    """The name of the flow with this state, which it does not reveal."""
     return hashlib.sha256(state.encode(errors="replace")).hexdigest()[:16]
 
 
@@ -79,14 +79,14 @@ def next_path(values: Sequence[str]) -> str:
 
 
 def find_page(path: str) -> str | None:
-    """The page that people mean by an address of nothing: it has a slash at its end, or is that of /admin."""
+    """The page that is meant by the path of none: by /admin, or by a page's path with a slash at its end."""
     page = path.removesuffix("/")
     page = {"/admin": "/admin/users"}.get(page, page)
     return page if page not in (path, HOME) and (_is_page(page) or page == SIGN_IN) else None
 
 
 def _is_page(path: str) -> bool:
-    """Whether it is a page's: that takes GET, looks up its caller, and is of neither sign-in nor API."""
+    """Whether this is a page: it takes GET, looks up its caller, and is part of neither sign-in nor API."""
     if not PATH.fullmatch(path) or path.startswith(("/auth/", "/api/")):
         return False
     try:

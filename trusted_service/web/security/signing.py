@@ -24,7 +24,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def cookie_prefix(settings: Settings) -> str:
-    """It makes browsers refuse the cookie from another host, path or plain http.
+    """`__Host-` makes browsers refuse the cookie from another host, path or plain http.
 
     Over http, which is localhost, other programs share our cookies, and many name theirs `session`.
     https://www.rfc-editor.org/rfc/rfc6265bis#name-the-__host-prefix

@@ -80,9 +80,11 @@ def callback() -> Response | str:
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
     if parameters["admin_consent"] and not parameters["code"]:
-        return _show_consent(
-            given=parameters["admin_consent"][0].lower() == "true" and not parameters["error"]
-        )
+        # An administrator has consented or not, which was not begun here:
+        # https://learn.microsoft.com/entra/identity-platform/v2-admin-consent
+        if parameters["error"] or parameters["admin_consent"][0].lower() != "true":
+            raise ConsentRefused("admin-consent")
+        return render_template("pages/consent.html")
     state = "".join(parameters["state"])
     flow, caller = sign_in_state.flow_name(state), optional_caller()
     try:
@@ -104,16 +106,6 @@ def callback() -> Response | str:
     if for_teams:
         return _show_teams_token(signed_in, flow)
     return _start_session(signed_in, flow, kept["next"])
-
-
-def _show_consent(*, given: bool) -> str:
-    """An administrator comes back from consenting, which was not begun here. Raises ConsentRefused.
-
-    https://learn.microsoft.com/entra/identity-platform/v2-admin-consent
-    """
-    if not given:
-        raise ConsentRefused("admin-consent")
-    return render_template("pages/consent.html")
 
 
 def _start_session(signed_in: SignedIn, flow: str, target: str) -> Response:
