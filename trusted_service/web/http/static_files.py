@@ -1,11 +1,13 @@
 """Static files. A URL with the hash of the content may be kept; without it, a browser asks each time."""
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, request, send_from_directory
+from flask import Flask, Response, make_response, request, send_from_directory
 
 FOR_A_YEAR = "public, max-age=31536000, immutable"
 # Pages use one file of the package. Others have up to a megabyte, which strangers should not ask for.
@@ -30,13 +32,16 @@ def init_app(app: Flask) -> None:
         if found := hashes.get((endpoint, values.get("filename"))):
             values["v"] = found
 
-    @app.after_request
-    def keep(response: Response) -> Response:
-        found = hashes.get((request.endpoint or "", (request.view_args or {}).get("filename")))
+    def kept(view: Callable[..., Response], **values: str) -> Response:
+        response = make_response(view(**values))
+        found = hashes.get((str(request.endpoint), values.get("filename")))
         # Not with the hash of another version, which another instance may serve during a deployment.
         if found and found == request.args.get("v") and response.status_code < 400:
             response.headers["Cache-Control"] = FOR_A_YEAR
         return response
+
+    for endpoint in ("static", "bootstrap.static"):
+        app.view_functions[endpoint] = partial(kept, app.view_functions[endpoint])
 
 
 def _hash(path: Path) -> str:
