@@ -75,7 +75,7 @@ def test_description_follows_the_settings() -> None:
 
 def test_every_error_has_a_code() -> None:
     internal = {errors.UpstreamError, errors.IdentityNotFound, errors.Conflict}
-    every = errors.TrustedServiceError.__subclasses__()
+    every = errors.TrustedServiceError.__subclasses__() + errors.SignInFailed.__subclasses__()
     domain = {error for error in every if error.__module__ == errors.__name__}
     assert domain - internal == set(ERRORS)
     assert all(code in PROBLEMS for code, _, _ in ERRORS.values())

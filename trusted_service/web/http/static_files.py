@@ -1,8 +1,8 @@
 """Static files. A URL with the hash of the content may be kept; without it, a browser asks each time."""
 
+import functools
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,20 @@ def init_app(app: Flask) -> None:
         if found := hashes.get((endpoint, values.get("filename"))):
             values["v"] = found
 
-    def kept(view: Callable[..., Response], **values: str) -> Response:
-        response = make_response(view(**values))
-        found = hashes.get((str(request.endpoint), values.get("filename")))
-        # Not with the hash of another version, which another instance may serve during a deployment.
-        if found and found == request.args.get("v") and response.status_code < 400:
-            response.headers["Cache-Control"] = FOR_A_YEAR
-        return response
+    def with_age(view: Callable[..., Any]) -> Callable[..., Response]:
+        @functools.wraps(view)
+        def send(**values: str) -> Response:
+            response = make_response(view(**values))
+            found = hashes.get((str(request.endpoint), values.get("filename")))
+            # Not with the hash of another version, which another instance may serve during a deployment.
+            if found and found == request.args.get("v") and response.status_code < 400:
+                response.headers["Cache-Control"] = FOR_A_YEAR
+            return response
+
+        return send
 
     for endpoint in ("static", "bootstrap.static"):
-        app.view_functions[endpoint] = partial(kept, app.view_functions[endpoint])
+        app.view_functions[endpoint] = with_age(app.view_functions[endpoint])
 
 
 def _hash(path: Path) -> str:
