@@ -3,7 +3,6 @@
 
 LOCAL_DATA ?= .local
 ARGS ?=
-ACCOUNT ?= alice@contoso.example
 
 venv := .venv/.installed
 azurite := local_azure/node_modules/.installed
@@ -34,7 +33,7 @@ run: $(venv) $(azurite) $(examples)
 
 ## make token    beside make run: print a bearer token and a curl line that uses it (ACCOUNT=bob@contoso.example)
 token: $(venv)
-	@$(python) -m local_azure.bearer "$(LOCAL_DATA)" "$(ACCOUNT)"
+	@$(python) -m local_azure.bearer "$(LOCAL_DATA)" "$(or $(strip $(ACCOUNT)),alice@contoso.example)"
 
 ## make cli      beside make run: run an operator's command (make cli ARGS="users list")
 cli: $(venv)

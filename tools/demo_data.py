@@ -1,7 +1,8 @@
 """Fills a running `make run` with people who have used it: `python -m tools.demo_data DATA [COUNT]`.
 
 What can happen now happens by HTTP or a command. What must have happened earlier is written by the service's
-own modules. Repeating it adds nobody twice: people are the same in each run, and are found by their keys.
+own modules. People are the same in each run, and each step looks for those who lack its result: a repeat adds
+nothing twice, and finishes what an interrupted run left.
 """
 
 import csv
@@ -24,12 +25,15 @@ from local_azure.loopback import get_json
 from local_azure.published import CONTROL_URL, read_published, service_environment
 from local_azure.supervision import RunError
 from tools.demo_people import DemoPerson, make_people
+from trusted_service.audit import AuditQuery
 from trusted_service.models import Actor, User, UserId, rfc3339
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 from trusted_service.usage import Counts
 
 PEOPLE, DAYS, THREADS, CALL_SECONDS = 300, 30, 4, 30
+RECORDED = timedelta(seconds=5)
+"""More than what the record of a time leaves out."""
 REASONS = (
     "Left the company", "Lost laptop, reported to the help desk", "Contract ended",
     "Account shared with a colleague", "Parental leave until March", "Security incident 4711",
@@ -78,16 +82,16 @@ class Demo:
         )
 
     def fill(self) -> None:
-        """Do each step for those who are new to the service, and say what it did."""
+        """Do each step for those who lack its result, and say what it did."""
         self.add_accounts()
         new = [person for person in self.people if self.services.identities.find(self.id_of(person)) is None]
         say(f"{len(self.people)} accounts, {len(new)} of them new to the service")
         self.import_people(new)
-        active, share = [person for person in new if person.idle is not None], len(new) // 60
-        say(f"{self.for_each(self.request_token, active[: 12 * share])} requested tokens just now")
-        self.block(active[12 * share : 14 * share])
-        self.sign_in(active[: 8 * share])
-        say(f"{2 * share} were blocked, {8 * share} signed in, some on several devices")
+        active, share = [person for person in self.people if person.idle is not None], len(self.people) // 12
+        waiting = [person for person in active[: 2 * share] if not self.has_new_token(person)]
+        say(f"{self.for_each(self.request_token, waiting)} requested tokens just now")
+        say(f"{self.sign_in(active[: 2 * share])} sessions began, some people's on several devices")
+        say(f"{self.act(active[2 * share : 3 * share])} were blocked, signed out or lost their tokens")
         say(f"{self.write_usage()} hours of usage")
 
     def id_of(self, person: DemoPerson) -> UserId:
@@ -142,17 +146,39 @@ class Demo:
             headers = {"Authorization": f"Bearer {minted}"}
             http.post(f"{self.url}/api/token", headers=headers, timeout=CALL_SECONDS).raise_for_status()
 
-    def block(self, people: Sequence[DemoPerson]) -> None:
-        actors = (self.admin, Actor(kind="operator", key="deploy@build-7"))
-        for number, person in enumerate(people):
-            reason = REASONS[number % len(REASONS)]
-            self.services.administration.block(actors[number % 3 == 2], self.id_of(person), reason)
+    def has_new_token(self, person: DemoPerson) -> bool:
+        """Tell whether they have requested one since the import, which fixed the time between these two."""
+        row = self.services.identities.get(self.id_of(person))
+        imported = person.age - (person.idle or timedelta())
+        return row.last_token_at is not None and row.last_token_at - row.created_at > imported + RECORDED
 
-    def sign_in(self, people: Sequence[DemoPerson]) -> None:
-        """Sign them in as the service would have earlier, on one device or several."""
+    def sign_in(self, people: Sequence[DemoPerson]) -> int:
+        """Sign them in as the service would have earlier, on one device or several; return how many."""
+        count = 0
         for person in people:
-            for device in range(1 + len(person.name) % 3):
+            there = len(self.services.sessions.list_by_user(self.id_of(person)))
+            for device in range(there, 1 + len(person.name) % 3):
                 self.add_session(person, BROWSERS[(len(person.username) + device) % len(BROWSERS)])
+                count += 1
+        return count
+
+    def act(self, people: Sequence[DemoPerson]) -> int:
+        """Do what administrators and operators do: mostly block. Return to how many it was new."""
+        administration, count = self.services.administration, 0
+        actors = (self.admin, self.admin, Actor(kind="operator", key="deploy@build-7"))
+        for number, person in enumerate(people):
+            actor, user_id = actors[number % len(actors)], self.id_of(person)
+            events = self.services.audit.all(AuditQuery(target=user_id))
+            if any(event.action != "import" and event.outcome == "done" for event in events):
+                continue
+            count += 1
+            if number % 5 == 3:
+                administration.sign_out(actor, user_id)
+            elif number % 5 == 4:
+                administration.revoke(actor, user_id)
+            else:
+                administration.block(actor, user_id, REASONS[number % len(REASONS)])
+        return count
 
     def add_session(self, person: DemoPerson, browser: str) -> None:
         """Add a session that began some hours ago and was used within the hour, from another address."""
@@ -166,18 +192,20 @@ class Demo:
         sessions.table.merge({"PartitionKey": partition, "RowKey": row} | times)
 
     def write_usage(self) -> int:
-        """Write what a process would have counted in each hour of the month, more on working days."""
-        midnight = self.now.replace(hour=0, minute=0, second=0, microsecond=0)
-        hours = [midnight - timedelta(hours=hour) for hour in range(1, 24 * DAYS)]
+        """Write what a process would have counted in each other hour of the month, more on working days."""
+        this_hour = self.now.replace(minute=0, second=0, microsecond=0)
+        hours = [this_hour - timedelta(hours=hour) for hour in range(1, 24 * DAYS)]
+        table = self.services.usage._table
+        counted = table.read_hours(hours[-1].date(), self.now.date())
 
         def put(hour: datetime) -> None:
             chance = random.Random(int(hour.timestamp()))  # noqa: S311 # nosec B311 # the same in each run
             busy = (0.15 if hour.weekday() > 4 else 1) * max(0.03, 1 - abs(hour.hour - 13) / 7)
             tokens = int(180 * busy * chance.uniform(0.7, 1.3))
             sign_ins = int(tokens / chance.uniform(3, 5))
-            self.services.usage._table.put("demo-data", hour, Counts(tokens, sign_ins, tokens // 60))
+            table.put("demo-data", hour, Counts(tokens, sign_ins, tokens // 60))
 
-        return self.for_each(put, hours)
+        return self.for_each(put, [hour for hour in hours if hour not in counted])
 
 
 def say(text: str) -> None:
