@@ -43,6 +43,7 @@ BAD_URLS += [
     "https://h.example:99999",
 ]
 BAD_URLS += ["https://h.example/calls", "https://h.example/apis"]
+BAD_URLS += [f"https://h.example{rest}" for rest in ("?x=1", "/?x", "#a", "/api#", "/api/token?code=hunter2")]
 BAD_URLS += ["https://ann:hunter2@h.example"]  # pragma: allowlist secret
 """What no client takes for the address of the service."""
 

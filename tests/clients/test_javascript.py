@@ -62,7 +62,7 @@ def test_credential_gets_a_token_with_requested_options(azure: LocalAzure, run: 
     check = azure.check_token(first["token"])
     assert (check["valid"], check["scopes"]) == (True, ["chat"])
     assert again == first
-    assert sum(azure.count_calls("acs").values()) == 1
+    assert azure.count_tokens() == 1
 
 
 def test_credential_refreshes_proactively(azure: LocalAzure, run: Run) -> None:
@@ -325,12 +325,35 @@ def test_address_without_origin_is_refused(run: Run) -> None:
     const outcomes = await settle(...[...input.bad, undefined].map(create));
     print({ outcomes, good: await settle(...input.good.map(create)) });
     """
-    good = ["https://h.example/", "https://h/api", "http://h.example:80/api/token?x", "HTTPS://h.example"]
+    good = ["https://h.example/", "https://h/api", "http://h.example:80/api/token", "HTTPS://h.example"]
     result = run(code, bad=BAD_URLS, good=good)
     for outcome in result["outcomes"]:
         assert (outcome["name"], outcome["message"][:10]) == ("TypeError", "serviceUrl"), outcome
         assert "hunter2" not in outcome["message"]
     assert result["good"] == [{"token": ""}] * 4
+
+
+def test_missing_fetch_is_named_at_once(run: Run) -> None:
+    code = """
+    const { fetch } = globalThis;
+    delete globalThis.fetch;
+    const create = async (options) => newRefresher(options) && "";
+    print({ outcomes: await settle(create({}), create({ fetch: "no" }), create({ fetch })) });
+    """
+    *missing, given = run(code)["outcomes"]
+    assert [(error["name"], error["message"][:5]) for error in missing] == [("TypeError", "fetch")] * 2
+    assert given == {"token": ""}
+
+
+def test_teams_token_must_be_text(run: Run) -> None:
+    code = """
+    const fetch = () => print({ sent: true });
+    const getTeamsUserAadToken = () => ({ accessToken: "SECRET" });
+    const refresh = createTeamsTokenRefresher({ serviceUrl, getAccessToken, getTeamsUserAadToken, fetch });
+    print({ outcomes: await settle(refresh()) });
+    """
+    (error,) = run(code)["outcomes"]
+    assert (error["name"], error["message"][:31]) == ("TypeError", "getTeamsUserAadToken must retur")
 
 
 def test_page_learns_what_the_browser_hides(run: Run) -> None:

@@ -25,14 +25,18 @@ Refresh = Callable[..., list[Outcome]]
 
 @pytest.fixture(params=["javascript", "python"])
 def refresh(request: pytest.FixtureRequest, person: Person, access_token: str) -> Refresh:
-    def run_javascript(url: str = person.url, times: int = 1, **options: int) -> list[Outcome]:
-        inputs = {"serviceUrl": url, "accessToken": access_token, "times": times, "options": options}
+    def run_javascript(
+        url: str = person.url, times: int = 1, returned: object = access_token, **options: int
+    ) -> list[Outcome]:
+        inputs = {"serviceUrl": url, "accessToken": returned, "times": times, "options": options}
         outcomes: list[Outcome] = run_client(person, REQUEST_TOKENS, **inputs)["outcomes"]
         return outcomes
 
-    def run_python(url: str = person.url, times: int = 1, **options: int) -> list[Outcome]:
+    def run_python(
+        url: str = person.url, times: int = 1, returned: Any = access_token, **options: int
+    ) -> list[Outcome]:
         lifetime = options.get("expiresInMinutes")
-        refresher = create_token_refresher(url, lambda _: access_token, expires_in_minutes=lifetime)
+        refresher = create_token_refresher(url, lambda _: returned, expires_in_minutes=lifetime)
 
         def get_outcome() -> Outcome:
             try:
@@ -44,6 +48,8 @@ def refresh(request: pytest.FixtureRequest, person: Person, access_token: str) -
                     "message": str(error),
                 }
                 return {"status": error.status, "code": error.code} | members
+            except (TypeError, ValueError) as error:
+                return {"name": type(error).__name__, "message": str(error)}
 
         return run_concurrently([get_outcome] * times)
 
@@ -69,7 +75,7 @@ def test_concurrent_callers_share_one_request(azure: LocalAzure, refresh: Refres
     outcomes = refresh(times=10)
     assert len(outcomes) == 10
     assert len({outcome["token"] for outcome in outcomes}) == 1
-    assert sum(azure.count_calls("acs").values()) == 1  # the create, which returns the first token too
+    assert azure.count_tokens() == 1  # the create, which returns the first token too
 
 
 def test_rate_limit_is_waited_out(azure: LocalAzure, settings: dict[str, str], refresh: Refresh) -> None:
@@ -94,7 +100,7 @@ def test_request_is_tried_at_most_four_times(azure: LocalAzure, refresh: Refresh
     azure.reset_calls()
     (error,) = refresh()
     assert (error["status"], error["code"]) == (503, "upstream_unavailable")
-    assert azure.count_calls("acs") == {"create": 4}
+    assert azure.count_tokens() == 4
 
 
 def test_long_retry_after_is_left_to_the_app(azure: LocalAzure, refresh: Refresh) -> None:
@@ -104,7 +110,7 @@ def test_long_retry_after_is_left_to_the_app(azure: LocalAzure, refresh: Refresh
 
 
 def test_broken_connection_is_retried_three_times(azure: LocalAzure, gate: Gate, refresh: Refresh) -> None:
-    url = f"http://127.0.0.1:{gate.port}/api/?x=1"  # only its origin is used
+    url = f"http://127.0.0.1:{gate.port}/api/"  # only its origin is used
     gate.hang_up(1)
     (outcome,) = refresh(url)
     assert azure.check_token(outcome["token"])["valid"]
@@ -128,7 +134,57 @@ def test_front_end_of_a_restart_is_retried(refresh: Refresh, statuses: tuple[int
     assert 2 <= seconds < 10
 
 
+@pytest.mark.parametrize("values", [("-5", "1.5"), ("2, 1", "1, 1")], ids=str)
+def test_odd_retry_after_is_no_reason_to_hurry(refresh: Refresh, values: tuple[str, ...]) -> None:
+    answers = [(503, PAGE, {"Retry-After": value}) for value in values]
+    with front_end(*answers, (200, TOKEN, {})) as (url, _):
+        (outcome,), seconds = timed(lambda: refresh(url))
+    assert outcome == {"token": "opaque"}
+    assert seconds >= 3
+
+
+@pytest.mark.parametrize(("status", "wait", "tries"), [(429, "3600", 1), (502, "0", 4), (503, "0", 4)])
+def test_front_end_is_blamed_for_its_status(refresh: Refresh, status: int, wait: str, tries: int) -> None:
+    with front_end((status, PAGE, {"Retry-After": wait})) as (url, paths):
+        (error,) = refresh(url)
+    assert (error["status"], error["code"], len(paths)) == (status, None, tries)
+    assert f"front end answers with this status at {url}/api/token" in error["message"]
+    assert "erviceUrl" not in error["message"]
+    assert "ervice_url" not in error["message"]
+
+
+NO_TOKENS = [
+    None,
+    "",
+    " \n",
+    5,
+    True,
+    ["SECRET"],
+    {"accessToken": "SECRET"},
+    "SEC\nRET",
+    "Bearer SECRET",
+    "SECRÉT",
+]
+
+
+@pytest.mark.parametrize("returned", NO_TOKENS, ids=ascii)
+def test_access_token_must_be_text_of_one(refresh: Refresh, returned: object) -> None:
+    with front_end((200, TOKEN, {})) as (url, paths):
+        (error,) = refresh(url, returned=returned)
+    assert error["name"] in ("TypeError", "ValueError")
+    assert error["message"].partition(" must return ")[0] in ("getAccessToken", "get_access_token")
+    assert "SEC" not in error["message"]
+    assert paths == []
+
+
+def test_access_token_of_a_file_is_trimmed(azure: LocalAzure, refresh: Refresh, access_token: str) -> None:
+    (outcome,) = refresh(returned=f"\ufeff {access_token}\r\n")
+    assert azure.check_token(outcome["token"])["valid"]
+
+
+NOT_TOKENS: list[object] = ["", " ", 5, None, True, ["x"], {"x": "y"}, "two words"]
 STRANGE = [
+    *[(200, json.dumps({"token": t, "expiresOn": "2100-01-01T00:00:00Z"}).encode(), {}) for t in NOT_TOKENS],
     *[(status, PAGE, {}) for status in (200, 400, 403, 404, 405, 410, 500, 501)],
     *[(200, body, {}) for body in (b"", b"{}", b"[]", b"null", b'"token"', b'{"status": "ok"}', b"\xff")],
     *[(404, body, {}) for body in (b"", b"null", b'{"detail": "no"}', b'{"error": {"code": "x"}}')],

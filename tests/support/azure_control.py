@@ -116,6 +116,11 @@ class AzureControl:
         """Return how often each operation of a service was called since the last reset."""
         return dict(self._call("GET", "/calls")["counts"][service])
 
+    def count_tokens(self) -> int:
+        """Return how often a token was asked for since the last reset; other tests may revoke some."""
+        calls = self.count_calls("acs")
+        return calls.get("create", 0) + calls.get("issue", 0)
+
     def list_recent_calls(self) -> list[Json]:
         """Return the last calls, oldest first."""
         return list(self._call("GET", "/calls")["recent"])

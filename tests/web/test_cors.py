@@ -85,11 +85,21 @@ def test_preflight_needs_no_sign_in(application: Flask, service: Service, spa_se
 TRACING = ["traceparent", "tracestate", "baggage", "request-id", "request-context", "b3", "x-b3-traceid"]
 TRACING += ["x-b3-spanid", "x-b3-sampled", "sentry-trace", "x-datadog-trace-id", "x-datadog-parent-id"]
 TRACING += ["x-datadog-origin", "x-datadog-sampling-priority", "newrelic", "elastic-apm-traceparent"]
+TRACING += ["x-instana-t", "x-instana-s", "x-instana-l", "x-dtpc", "x-amzn-trace-id"]
 
 
 def test_preflight_allows_headers_of_monitoring(spa_service: Service) -> None:
     url, asked = f"{spa_service.url}/api/token", {"authorization", "content-type", *TRACING}
-    names = [*asked, "x-csrftoken", "cookie", "x-forwarded-for", "x-http-method-override", "x-evil", "x-b3"]
+    names = [
+        *asked,
+        "x-csrftoken",
+        "cookie",
+        "x-forwarded-for",
+        "x-http-method-override",
+        "x-evil",
+        "x-b3",
+        "x-request-id",
+    ]
     allowed = preflight(url, SPA, "POST", ",".join(names)).headers["Access-Control-Allow-Headers"]
     assert split(allowed.lower()) == asked
     assert_unreadable(preflight(url, "https://evil.example", "POST", ",".join(names)))

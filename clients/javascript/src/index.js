@@ -1,7 +1,7 @@
 // Gets tokens from the trusted service for AzureCommunicationTokenCredential.
 
 import { oneInFlight } from "./one-in-flight.js";
-import { requestJson } from "./requests.js";
+import { isToken, requestJson } from "./requests.js";
 import { readOrigin } from "./service-url.js";
 import { TokenRequestError } from "./token-request-error.js";
 
@@ -14,7 +14,9 @@ export function createTokenRefresher(options = {}) {
 }
 
 export function createTeamsTokenRefresher({ getTeamsUserAadToken, ...options }) {
-  const makeBody = async (signal) => ({ teamsUserAadToken: await getTeamsUserAadToken(signal) });
+  const makeBody = async (signal) => ({
+    teamsUserAadToken: readToken(await getTeamsUserAadToken(signal), "getTeamsUserAadToken"),
+  });
   return createRefresher(options, "/api/token/teams", makeBody);
 }
 
@@ -23,6 +25,9 @@ function createRefresher({ serviceUrl, getAccessToken, onSignInRequired, withExp
   const service = readOrigin(serviceUrl ?? pageOrigin);
   if (!getAccessToken && pageOrigin && pageOrigin !== new URL(service).origin) {
     throw new TypeError("The session cookie works on the service's own origin only: pass getAccessToken");
+  }
+  if (typeof (options.fetch ?? globalThis.fetch) !== "function") {
+    throw new TypeError("fetch must be a function: pass one where there is no global one, as in Node.js before 18");
   }
   const fetch = options.fetch ?? ((...request) => globalThis.fetch(...request));
   const request = (route, init, member, signal) => requestJson(fetch, service + route, init, member, signal);
@@ -67,13 +72,20 @@ function takesExpiry(caller) {
   return typeof caller === "object" && caller !== null && "undecodableTokenExpiryIntervalInSeconds" in caller;
 }
 
+// Not in the message: what was returned, which may be a token. One read from a file may end with a line break.
+function readToken(returned, name) {
+  const token = typeof returned === "string" ? returned.trim() : returned;
+  if (isToken(token)) return token;
+  throw new TypeError(`${name} must return the access token's text, for example result.accessToken`);
+}
+
 // How a caller authenticates. After a `refusal`, `identify` is called once more with `refused`.
 
 function byAccessToken(getAccessToken) {
   return {
     refusal: "invalid_token",
     async identify(signal, refused) {
-      const accessToken = await getAccessToken(signal, { forceRefresh: refused });
+      const accessToken = readToken(await getAccessToken(signal, { forceRefresh: refused }), "getAccessToken");
       return { credentials: "omit", headers: { Authorization: `Bearer ${accessToken}` } };
     },
   };

@@ -13,7 +13,14 @@ const TEMPORARY = [408, 425, 429, 502, 503, 504];
 // Node.js's and OpenSSL's codes of a wrong certificate, or of a server without TLS.
 const TLS_CODE = /CERT|SIGNATURE|_SSL_|EPROTO/;
 
-// Returns an object with `member`, which tells the service's response from another site's.
+// What tells the service's response from another site's: a member of it.
+const EXPECTED = { token: isToken, user: (value) => typeof value?.objectId === "string" };
+
+export function isToken(value) {
+  return typeof value === "string" && /^[!-~]+$/.test(value);
+}
+
+// Returns an object with the `member`, one of the expected ones.
 export async function requestJson(fetch, url, init, member, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -35,7 +42,7 @@ async function requestOnce(fetch, url, init, member, signal) {
     throw new TokenRequestError(`The service at ${url} did not respond: ${describe(cause, url)}`, { cause });
   }
   const body = parseObject(text);
-  const ours = body !== null && (response.ok ? member in body : typeof body.code === "string");
+  const ours = body !== null && (response.ok ? EXPECTED[member](body[member]) : typeof body.code === "string");
   if (response.ok && ours) return body;
   const { code = null, detail = describeStranger(response, url), requestId = null } = ours ? body : {};
   throw new TokenRequestError([response.status, code, `(${detail})`].filter(Boolean).join(" "), {
@@ -89,6 +96,9 @@ function describe(error, url) {
 }
 
 function describeStranger(response, url) {
+  if (TEMPORARY.includes(response.status)) {
+    return `A front end answers with this status at ${url}, not the service, which may be restarting`;
+  }
   const target = response.headers.get("Location");
   // What follows the path of a redirect may hold the state of a sign-in.
   const to = target && ` but redirects to ${target.split(/[?#]/)[0]}`;
@@ -108,13 +118,18 @@ function parseObject(text) {
 
 // In seconds; null if the header is missing or malformed: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3
 function readRetryAfter(headers) {
-  const value = headers.get("Retry-After")?.trim();
-  if (!value) return null;
-  if (/^\d+$/.test(value)) return Number(value);
+  const value = headers.get("Retry-After") ?? "";
+  const number = /^[\s,]*(\d+)\s*(,|$)/.exec(value); // the first one, if the header came twice
+  if (number) return Number(number[1]);
   // By the server's clock if possible, because this computer's may be wrong.
-  const now = Date.parse(headers.get("Date")) || Date.now();
-  const seconds = (Date.parse(value) - now) / 1000;
+  const now = parseDate(headers.get("Date") ?? "") || Date.now();
+  const seconds = (parseDate(value) - now) / 1000;
   return Number.isNaN(seconds) ? null : Math.max(0, seconds);
+}
+
+// Date.parse alone takes "1, 1" for a day in 2001.
+function parseDate(value) {
+  return /\bGMT\s*$/.test(value) ? Date.parse(value) : NaN;
 }
 
 function sleep(seconds, signal) {

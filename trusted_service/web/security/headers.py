@@ -21,10 +21,12 @@ FIXED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# What monitoring adds to the requests of a page: W3C, Application Insights, Zipkin, Sentry, Datadog, Elastic.
+# What monitoring adds to the requests of a page: W3C, Application Insights, Zipkin, Sentry, Datadog, Elastic,
+# Instana, Dynatrace and CloudWatch RUM.
 TRACING = (
     *("traceparent", "tracestate", "baggage", "Request-Id", "Request-Context", "sentry-trace", "newrelic"),
     *("b3", "X-B3-TraceId", "X-B3-SpanId", "X-B3-ParentSpanId", "X-B3-Sampled", "elastic-apm-traceparent"),
+    *("X-INSTANA-T", "X-INSTANA-S", "X-INSTANA-L", "x-dtpc", "X-Amzn-Trace-Id"),
     *(f"X-Datadog-{name}" for name in ("Trace-Id", "Parent-Id", "Origin", "Sampling-Priority", "Tags")),
 )
 HTTPS_ONLY = {"Strict-Transport-Security": "max-age=63072000; includeSubDomains"}

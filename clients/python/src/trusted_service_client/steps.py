@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import re
+import string
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +22,10 @@ from trusted_service_client.transport import describe_stranger, is_temporary
 MAX_TRIES = 4
 # The window of the service's rate limit is one minute. Retrying earlier than requested would add to the load.
 MAX_WAIT_SECONDS = 120
-ORIGIN = re.compile(r"(https?://[^/?#@\\\s]+)(/|/api(/[^?#]*)?)?([?#].*)?", re.IGNORECASE)
+ORIGIN = re.compile(r"(https?://[^/?#@\\\s]+)(/|/api(/[^?#]*)?)?", re.IGNORECASE)
 """An origin, alone or as part of an address of the service's API."""
+
+TOKEN = re.compile("[!-~]+")
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,15 @@ def plan_refresh(
 
 
 def _read_origin(service_url: str) -> str:
-    """Return the origin. Raises ValueError, which does not repeat a password."""
-    match = ORIGIN.fullmatch(service_url.strip())
+    """Return the origin. Raises ValueError, which does not repeat a password or a query."""
+    text = str(service_url).strip()
+    match = ORIGIN.fullmatch(text)
     if match:
         with contextlib.suppress(ValueError):
             urlsplit(match[1]).port  # noqa: B018 # raises ValueError for a port that there cannot be
             return match[1]
-    given = "" if "@" in service_url else f", not {service_url!r}"
-    expected = "the service's origin, without a path, such as https://calls.contoso.com"
+    given = "" if re.search("[@?#]", text) else f", not {text!r}"
+    expected = "the service's origin, without a query or fragment, such as https://calls.contoso.com"
     raise ValueError(f"service_url must be {expected}{given}")
 
 
@@ -82,13 +86,26 @@ def _refresh(url: str, body: bytes) -> Refresh:
         response = yield from _request(url, body, (yield GetAccessToken(force_refresh=True)))
     try:
         expires_on = datetime.fromisoformat(response["expiresOn"].replace("Z", "+00:00"))
+        if not TOKEN.fullmatch(response["token"]):
+            raise ValueError("no token")
         return AccessToken(response["token"], int(expires_on.timestamp()))
-    except (KeyError, AttributeError, ValueError) as error:  # JSON of another site
+    except (KeyError, AttributeError, TypeError, ValueError) as error:  # JSON of another site
         raise TokenRequestError(f"200: {describe_stranger(url)}", status=200) from error
 
 
-def _request(url: str, body: bytes, access_token: str) -> Generator[Step, Any, dict[str, Any]]:
-    headers = {"Authorization": f"Bearer {access_token}", "Content-Type": "application/json"}
+def _read_access_token(returned: object) -> str:
+    """Return the text. Raises TypeError or ValueError, which does not repeat it: it may be a token."""
+    expected = "get_access_token must return the access token's text, for example result['access_token']"
+    if not isinstance(returned, str):
+        raise TypeError(expected)
+    text = returned.strip(string.whitespace + "\ufeff")  # of a file that it was read from
+    if not TOKEN.fullmatch(text):
+        raise ValueError(expected)
+    return text
+
+
+def _request(url: str, body: bytes, returned: object) -> Generator[Step, Any, dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {_read_access_token(returned)}", "Content-Type": "application/json"}
     request = Request(url, body, headers, method="POST")  # noqa: S310 - plan_refresh has checked the scheme
     for tries in range(1, MAX_TRIES + 1):
         result = yield Send(request)

@@ -74,6 +74,8 @@ def _read_error(error: HTTPError, url: str) -> TokenRequestError:
         members = {}
     code = members.get("code")
     detail = members.get("detail") if code else None
+    if not detail and error.code in TEMPORARY:
+        detail = f"a front end answers with this status at {url}, not the service, which may be restarting"
     detail = detail or describe_stranger(url, error.headers["Location"])
     return TokenRequestError(
         f"{error.code} {code}: {detail}" if code else f"{error.code}: {detail}",
@@ -96,8 +98,9 @@ def _parse_object(text: bytes) -> dict[str, Any] | None:
 def _read_retry_after(headers: Message) -> float | None:
     """In seconds; None if the header is missing or malformed: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3"""
     value = (headers["Retry-After"] or "").strip()
-    if re.fullmatch("[0-9]{1,9}", value):
-        return float(value)
+    number = re.match(r"[\s,]*([0-9]+)\s*(,|$)", value)  # the first one, if a proxy joined two headers
+    if number:
+        return float(number[1])
     at = _parse_date(value)
     if at is None:
         return None
@@ -107,6 +110,8 @@ def _read_retry_after(headers: Message) -> float | None:
 
 
 def _parse_date(value: str) -> datetime | None:
+    if not value.rstrip().endswith(" GMT"):
+        return None
     try:
         at = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
