@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 Upstream = Literal["Entra ID", "Table Storage", "Communication Services"]
-Cause = Literal["not-assigned", "policy", "approval", "account", "declined", "again"]
-"""Why Entra ID refused a sign-in, where somebody can do something about it."""
+Cause = Literal["not-assigned", "policy", "approval", "account", "declined", "again", "setup", "no-flow"]
+"""Why a sign-in failed, where somebody can do something about it; all but the last are by Entra ID."""
 
 
 class TrustedServiceError(Exception):
@@ -47,7 +47,7 @@ class InvalidTeamsToken(TrustedServiceError):
 
 
 class SignInFailed(TrustedServiceError):
-    """A sign-in cannot be completed; `cause` says why if Entra ID refused it."""
+    """A sign-in cannot be completed; `cause` says why where it is known."""
 
     def __init__(
         self, reason: str, details: Mapping[str, str] | None = None, cause: Cause | None = None

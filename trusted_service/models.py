@@ -64,7 +64,7 @@ def display_text(value: object, limit: int = MAX_NAME) -> str:
     """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
     # Other blanks, of which the ideographic one parts names in Japanese, become a plain space.
     text = re.sub(r"[^\S ]+", " ", value[: 2 * limit]) if isinstance(value, str) else ""
-    return "".join(character for character in text if character.isprintable())[:limit]
+    return "".join(character for character in text if character.isprintable()).strip()[:limit]
 
 
 def join_lines(text: object, limit: int) -> str:

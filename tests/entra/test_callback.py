@@ -158,7 +158,8 @@ def test_flow_is_valid_for_ten_minutes(service: Service, person: Person) -> None
         if is_valid:
             assert response.status_code == 302
         else:
-            assert_failed(service, response, "no-flow")
+            page = assert_failed(service, response, "no-flow")
+            assert "longer than ten minutes" in page.get_text()
             person.http.cookies.clear()
 
 

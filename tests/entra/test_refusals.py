@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.flows import join_callback, split_callback
+from tests.support.flows import flow_cookies, join_callback, split_callback
 from tests.support.log import assert_not_logged, read_event
 from tests.support.own_azure import World
 from tests.support.pages import assert_error_page
@@ -18,12 +18,14 @@ FOR_PEOPLE = {
     50020: (403, "not in the directory of this organisation"),
     50057: (403, "locked or disabled"),
     50076: (400, "another proof"),
+    50129: (403, "Conditional Access"),
     50105: (403, "not assigned to this application. Ask an administrator"),
     53003: (403, "Conditional Access"),
     65001: (400, "ask an administrator of your organisation to consent"),
     65004: (400, "was declined"),
     90094: (403, "must approve this application"),
 }
+WRONG_SETUP = [65005, 500011, 700016, 7000112, 7000215]
 FOR_OPERATORS = [7000222, 7000215, 700027, 9002327, 500011, 90033]
 
 
@@ -54,13 +56,46 @@ def test_refusal_says_whose_turn_it_is(world: World, person: Person, endpoint: s
 @pytest.mark.parametrize("number", FOR_OPERATORS)
 def test_refused_app_is_named_to_operators(world: World, person: Person, number: int) -> None:
     world.azure.plant_fault("entra", "token", "refuse", code=f"AADSTS{number}")
-    response = person.sign_in()
-    assert_error_page(response, 503)
+    response = person.sign_in("/account")
+    page = assert_error_page(response, 503)
+    assert page.find("a", href="/auth/sign-in?next=/account")
     event = read_event(world.service, response, "upstream_error")
     assert_ids(event, number)
     assert event["reason"].endswith(f" AADSTS{number}")
     assert event["trace_id"] not in response.text
     assert "AADSTS" not in response.text
+
+
+@pytest.mark.parametrize("number", WRONG_SETUP)
+def test_wrong_setup_is_for_whoever_runs_this(world: World, person: Person, number: int) -> None:
+    world.azure.plant_fault("entra", "authorize", "refuse", code=f"AADSTS{number}")
+    response = person.sign_in()
+    assert "tell the people who run this service" in assert_error_page(response, 400).get_text()
+    assert_ids(read_event(world.service, response, "authn_login_fail"), number)
+
+
+@pytest.mark.parametrize(("number", "status"), [(53003, 403), (90094, 403), (65004, 400), (700016, 400)])
+def test_refusal_without_its_flow_says_the_same(
+    world: World, person: Person, number: int, status: int
+) -> None:
+    world.azure.plant_fault("entra", "authorize", "refuse", code=f"AADSTS{number}")
+    callback = person.start_sign_in()
+    address, parameters = split_callback(callback)
+    unknown = [("state", "A" * 22), *(pair for pair in parameters if pair[0] != "state")]
+    texts = set()
+    for url in (callback, callback, join_callback(address, unknown), join_callback(address, unknown[1:])):
+        response = person.finish_sign_in(url)
+        lead = assert_error_page(response, status).find("p", class_="lead")
+        assert_ids(read_event(world.service, response, "authn_login_fail"), number)
+        texts.add(str(lead))
+        assert flow_cookies(person) == {}
+    assert len(texts) == 1
+
+
+def test_cancelled_sign_in_keeps_its_destination(person: Person) -> None:
+    address = person.get("/account").headers["Location"]
+    page = assert_error_page(person.finish_sign_in(person.cancel_sign_in(f"{person.url}{address}")), 400)
+    assert page.find("a", href=address)
 
 
 JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
@@ -82,6 +117,7 @@ SENTENCE = "could not be completed"
         ("server_error", "AADSTS90033: transient", 400, SENTENCE, {"aadsts": "AADSTS90033"}),
         ("login_required", "", 400, "choice of an account", {}),
         ("consent_required", "", 400, "consent", {}),
+        ("permission_denied", "", 400, "was cancelled", {}),
     ],
 )  # fmt: skip
 def test_forged_refusal_chooses_among_our_sentences(

@@ -17,6 +17,9 @@ from tests.support.service import Service
 PUBLIC_HOST = "calls.contoso.example"
 PUBLIC_URL = f"https://{PUBLIC_HOST}"
 CONSENT = "admin_consent=True&tenant=5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
+NUMBERED = (
+    "error=consent_required&error_description=AADSTS65004:+x+Trace+ID:+0c0ffee0-7d34-4e86-9a1b-0c0ffee0c001"
+)
 FOREIGN = {"session": "eyJfaWQiOjF9.aVgQYA.x", "csrf_token": "x", "sign-in-0": "x", "a": "x y%"}
 FOREIGN |= {f"foreign-{number}": "x" * 300 for number in range(30)}
 
@@ -155,12 +158,16 @@ def test_refused_person_is_offered_another_account(world: World) -> None:
 
 @pytest.mark.parametrize("query", [CONSENT, f"{CONSENT}&state=12345&scope=openid%20profile"])
 def test_consent_leads_to_a_page_with_sign_in(person: Person, query: str) -> None:
-    for heading, language in (("Consent given", "en"), ("Consentement donné", "fr")):
+    for heading, language, words in (
+        ("Consent given", "en", "People whose organisation has access"),
+        ("Consentement donné", "fr", "Les personnes dont"),
+    ):
         for _ in ("signed out", "signed in"):
             person.http.headers["Accept-Language"] = language
             page = read_page(person, f"/auth/callback?{query}")
             assert page.h1 is not None
             assert page.h1.get_text() == heading
+            assert words in page.get_text()
             assert page.find("a", href="/auth/sign-in") is not None
             person.signed_in()
         person.http.cookies.clear()
@@ -168,11 +175,15 @@ def test_consent_leads_to_a_page_with_sign_in(person: Person, query: str) -> Non
 
 def test_refused_consent_is_a_failed_sign_in(service: Service, person: Person) -> None:
     refusals = ["error=access_denied&error_subcode=cancel&admin_consent=True", "admin_consent=False"]
-    for query in (*refusals, f"error=permission_denied&state=1&{CONSENT}"):
+    refusals += [f"error=permission_denied&state=1&{CONSENT}", f"admin_consent=True&{NUMBERED}"]
+    refusals += ["error=permission_denied&error_description=The+admin+canceled+the+request"]
+    for query in refusals:
         response = person.get(f"/auth/callback?{query}")
         page = assert_error_page(response, 400)
-        assert "consent" in page.get_text()
-        assert read_event(service, response, "authn_login_fail")["reason"] == "admin-consent"
+        assert "No consent was given" in page.get_text()
+        event = read_event(service, response, "authn_login_fail")
+        assert event["reason"] == "admin-consent"
+        assert (NUMBERED in query) is ("aadsts" in event) is ("trace_id" in event)
     assert_error_page(person.get(f"/auth/callback?{CONSENT}&admin_consent=True"), 400)
 
 

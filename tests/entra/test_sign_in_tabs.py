@@ -14,7 +14,7 @@ from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.service import Service
 
-MAX_FLOWS = 5
+MAX_FLOWS = 10
 MAX_NEXT_LENGTH = 500
 LETTERS = "".join(Random(1).choices(string.ascii_letters, k=MAX_NEXT_LENGTH - 10))  # noqa: S311 - nothing secret
 

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from tests.support.commands import run_users
 from tests.support.concurrency import wait_until
 from tests.support.own_azure import World
 from tests.support.person import Person
@@ -89,7 +90,7 @@ ODD_NAMES += ["  spaced  out  "]
 def test_odd_name_is_shown_as_text_and_found(world: World, name: str) -> None:
     person = world.new_user(name=f"{PREFIX}{name}")
     shown = world.admin.get_user(person)["name"]
-    assert shown == f"{PREFIX}{name}"
+    assert shown == f"{PREFIX}{name}".rstrip()
     assert find(world.admin, q=shown) == [person.account.object_id]
     (row,) = [row for rows in list_rows_of_pages(world.admin, q=shown) for row in rows]
     (link,) = row.select("a")
@@ -111,6 +112,24 @@ def test_blank_in_a_name_is_a_space(world: World, blank: str) -> None:
     assert world.admin.get_user(person)["name"] == person.me()["user"]["name"] == f"{PREFIX}山田 {last}"
     for query in (f"{PREFIX}山田 {last}", f"{PREFIX}山田\u3000{last}", f"{PREFIX}山田\u00a0{last[:9]}", last):
         assert find(world.admin, q=query) == [person.account.object_id]
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\u00a0", " ", "\t", "\u200b \u200b"])
+def test_blank_around_a_name_is_dropped(world: World, blank: str) -> None:
+    person = world.new_user(name=f"{blank}{PREFIX}{blank}Kim{blank}")
+    assert world.admin.get_user(person)["name"] == person.me()["user"]["name"] == f"{PREFIX} Kim"
+
+
+@pytest.mark.parametrize(
+    "form", ["{}\u200b", "\ufeff{}", "\u202a{}\u202c", " {}\u00a0\u200b", "\u2066 {}\u2069 "]
+)
+def test_invisible_marks_in_a_search_do_not_count(world: World, user: Person, form: str) -> None:
+    object_id = user.account.object_id
+    texts = (f"{PREFIX} Plain", user.account.username, object_id, user.key, world.identity_of(user))
+    for q in map(form.format, texts):
+        assert find(world.admin, q=q) == [object_id], q
+        assert [key_of(row) for rows in list_rows_of_pages(world.admin, q=q) for row in rows] == [user.key]
+    assert user.key in run_users(world.service.env, "list", "--q", form.format(user.account.username))
 
 
 def test_megabyte_name_is_truncated(world: World) -> None:

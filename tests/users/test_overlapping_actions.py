@@ -1,5 +1,6 @@
 """Overlapping actions: the outcome reported for one still holds after the others."""
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -180,6 +181,19 @@ def test_erasure_during_switch_leaves_no_owner(world: World, channel: str) -> No
     wait_until(lambda: list_former(world.tables, object_id, tenant_id) == [])
     rows = world.tables.get_table_client("ledger").list_entities()
     assert [row for row in rows if object_id in str(dict(row))] == []
+
+
+def test_deletion_during_block_is_no_error(world: World) -> None:
+    """The ledger entry is erased right before the block's index update records it."""
+    person = world.new_user()
+    identity = world.identity_of(person)
+    delete = partial(world.admin.do, "api", person, "delete")
+    world.run_before("POST", "ledger", identity.lower(), delete)
+    world.admin.do("api", person, "block")
+    wait_until(lambda: '"ObjectId": ""' in json.dumps(find_entry(world.tables, identity), default=str))
+    world.storage.wait_until_quiet()
+    lines = [line for line in world.service.log().splitlines() if person.key in line]
+    assert not [line for line in lines if "identity_taken" in line]
 
 
 def test_returned_user_is_found(world: World) -> None:

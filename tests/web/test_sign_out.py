@@ -93,6 +93,18 @@ def test_sign_out_with_wrong_csrf_is_refused(
     assert signed_in.is_signed_in()
 
 
+def test_page_of_earlier_session_leads_on(signed_in: Person) -> None:
+    earlier = signed_in.me()["csrfToken"]
+    signed_in.signed_in()
+    for path in ("/auth/sign-out", "/account/end-session"):
+        page = assert_error_page(signed_in.post(path, data={"csrf_token": earlier}), 403)
+        assert "earlier session" in page.get_text()
+        assert page.find("a", string="Go to the home page", href="/")
+    fresh = page.select_one("form[action='/auth/sign-out'] input")
+    assert fresh is not None
+    assert signed_in.post("/auth/sign-out", data={"csrf_token": str(fresh["value"])}).status_code == 303
+
+
 def test_sign_out_from_another_origin_is_refused(signed_in: Person) -> None:
     url, data = signed_in.url, {"csrf_token": signed_in.me()["csrfToken"]}
     foreign = ["https://attacker.example", "null", "", "http://localhost:1"]
@@ -205,10 +217,10 @@ def test_logout_leaves_no_row(tables: TableServiceClient, person: Person, sid: s
     assert person.is_signed_in()
 
 
-@pytest.mark.parametrize("length", [1, 256, 257, 300, 1024])
-def test_sid_of_any_length_signs_out(person: Person, length: int) -> None:
+@pytest.mark.parametrize(("length", "slash"), [(1, ""), (256, "/"), (257, ""), (300, ""), (1024, "/")])
+def test_sid_of_any_length_signs_out(person: Person, length: int, slash: str) -> None:
     value = sign_in_as(person, (uuid.uuid4().hex * 32)[:length])
-    frame(f"{person.url}{FRONT_CHANNEL}?sid={value}")
+    frame(f"{person.url}{FRONT_CHANNEL}{slash}?sid={value}")
     assert person.get("/api/me").status_code == 401
 
 

@@ -20,7 +20,7 @@ from trusted_service.representation import user_json
 from trusted_service.services import Services
 from trusted_service.users.actions import ACTIONS, LAST_ADMINISTRATOR, Action
 from trusted_service.users.administration import SWEEP_DELAYS
-from trusted_service.users.directory import Position, Status, UserQuery
+from trusted_service.users.directory import Position, Status, UserQuery, search_text
 
 USER_LINE = "{:<30}  {:<36}  {:<73}  {:<86}  {:<20}  {}"
 
@@ -89,7 +89,7 @@ def print_array(values: Iterable[object]) -> None:
 @click.option("--status", type=click.Choice(["active", "blocked"]), default=None)
 def list_users(services: Services, text: str, status: Status | None, *, as_json: bool) -> None:
     """List the users, the newest first."""
-    found = map(user_json, _all_pages(services, UserQuery(text=text.strip(), status=status)))
+    found = map(user_json, _all_pages(services, UserQuery(text=search_text(text), status=status)))
     if as_json:
         print_array(found)
         return

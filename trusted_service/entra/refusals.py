@@ -12,7 +12,7 @@ from trusted_service.errors import Cause
 NUMBERS: dict[Cause, tuple[int, ...]] = {
     "not-assigned": (50105,),
     "policy": (
-        *(50005, 50097, 50131, 50158, 53000, 53001, 53002, 53003, 53008, 53009, 53010, 53011),
+        *(50005, 50097, 50129, 50131, 50158, 53000, 53001, 53002, 53003, 53008, 53009, 53010, 53011),
         *(530002, 530003, 530021, 530022, 530031, 530032, 530033, 530034, 530035, 500212, 500213),
     ),
     "approval": (90093, 90094, 90095, 900941, 650051, 650052, 650056),
@@ -22,11 +22,14 @@ NUMBERS: dict[Cause, tuple[int, ...]] = {
         *(16000, 16001, 16002, 16003, 50058, 50072, 50074, 50076, 50078, 50079, 50133, 50173),
         *(53004, 70043, 70044, 500121),
     ),
+    # At the token endpoint this is a failure of the service: see `EntraSignIn.complete`.
+    "setup": (65005, 90002, 500011, 700016, 700027, 7000112, 7000215, 7000222),
 }
 CAUSES = {str(number): cause for cause, numbers in NUMBERS.items() for number in numbers}
 WORDS: dict[str, Cause] = {
     "access_denied": "declined",
     "consent_required": "declined",
+    "permission_denied": "declined",
     "login_required": "again",
     "interaction_required": "again",
     "account_selection_required": "again",

@@ -105,7 +105,8 @@ class EntraSignIn:
             raise SignInFailed("id-token-malformed") from None
         if "error" in response:
             refusal = read_refusal(response)
-            if refusal.cause or refusal.error == "invalid_grant":  # else Entra ID's fault, or ours
+            # Else it is Entra ID's fault, or ours.
+            if refusal.cause not in (None, "setup") or refusal.error == "invalid_grant":
                 raise SignInFailed(f"token-endpoint-{refusal.error}", refusal.details, refusal.cause)
             raise _unavailable(refusal)
         id_token, access_token = response.get("id_token"), response.get("access_token")

@@ -73,7 +73,8 @@ class Ledger:
         try:
             self.claim(identity.user_id, acs_user_id, identity.acs_user_since)
         except IdentityTaken:
-            log.error("identity_taken", user=str(identity.user_id), acs_user_id=acs_user_id)
+            if (entry := self.find(acs_user_id)) is None or entry.owner is not None:  # else erased meanwhile
+                log.error("identity_taken", user=str(identity.user_id), acs_user_id=acs_user_id)
             return
         if identity.switched_at is not None and (entry := self.find(acs_user_id)) is not None:
             with contextlib.suppress(RowChanged):

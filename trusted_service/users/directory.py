@@ -10,7 +10,7 @@ from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
 from trusted_service.azure.parallel import map_parallel
-from trusted_service.models import Identity, UserId, find_resource, parse_guid
+from trusted_service.models import Identity, UserId, display_text, find_resource, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import first_key, indexed_user, search_start
 from trusted_service.storage.ledger import Ledger
@@ -36,6 +36,11 @@ class UserQuery:
         """Whether a user who was found by an id satisfies the other conditions."""
         right_status = self.status is None or user.blocked is (self.status == "blocked")
         return right_status and self.tenant_id in (None, user.user_id.tenant_id)
+
+
+def search_text(text: str) -> str:
+    """A search as names are stored. One of invisible characters alone is kept, and finds nobody."""
+    return display_text(text, len(text)) or text.strip()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,7 +60,7 @@ SENTENCES: dict[type[errors.TrustedServiceError] | errors.Done, str] = {
         "The list of users is not available until an operator has run this command: "
         "flask --app wsgi users reindex"
     ),
-    errors.ChangedTooOften: _("Others are changing the same at this moment. Please try again."),
+    errors.ChangedTooOften: _("Someone else is changing this right now. Please try again."),
     "action": _("The action is done, but the user cannot be shown right now."),
     "block": _(
         "The user is blocked and signed out, but the revocation of the tokens already issued failed. "
@@ -106,8 +106,16 @@ CAUSES: dict[errors.Cause, tuple[str, str]] = {
         "Entra ID needs your choice of an account, or another proof that it is you (multi-factor "
         "authentication). Sign in again and complete it."
     )),
+    "setup": ("sign_in_failed", _(
+        "This application is not set up correctly at Entra ID, so starting again does not help. Please tell "
+        "the people who run this service."
+    )),
+    "no-flow": ("sign_in_failed", _(
+        "This sign-in could not be completed. Perhaps it took longer than ten minutes, was already "
+        "completed, or began in another browser. Please start again."
+    )),
 }  # fmt: skip
-"""The code, and the sentence: what happened at Entra ID, and whose turn it is."""
+"""The code, and the sentence: what happened, and whose turn it is."""
 
 
 def init_app(app: Flask) -> None:
@@ -125,9 +133,10 @@ def _handle_domain_error(error: errors.TrustedServiceError) -> Response:
         log.warning(event, reason=f"{reason}{error.reason}", error=type(error).__name__, **error.details)
     sentence = error.reason if isinstance(error, errors.InvalidRequest) else SENTENCES.get(type(error))
     cause = error.cause if isinstance(error, errors.SignInFailed) else None
-    # TeamsNotGranted has a sentence about consent.
-    if cause and (cause == "policy" or not isinstance(error, errors.TeamsNotGranted)):
+    if cause and not isinstance(error, errors.TeamsNotGranted):
         code, sentence = CAUSES[cause]
+    elif cause in ("policy", "setup"):  # else the sentence about consent
+        sentence = CAUSES[cause][1]
     return _respond(code, sentence)
 
 

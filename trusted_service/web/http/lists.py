@@ -13,7 +13,7 @@ from flask import Response, request
 
 from trusted_service.errors import InvalidRequest
 from trusted_service.representation import csv_lines
-from trusted_service.users.directory import Position, UserPage, UserQuery
+from trusted_service.users.directory import Position, UserPage, UserQuery, search_text
 from trusted_service.web.http.context import actor, as_request, services
 from trusted_service.web.security.signing import decrypt, encrypt
 
@@ -42,7 +42,7 @@ def read_cursor() -> str:
 def read_user_query(*names: str) -> tuple[UserQuery, Position | None]:
     """Return the query and where its page begins, which a cursor contains. Raises InvalidRequest."""
     asked: dict[str, Any] = {QUERY[name]: request.args.get(name, "") for name in names}
-    asked["text"] = asked["text"].strip()
+    asked["text"] = search_text(asked["text"])
     if asked.get("sort") != "name":
         asked.pop("sort", None)
     asked = {name: value for name, value in asked.items() if value}

@@ -9,7 +9,10 @@ PROBLEMS = {
     "not_signed_in": (401, _("You are not signed in, or your session has ended.")),
     "invalid_token": (401, _("The bearer token is not valid.")),
     "forbidden": (403, _("Only administrators may do this.")),
-    "csrf_failed": (403, _("This request did not come from our own page. Reload the page and try again.")),
+    "csrf_failed": (
+        403,
+        _("This page is from an earlier session, or not our own. Open it again and repeat what you did."),
+    ),
     "blocked": (403, _("An administrator has blocked your access.")),
     "insufficient_scope": (403, _("The token does not carry our scope.")),
     "not_found": (404, _("There is nothing at this address.")),

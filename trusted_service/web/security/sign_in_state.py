@@ -19,7 +19,7 @@ from trusted_service.web.security.signing import decrypt, encrypt
 
 Purpose = Literal["sign-in", "teams"]
 """To sign in, or to get a token for Teams for a user who is signed in."""
-MAX_FLOWS, MAX_AGE_SECONDS = 5, 600
+MAX_FLOWS, MAX_AGE_SECONDS = 10, 600
 HOME, SIGN_IN, MAX_PATH_LENGTH = "/", "/auth/sign-in", 500
 # The paths of this site: no second slash, no dot segment, no backslash, no escape, nothing to decode.
 PATH = re.compile(r"/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*)?")
@@ -61,7 +61,7 @@ def take(state: str) -> KeptFlow:
     try:
         text, _at = decrypt("sign-in", request.cookies.get(name, ""), MAX_AGE_SECONDS)
     except InvalidToken as error:
-        raise SignInFailed("no-flow") from error
+        raise SignInFailed("no-flow", cause="no-flow") from error
     kept: KeptFlow = json.loads(text)
     if kept["flow"]["state"] != state:
         raise SignInFailed("state")

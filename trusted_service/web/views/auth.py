@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
-from flask import Blueprint, render_template, request, url_for
+from flask import Blueprint, g, render_template, request, url_for
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Response
 
@@ -79,26 +79,30 @@ def callback() -> Response | str:
     parameters = {name: request.args.getlist(name) for name in CALLBACK_PARAMETERS}
     if any(len(values) > 1 for values in parameters.values()):
         raise SignInFailed("repeated-parameter")
-    if parameters["admin_consent"] and not parameters["code"]:
+    given = {name: "".join(values) for name, values in parameters.items()}
+    refusal = read_refusal(given) if parameters["error"] else None
+    is_consent = parameters["admin_consent"] or (given["error"], given["state"]) == ("permission_denied", "")
+    if is_consent and not parameters["code"]:
         # An administrator has consented or not, which was not begun here:
         # https://learn.microsoft.com/entra/identity-platform/v2-admin-consent
-        if parameters["error"] or parameters["admin_consent"][0].lower() != "true":
-            raise ConsentRefused("admin-consent")
+        if refusal or given["admin_consent"].lower() != "true":
+            raise ConsentRefused("admin-consent", refusal.details if refusal else None)
         return render_template("pages/consent.html")
-    state = "".join(parameters["state"])
-    flow, caller = sign_in_state.flow_name(state), optional_caller()
+    flow, caller = sign_in_state.flow_name(given["state"]), optional_caller()
     try:
-        kept = sign_in_state.take(state)
-    except SignInFailed:
-        if caller is None or caller.session is None or caller.session.flow != flow:
+        kept = sign_in_state.take(given["state"])
+    except SignInFailed as failed:
+        if caller is not None and caller.session is not None and caller.session.flow == flow:
+            return redirect(sign_in_state.HOME, 302)  # the page was loaded again
+        if refusal is None:
             raise
-        return redirect(sign_in_state.HOME, 302)  # the page was loaded again
+        raise SignInFailed(failed.reason, refusal.details, refusal.cause) from None
+    g.next = None if kept["next"] == sign_in_state.HOME else kept["next"]
     for_teams = kept["purpose"] == "teams"
-    if parameters["error"]:
-        refusal = read_refusal({name: "".join(values) for name, values in parameters.items()})
+    if refusal:
         failure = TeamsNotGranted if for_teams else SignInFailed
         raise failure(f"entra-{refusal.error}", refusal.details, refusal.cause)
-    if not (code := "".join(parameters["code"])):
+    if not (code := given["code"]):
         raise SignInFailed("no-code")
     if for_teams and caller is None:
         raise NotSignedIn  # the session has ended meanwhile
@@ -169,7 +173,7 @@ def sign_out() -> Response:
     return response
 
 
-@bp.get("/front-channel-logout")
+@bp.get("/front-channel-logout", strict_slashes=False)
 @public
 @limit_logouts
 def front_channel_logout() -> Response:
