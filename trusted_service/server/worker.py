@@ -51,9 +51,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
-        if not self.alive:
+        if not (enabled or self.alive):
             # When the process ends, the kernel would reset those in its queue: serve them, refuse others.
-            for listener in self.sockets:
+            while self.sockets:
+                listener = self.sockets.pop()
                 while self.accept(listener):
                     pass
                 listener.close()
