@@ -4,9 +4,7 @@ import contextlib
 from datetime import timedelta
 from functools import partial
 
-import requests
 import structlog
-from azure.core.credentials import TokenCredential
 
 from trusted_service.access.administrators import WRITE_SECONDS, Administrators
 from trusted_service.access.erasure import Erasure
@@ -58,7 +56,10 @@ class Services:
         self.settings = settings
         self.background = BackgroundTasks()
         session = transport.new_session(MAX_CONNECTIONS)
-        credential = _managed_identity(settings, session)
+        # The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's.
+        client_id = settings.entra_managed_identity_client_id or settings.azure_client_id
+        is_used = client_id or settings.communication_services_endpoint or settings.table_storage_endpoint
+        credential = ManagedIdentity(client_id, session) if is_used else None
 
         self.authority = authority = Authority(settings.entra_authority, session)
         tenants = settings.entra_allowed_tenants
@@ -157,10 +158,3 @@ class Services:
             self.usage.close()
             with contextlib.suppress(UpstreamError):
                 self.administrators.flush()
-
-
-def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
-    """The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's."""
-    client_id = settings.entra_managed_identity_client_id or settings.azure_client_id
-    is_used = client_id or settings.communication_services_endpoint or settings.table_storage_endpoint
-    return ManagedIdentity(client_id, session) if is_used else None

@@ -157,6 +157,8 @@ NAMED: dict[str, dict[str, list[str]]] = {
                 "openssl rand -base64 48 # canary",
             ),
             *("https://canary.example/keys/secret-key/1", "bws://canary/of/some/other/program/key"),
+            *("kv.vault.azure.net/secrets/canary/0123456789", "/run/secrets/canary_of_the_trusted_service"),
+            *("head -c 32 /dev/urandom | base64 # canary", "qwertyuiopasdfghjklzxcvbnm1234567890"),
         ],
     },
     "SECRET_KEY_FALLBACKS": {
@@ -185,7 +187,14 @@ REFERENCES = [
     ),
     "keyvaultref:https://canary.vault.azure.net/secrets/key,identityref:system",
     *("https://canary.vault.azure.net/secrets/secret-key/0123", "https://canary.vault.azure.cn/secrets/key"),
-    *("(sensitive value)", "(known after apply)", "Hidden value. Click to show value"),
+    *(
+        "ssm:/canary/secret-key",
+        "***",
+        "\u2022" * 40,
+        "(sensitive value)",
+        "(known after apply)",
+        "Hidden value. Click to show value",
+    ),
     *(f"{LOGIN}/00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"),
 ]
 
@@ -305,7 +314,7 @@ def test_unusable_ca_file_is_named(name: str, tmp_path: Path) -> None:
         *(("RATE_LIMIT_STORAGE_URL", REDIS), ("APPLICATION_INSIGHTS_CONNECTION_STRING", INSIGHTS)),
         *(("TOKEN_LIFETIME", "TOKEN_LIFETIME_MINUTES"), ("SESSION_IDLE", "SESSION_IDLE_MINUTES")),
         *(("SESSION_TIMEOUT_MINUTES", "SESSION_IDLE_MINUTES"), ("TRUSTED_PROXIES", "TRUSTED_PROXY_HOPS")),
-        ("ENTRA_TENANT_ID", "ENTRA_ALLOWED_TENANTS"),
+        *(("ENTRA_TENANT_ID", "ENTRA_ALLOWED_TENANTS"), ("ENTRA_TENANTID", "ENTRA_ALLOWED_TENANTS")),
     ],
 )
 def test_misspelt_name_is_a_warning(name: str, nearest: str) -> None:

@@ -54,10 +54,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         if not (enabled or self.alive):
             # When the process ends, the kernel would reset those in its queue: serve them, refuse others.
             while self.sockets:
-                listener = self.sockets.pop()
-                while self.accept(listener):
+                while self.accept(self.sockets[-1]):
                     pass
-                listener.close()
+                self.sockets.pop().close()
 
     def accept(self, listener: Any) -> bool:
         """Accept some connections, and return whether there may be more."""

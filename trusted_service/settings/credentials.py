@@ -14,14 +14,13 @@ from pydantic_core import PydanticCustomError
 
 EXAMPLE = re.compile(
     r"(?i)(change|replace).?(me|this|in)|your.{0,9}(secret|key)|place.?holder|do.?not.?use|abcdefghijkl|"
-    r"token_(urlsafe|hex)|openssl rand|(?-i:\A[a-z+]{5,}:|\A[a-z+]+://)"
+    r"qwertyuiop|redacted|token_(urlsafe|hex)|urandom|openssl rand|/secrets/|(?-i:\A[a-z+]{5,}:|\A[a-z+]+://)"
 )
 SEVERAL = re.compile(r"""\[\s*["'][\w+/= -]{32,}.*|[\w+/=-]{32,}(\s*[;|\s]\s*[\w+/=-]{32,})+;?""")
-"""Keys in JSON, or with something else than commas between them."""
 PLACEHOLDER = re.compile(
-    r"(?i)\$\{.*\}|\$\(.*\)|#\{.*\}#?|\{\{.*\}\}|<[^<>]*>|\$(env:)?[a-z_]\w*|%\w+%|__\w+__|\[\w+\(.*\)\]|"
-    r"\((sensitive value|known after apply)\)|hidden value\. .*|(https://\S*/)?0{8}(-0{4}){3}-0{12}|(op|ref\+\w+)://.*|"
-    r"https://[^/]*\.vault\.[^/]*/secrets/.*|(secretref|keyvaultref|vault|arn:aws[\w-]*):.*"
+    r"(?i)[$#]\{.*\}#?|\$\(.*\)|\{\{.*\}\}|<[^<>]*>|\$(env:)?([a-z_]{1,24}|(?-i:[A-Z0-9_]+))|%\w+%|__\w+__|"
+    r"\[\w+\(.*\)\]|\((sensitive value|known after apply)\)|hidden value\. .*|(https://\S*/)?[0-]{36}|"
+    r"[*•]{3,}|(op|ref\+\w+)://.*|https://[^/]*\.vault\.[^/]*/secrets/.*|(\w+ref|vault|ssm|arn:aws[\w-]*):.*"
 )
 """A whole value that a tool or a person was to replace, or that stands for a secret elsewhere."""
 

@@ -102,7 +102,7 @@ def find_misspelt(variables: Mapping[str, str], names: Iterable[str]) -> list[st
         for name in others
         if not name.upper().startswith(NOT_OURS)
         for nearest in get_close_matches(
-            name.upper().replace("TENANT_ID", "ALLOWED_TENANTS"),
+            re.sub("TENANT_?ID", "ALLOWED_TENANTS", name.upper()),
             *(distinct, 1, 0.5 if name.upper().startswith(PREFIXES) else 0.86),
         )
     ]
