@@ -230,12 +230,12 @@ def test_stop_lets_requests_end(settings: dict[str, str]) -> None:
 
 
 def test_stop_of_workers_that_boot_is_clean(settings: dict[str, str]) -> None:
-    starting = Service(settings, workers=4)
+    starting = Service(settings)
     with starting.log_path.open("ab") as log:
-        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--workers", "4"]
+        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--workers", "2"]
         command += ["--bind", f"127.0.0.1:{starting.port}"]
         process = subprocess.Popen(command, cwd=ROOT, env=starting.env, stdout=log, stderr=log)
-    wait_until(lambda: starting.log().count("Booting worker") == 4)
+    wait_until(lambda: starting.log().count("Booting worker") == 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(STOP_SECONDS) == 0
     assert "Traceback" not in starting.log()
