@@ -1,12 +1,10 @@
 """The services of one process, made from the settings: what views and commands work with."""
 
 import contextlib
-import os
 from datetime import timedelta
 from functools import partial
 
-import requests
-from azure.core.credentials import TokenCredential
+import structlog
 
 from trusted_service.access.administrators import WRITE_SECONDS, Administrators
 from trusted_service.access.erasure import Erasure
@@ -44,9 +42,11 @@ from trusted_service.users.reindex import Reindex
 from trusted_service.users.repair import FINISH_SECONDS, Repair
 from trusted_service.users.restoration import Restoration
 
+log = structlog.get_logger(__name__)
+
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
-ENTRA_SECONDS, PIN_REFRESH_SECONDS = 5.0, 15.0
+ENTRA_SECONDS, PIN_REFRESH_SECONDS, WARN_SECONDS = 5.0, 15.0, 86_400.0
 
 
 class Services:
@@ -56,7 +56,10 @@ class Services:
         self.settings = settings
         self.background = BackgroundTasks()
         session = transport.new_session(MAX_CONNECTIONS)
-        credential = _managed_identity(settings, session)
+        # The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's.
+        client_id = settings.entra_managed_identity_client_id or settings.azure_client_id
+        is_used = client_id or settings.communication_services_endpoint or settings.table_storage_endpoint
+        credential = ManagedIdentity(client_id, session) if is_used else None
 
         self.authority = authority = Authority(settings.entra_authority, session)
         tenants = settings.entra_allowed_tenants
@@ -139,6 +142,12 @@ class Services:
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
+        self.background.run_every(WARN_SECONDS, self.warn, first_after=WARN_SECONDS)
+
+    def warn(self) -> None:
+        """Log again what gunicorn.conf.py logs at the start, such as that a certificate expires soon."""
+        for warning in self.settings.warnings():
+            log.warning("settings_warning", reason=warning)
 
     def close(self) -> None:
         """Run delayed tasks, give jobs back and write the last counts, as the process ends."""
@@ -149,12 +158,3 @@ class Services:
             self.usage.close()
             with contextlib.suppress(UpstreamError):
                 self.administrators.flush()
-
-
-def _managed_identity(settings: Settings, session: requests.Session) -> TokenCredential | None:
-    """The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's."""
-    uses_endpoint = settings.communication_services_endpoint or settings.table_storage_endpoint
-    client_id = settings.entra_managed_identity_client_id or os.environ.get("AZURE_CLIENT_ID")
-    if not (uses_endpoint or settings.entra_managed_identity_client_id):
-        return None
-    return ManagedIdentity(client_id, session)

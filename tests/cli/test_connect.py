@@ -109,6 +109,12 @@ def test_refused_app_gets_a_remedy(connect: Connect, azure: LocalAzure, number: 
     assert_fails(connect(), "entraId", f"AADSTS{number}", remedy)
 
 
+def test_unknown_tenant_is_named(connect: Connect, settings: dict[str, str]) -> None:
+    base = settings["ENTRA_AUTHORITY"].rpartition("/")[0]
+    found = connect({"ENTRA_AUTHORITY": f"{base}/{UNKNOWN}", "ENTRA_ALLOWED_TENANTS": UNKNOWN})
+    assert_fails(found, "entraId", "AADSTS90002", "trace_id", "correlation_id", "ENTRA_AUTHORITY")
+
+
 def test_app_not_assigned_to_itself_is_ok(connect: Connect, azure: LocalAzure) -> None:
     azure.plant_fault("entra", "token", "refuse", code="AADSTS501051")
     assert connect()["entraId"] == "ok"
@@ -198,8 +204,11 @@ def test_identity_that_stays_is_a_failure(connect: Connect, azure: LocalAzure) -
 
 FAKES = {
     b"-MOVED 1 10.0.0.1:6379\r\n": "cluster mode",
-    b"-LOADING Redis is loading\r\n": "host and port",
-    f"-ERR unknown command `HELLO`, with args `AUTH` `{SECRET}`\r\n".encode(): "host and port",
+    b"-LOADING Redis is loading\r\n": "see its log",
+    b"-BUSY Redis is busy running a script.\r\n": "see its log",
+    b"-MISCONF Redis is configured to save RDB snapshots\r\n": "see its log",
+    b"-ERR max number of clients reached\r\n": "see its log",
+    f"-ERR unknown command `HELLO`, with args `AUTH` `{SECRET}`\r\n".encode(): "use Redis 6 or newer",
     b"HTTP/1.1 400 Bad Request\r\n\r\n": "host and port",
     f"-odd {SECRET}\r\n".encode(): "host and port",
     b"": "host and port",

@@ -6,6 +6,8 @@ import inspect
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from tests.support.cookies import SESSION
 from tests.support.hostile_sockets import LARGE_FILE
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
-from tests.support.service import Service
+from tests.support.service import ROOT, STOP_SECONDS, Service
 from trusted_service.server.connection import MAX_UNSENT, PLACES, ClientSocket
 from trusted_service.server.framing import Framing
 
@@ -225,6 +227,18 @@ def test_stop_lets_requests_end(settings: dict[str, str]) -> None:
         assert b" 200 OK" in response
         assert b"Connection: close" in response
         stopper.join()
+
+
+def test_stop_of_workers_that_boot_is_clean(settings: dict[str, str]) -> None:
+    starting = Service(settings)
+    with starting.log_path.open("ab") as log:
+        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--workers", "2"]
+        command += ["--bind", f"127.0.0.1:{starting.port}"]
+        process = subprocess.Popen(command, cwd=ROOT, env=starting.env, stdout=log, stderr=log)
+    wait_until(lambda: starting.log().count("Booting worker") == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(STOP_SECONDS) == 0
+    assert "Traceback" not in starting.log()
 
 
 def test_quick_stop_waits_for_no_upstream(settings: dict[str, str], azure: LocalAzure) -> None:

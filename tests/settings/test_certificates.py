@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
 from tests.support.settings import environment, read_problems
 from trusted_service.services import Services
@@ -89,3 +90,13 @@ def test_certificate_that_ends_soon_is_a_warning(days: float, warned: bool, tmp_
     path.write_bytes(private() + certificate(ends=days))
     warnings = Settings.from_env(environment(PATH, str(path))).warnings({})
     assert [warning.startswith(f"{PATH}: ") for warning in warnings] == [True] * warned
+
+
+def test_running_service_warns_of_its_certificate(tmp_path: Path) -> None:
+    path = tmp_path / "client.pem"
+    path.write_bytes(private() + certificate(ends=90))
+    services = Services(Settings.from_env(environment(PATH, str(path))))
+    path.write_bytes(private() + certificate(ends=9))
+    with capture_logs() as logs:
+        services.warn()
+    assert [entry["reason"][:30] for entry in logs if entry["event"] == "settings_warning"] == [f"{PATH}:"]

@@ -43,6 +43,7 @@ UNCHANGED = {
     "RATE_LIMIT_SIGN_IN": ["1 per 5 seconds", "1 per 86400 seconds"],
     "RATE_LIMIT_STORAGE_URI": ["redis://r:6379/0", "rediss://:p@r:6380"],
     "LOG_FORMAT": ["text"],
+    "ENTRA_CLIENT_SECRET": ["$a~Qx8%b__vault:op://7"],
 }
 GOOD: dict[str, dict[str, object]] = {
     "PUBLIC_URL": {
@@ -127,7 +128,7 @@ BAD = {
         f"TableEndpoint=https://a.example/;AccountKey={KEY}",
     ],
     "TABLE_STORAGE_ENDPOINT": ["a.table.core.windows.net", "http://a.table.core.windows.net", "https://"],
-    "TOKEN_SCOPES": ["sms", "chat,sms", "CHAT", "chat;voip", ","],
+    "TOKEN_SCOPES": ["sms", "chat,sms", "chat;voip", ","],
     "TABLE_STORAGE_CREATE_TABLES": ["no", "1", "truee", "null"],
     "MISSING_IDENTITY_GRACE_SECONDS": ["-1", "86401", "30s", "1.5"],
     "TOKEN_LIFETIME_MINUTES": ["59", "1441", "0", "-60", "60.0", "1h", "٦٠", "0x3C", "6e1", "9" * 30],
@@ -140,7 +141,7 @@ BAD = {
     "RATE_LIMIT_ACCOUNT": ["1 per 99999999 years", "1 per month", "1 per day;9 per 25 hours"],
     "RATE_LIMIT_STORAGE_URI": ["memory", "http://r", "memcached://r", "redis", "redis:r"],
     "TRUSTED_PROXY_HOPS": ["-1", "one", "1.0", "99"],
-    "LOG_FORMAT": ["xml", "JSON", "json,text"],
+    "LOG_FORMAT": ["xml", "json,text"],
     INSIGHTS: ["x", "IngestionEndpoint=https://i.example/"],
 }
 

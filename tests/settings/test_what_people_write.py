@@ -1,6 +1,7 @@
 """Values as portals, editors, shells and pipelines write them: they work, or the start names the setting."""
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from azure.monitor.opentelemetry.exporter._connection_string_parser import Conne
 from tests.support.local_azure import LocalAzure
 from tests.support.settings import (
     CLIENT,
+    EXACTLY_ONE,
     KEY,
     NAMES,
     OTHER_TENANT,
@@ -25,6 +27,7 @@ ACS, STORAGE = "COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNEC
 REDIS, INSIGHTS = "RATE_LIMIT_STORAGE_URI", "APPLICATIONINSIGHTS_CONNECTION_STRING"
 LOGIN, TABLES = "https://login.microsoftonline.com", "https://acc.table.core.windows.net"
 MARK = "canary"
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEF0123456789"
 
 ACS_FORM, INSIGHTS_FORM = f"endpoint=https://contoso.example;accesskey={KEY}", f"instrumentationkey={CLIENT}"
 STORAGE_FORM = f"defaultendpointsprotocol=https;accountname=acc;accountkey={KEY}"
@@ -75,6 +78,11 @@ WORKS: dict[tuple[str, object], list[str]] = {
     ("TOKEN_LIFETIME_MINUTES", 90): ['"90"', "90\u00a0", "090"],
     ("TABLE_STORAGE_CREATE_TABLES", False): ["FALSE", "'False'"],
     ("WEB_CONCURRENCY", 4): [" 4 "],
+    ("LOG_FORMAT", "text"): ["Text", "TEXT"],
+    ("TOKEN_SCOPES", ("chat", "voip")): ["CHAT,VoIP,chat"],
+    ("SECRET_KEY", "keys$NAME%x%__y__a:b[c]{d}(e)<f>"): ["keys$NAME%x%__y__a:b[c]{d}(e)<f>"],
+    ("SECRET_KEY", 'pQ:x//8d;U=z["k2b0-_;fV&m1w~s9T;'): ['pQ:x//8d;U=z["k2b0-_;fV&m1w~s9T;'],
+    ("TABLE_STORAGE_ENDPOINT", "https://azurite:10002/acc"): ["https://Azurite:10002/acc/"],
 }
 PORTAL = f"rediss://cache.example:6380,password={MARK}=,ssl=True,abortConnect=False"
 WITH_KEY = f"AccountName=acc;AccountKey={KEY}"
@@ -101,10 +109,16 @@ NAMED: dict[str, dict[str, list[str]]] = {
             *(f"{WITH_KEY};EndpointSuffix=.core.windows.net", "AccountName=acc;SharedAccessSignature=sv=2"),
         ],
         "expired": ["AccountName=acc;SharedAccessSignature=se=2020-01-01T00:00:00Z&sig=c2ln"],
-        "endpoint of tables": [f"{WITH_KEY};TableEndpoint=https://acc.blob.core.windows.net/"],
+        "endpoint of tables": [
+            *(
+                f"{WITH_KEY};TableEndpoint=https://acc.blob.core.windows.net/",
+                f"{WITH_KEY};TableEndpoint={TABLES}/x",
+            ),
+            f"{WITH_KEY};EndpointSuffix=table.core.windows.net",
+        ],
     },
     "TABLE_STORAGE_ENDPOINT": {
-        "endpoint of tables": ["https://acc.blob.core.windows.net"],
+        "endpoint of tables": ["https://acc.blob.core.windows.net", f"{TABLES}/identities", f"{TABLES}/acc/"],
         "no connection string": [REQUIRED[STORAGE]],
     },
     ACS: {
@@ -137,10 +151,24 @@ NAMED: dict[str, dict[str, list[str]]] = {
         "random": [
             *("x" * 40, "abc" * 11, "0123456789" * 4, "ab" * 16 + "a", "0110" * 5 + "1101" * 3),
             *("change-me-change-me-0123456789-abc", "dev-secret-key-change-in-production"),
-            "your-very-secret-key-goes-in-here",
+            *("your-very-secret-key-goes-in-here", "only-for-development-do-not-use-this", ALPHABET),
+            *(
+                'python3 -c "import secrets; print(secrets.token_urlsafe(48))"',
+                "openssl rand -base64 48 # canary",
+            ),
+            *("https://canary.example/keys/secret-key/1", "bws://canary/of/some/other/program/key"),
+            *("kv.vault.azure.net/secrets/canary/0123456789", "/run/secrets/canary_of_the_trusted_service"),
+            *("head -c 32 /dev/urandom | base64 # canary", "qwertyuiopasdfghjklzxcvbnm1234567890"),
         ],
     },
-    "SECRET_KEY_FALLBACKS": {"random": [f"{SECRET},{'x' * 40}"]},
+    "SECRET_KEY_FALLBACKS": {
+        "random": [f"{SECRET},{'x' * 40}", f"{SECRET},%{'CANARY_KEY_' * 4}1%"],
+        "separated by commas": [
+            *(f'["{SECRET}"]', f"['{SECRET}', '{SECRET}2']", f"{SECRET};{SECRET}2", f"{SECRET} | {SECRET}2"),
+            f'[ "{SECRET} a b"\n]',
+        ],
+    },
+    "ENTRA_ALLOWED_TENANTS": {"separated by commas": ["*", f"{TENANT};{OTHER_TENANT}", f'["{TENANT}"]']},
     "PORT": {"65535": ["0", "http"]},
     "WEB_CONCURRENCY": {"256": ["0", "-1", "two"]},
 }
@@ -150,6 +178,24 @@ REFERENCES = [
     " @Microsoft.AppConfiguration(Endpoint=https://canary; Key=k)",
     "a,@ Microsoft.KeyVault (canary)",
     *("${CANARY}", "$(canary)", "#{canary}#", "{{ canary }}", "<your canary secret>"),
+    *("$CANARY", "$env:CANARY", "%CANARY%", "__CANARY__", "[parameters('canary')]", "[variables('canary')]"),
+    *("@AppSettingReference(canary)", "op://canary/item/field", "vault:secret/data/canary#key"),
+    *(
+        "ref+azurekeyvault://canary/key",
+        "arn:aws:secretsmanager:eu-west-1:1:secret:canary",
+        "secretref:canary",
+    ),
+    "keyvaultref:https://canary.vault.azure.net/secrets/key,identityref:system",
+    *("https://canary.vault.azure.net/secrets/secret-key/0123", "https://canary.vault.azure.cn/secrets/key"),
+    *(
+        "ssm:/canary/secret-key",
+        "***",
+        "\u2022" * 40,
+        "(sensitive value)",
+        "(known after apply)",
+        "Hidden value. Click to show value",
+    ),
+    *(f"{LOGIN}/00000000-0000-0000-0000-000000000000", "00000000-0000-0000-0000-000000000000"),
 ]
 
 
@@ -201,6 +247,47 @@ def test_utf16_without_mark_is_named(tmp_path: Path) -> None:
     assert problem.startswith("SECRET_KEY_FILE ")
 
 
+def test_file_that_may_never_end_is_named(tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    for path in (str(fifo), "/dev/zero"):
+        (problem,) = read_problems(environment("SECRET_KEY_FILE", path, of="SECRET_KEY"))
+        assert problem.startswith("SECRET_KEY_FILE ")
+        for name in ("ENTRA_CLIENT_CERTIFICATE_PATH", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            assert_named(read_problems(environment(name, path)), name, "PEM")
+
+
+@pytest.mark.parametrize("name", ["COMMUNICATION_SERVICES_ENDPOINT", "TABLE_STORAGE_ENDPOINT"])
+def test_unusable_azure_client_id_is_named(name: str) -> None:
+    with_identity = environment(name, "https://a.example")
+    for value in (REFERENCES[0], f"{MARK}-{CLIENT}"):
+        assert_named(read_problems(with_identity | {"AZURE_CLIENT_ID": value}), "AZURE_CLIENT_ID", "")
+        Settings.from_env(REQUIRED | {"AZURE_CLIENT_ID": value})  # meant for another program
+    settings = Settings.from_env(with_identity | {"AZURE_CLIENT_ID": f" {CLIENT}"})
+    assert settings.azure_client_id == CLIENT
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [(STORAGE, "CUSTOM"), (ACS, "SQLAZURE"), ("SECRET_KEY", "CUSTOM")]
+)
+def test_connection_strings_tab_is_named(name: str, prefix: str) -> None:
+    variables = environment(f"{prefix}CONNSTR_{name}", REQUIRED[name], of=name)
+    assert_named(
+        read_problems(variables), name, f"found as {prefix}CONNSTR_{name}; enter it as an app setting"
+    )
+    Settings.from_env(REQUIRED | {f"{prefix}CONNSTR_{name}": MARK})
+
+
+def test_three_alternatives_are_named_in_good_grammar() -> None:
+    (problem,) = read_problems(REQUIRED | dict.fromkeys(EXACTLY_ONE[0], CLIENT))
+    assert problem == f"{' and '.join(EXACTLY_ONE[0])} are set; set exactly one"
+
+
+def test_domain_as_authority_needs_tenant_id() -> None:
+    domain = REQUIRED | {"ENTRA_AUTHORITY": f"{LOGIN}/contoso.onmicrosoft.com"}
+    assert_named(read_problems(domain), "ENTRA_ALLOWED_TENANTS", "write the tenant id")
+    Settings.from_env(domain | {"ENTRA_ALLOWED_TENANTS": TENANT})
+
+
 def test_idle_time_is_at_most_the_absolute_one() -> None:
     for idle, absolute, phrase in (("481", "", "SESSION_ABSOLUTE"), ("61", "60", "SESSION_ABSOLUTE")):
         variables = REQUIRED | {"SESSION_IDLE_MINUTES": idle, "SESSION_ABSOLUTE_MINUTES": absolute}
@@ -225,6 +312,9 @@ def test_unusable_ca_file_is_named(name: str, tmp_path: Path) -> None:
         *(("ENTRA_ID_CLIENT_SECRET", "ENTRA_CLIENT_SECRET"), ("CORS_ORIGIN", "CORS_ORIGINS")),
         *(("COMMUNICATION_SERVICE_CONNECTION_STRING", ACS), ("SESION_IDLE_MINUTES", "SESSION_IDLE_MINUTES")),
         *(("RATE_LIMIT_STORAGE_URL", REDIS), ("APPLICATION_INSIGHTS_CONNECTION_STRING", INSIGHTS)),
+        *(("TOKEN_LIFETIME", "TOKEN_LIFETIME_MINUTES"), ("SESSION_IDLE", "SESSION_IDLE_MINUTES")),
+        *(("SESSION_TIMEOUT_MINUTES", "SESSION_IDLE_MINUTES"), ("TRUSTED_PROXIES", "TRUSTED_PROXY_HOPS")),
+        *(("ENTRA_TENANT_ID", "ENTRA_ALLOWED_TENANTS"), ("ENTRA_TENANTID", "ENTRA_ALLOWED_TENANTS")),
     ],
 )
 def test_misspelt_name_is_a_warning(name: str, nearest: str) -> None:

@@ -42,6 +42,8 @@ REMEDIES = {
         "MOVED|ASK|CROSSSLOT|CLUSTERDOWN": "use a Redis without cluster mode, or its Enterprise policy",
         "OOM": "give Redis more memory, or a policy that evicts keys",
         "READONLY|MASTERDOWN": "name the primary in RATE_LIMIT_STORAGE_URI, not a replica",
+        r"LOADING|BUSY|MISCONF|ERR \(Conn": "Redis responds but cannot work at present: see its log",
+        "ERR": "use Redis 6 or newer, and check password and database in RATE_LIMIT_STORAGE_URI",
         "": "check redis:// or rediss://, user, password, host and port in RATE_LIMIT_STORAGE_URI",
     },
 }

@@ -104,6 +104,9 @@ class Authority:
         """The endpoints by their names, and the response that held them, for MSAL."""
         response = self._send("GET", self._discovery_url)
         document = response.json()
+        if response.status_code != 200:
+            refusal = read_refusal(document)
+            raise UpstreamUnavailable("Entra ID", f"discovery: {refusal}", details=refusal.details)
         document.setdefault("end_session_endpoint", self._default_sign_out)  # to publish one is optional
         endpoints = {name: str(document.get(name)) for name in ENDPOINTS}
         if not all(map(URL.fullmatch, endpoints.values())):

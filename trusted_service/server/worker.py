@@ -51,12 +51,12 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
 
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
-        if not self.alive:
+        if not (enabled or self.alive):
             # When the process ends, the kernel would reset those in its queue: serve them, refuse others.
-            for listener in self.sockets:
-                while self.accept(listener):
+            while self.sockets:
+                while self.accept(self.sockets[-1]):
                     pass
-                listener.close()
+                self.sockets.pop().close()
 
     def accept(self, listener: Any) -> bool:
         """Accept some connections, and return whether there may be more."""

@@ -97,7 +97,9 @@ class Settings(BaseModel):
         "https://<name>.ciamlogin.com/<tenant id>, without /v2.0 and personal accounts"
     )
     entra_client_id: Guid
-    entra_allowed_tenants: Guids = Field(min_length=1, description="GUIDs, unless the authority names one")
+    entra_allowed_tenants: Guids = Field(
+        min_length=1, description="GUIDs, separated by commas, or write the tenant id in ENTRA_AUTHORITY"
+    )
     entra_client_secret: str | None = Field(
         None, repr=False, pattern="^[!-~]+$", description="one line of printable ASCII without blanks"
     )
@@ -105,6 +107,7 @@ class Settings(BaseModel):
         None, description="the path of a PEM file: a certificate first, and its RSA key without a password"
     )
     entra_managed_identity_client_id: Guid | None = Field(None, description="a GUID")
+    azure_client_id: Guid | None = Field(None, description="a GUID")
     admin_role: str = Field(
         "TrustedService.Admin",
         alias="ENTRA_ADMIN_ROLE",
@@ -127,7 +130,7 @@ class Settings(BaseModel):
     table_storage_endpoint: TableEndpoint | None = Field(
         None, description="an https address without a path, and no connection string"
     )
-    token_scopes: Annotated[tuple[Scope, ...], Words] = Field(
+    token_scopes: Annotated[tuple[Scope, ...], Words, BeforeValidator(str.lower)] = Field(
         ("chat", "voip"), min_length=1, description=f"chosen from {', '.join(get_args(Scope))}"
     )
     token_lifetime_minutes: Number = _number(60, 60, 1440)
@@ -149,7 +152,9 @@ class Settings(BaseModel):
     retention_audit_days: Number = _number(400, 0, 36_500)
     retention_usage_days: Number = _number(400, 0, 36_500)
     retention_jobs_days: Number = _number(30, 0, 36_500)
-    log_format: Literal["json", "text"] = Field("json", description="json or text")
+    log_format: Annotated[Literal["json", "text"], BeforeValidator(str.lower)] = Field(
+        "json", description="json or text"
+    )
     applicationinsights_connection_string: TelemetryConnection | None = Field(
         None, repr=False, description="InstrumentationKey=<GUID>;IngestionEndpoint=https://…"
     )
@@ -180,7 +185,7 @@ class Settings(BaseModel):
                 if name == "ENTRA_ALLOWED_TENANTS" and name not in values and "ENTRA_AUTHORITY" in problems:
                     continue
                 expected = f"must be {FIELDS[name].description or 'UTF-8 text'}"
-                reasons = {"missing": "is missing", "unusable": found["msg"]}
+                reasons = {"missing": environment.missing(variables, name), "unusable": found["msg"]}
                 problems.setdefault(name, f"{name} {reasons.get(found['type'], expected)}")
         else:
             idle, absolute = settings.session_idle_minutes, settings.session_absolute_minutes

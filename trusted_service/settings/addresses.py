@@ -112,9 +112,9 @@ def communication_connection(value: str) -> str:
 
 
 def table_endpoint(value: str) -> str:
-    """An origin, behind which an emulator has the account's name as a path."""
+    """An origin, behind which an emulator, and nothing else, has the account's name as a path."""
     value = value.lower()
-    if re.search(r"\.(blob|queue|file|dfs)\.core\.", value):
+    if re.search(r"\.(blob|queue|file|dfs)\.core\.|\.table\.(table\.|[^/]*/.)", value):
         raise unusable("must name the endpoint of tables: https://<account>.table.core.windows.net")
     base, _, account = value.rstrip("/").rpartition("/")
     if re.fullmatch(r"[a-z0-9]{3,24}", account) and base.count("/") == 2:

@@ -5,9 +5,8 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
-from trusted_service.settings.credentials import require_trusted_certificates
+from trusted_service.settings.credentials import PLACEHOLDER, read_file, require_trusted_certificates
 
 EXACTLY_ONE = (
     ("ENTRA_CLIENT_SECRET", "ENTRA_CLIENT_CERTIFICATE_PATH", "ENTRA_MANAGED_IDENTITY_CLIENT_ID"),
@@ -16,12 +15,13 @@ EXACTLY_ONE = (
 )
 CA_VARIABLES = {"REQUESTS_CA_BUNDLE": True, "SSL_CERT_FILE": False}
 """Libraries read these, as they are: whether each may name a folder."""
-REFERENCE = re.compile(r"@\s*Microsoft\s*\.\s*(KeyVault|AppConfiguration)\b", re.IGNORECASE)
+REFERENCE = re.compile(r"(?i)@\s*(Microsoft\s*\.\s*(KeyVault|AppConfiguration)|AppSettingReference)\b")
 """https://learn.microsoft.com/azure/app-service/app-service-key-vault-references"""
-PLACEHOLDER = re.compile(r"\$\{.*\}|\$\(.*\)|#\{.*\}#?|\{\{.*\}\}|<[^<>]*>")
-"""A whole value that a pipeline or a person was to replace."""
 AROUND = re.compile(r"\A[\s\u200b\u2060\ufeff]+|[\s\u200b\u2060\ufeff]+\Z")
-PREFIXES = ("ENTRA_", "COMMUNICATION_SERVICES_", "TABLE_STORAGE_", "RATE_LIMIT_", "RETENTION_", "CORS_")
+PREFIXES = (
+    *("ENTRA_", "COMMUNICATION_SERVICES_", "TABLE_STORAGE_", "RATE_LIMIT_", "RETENTION_", "CORS_"),
+    *("TOKEN_LIFETIME", "SESSION_IDLE", "SESSION_LIFETIME", "SESSION_TIMEOUT", "TRUSTED_PROX"),
+)
 """Variables that are called so are meant for this service."""
 NOT_OURS = ("APPSETTING_", "APPLICATIONINSIGHTS_")
 """Variables of App Service, which repeats each one so, and of Azure Monitor."""
@@ -42,7 +42,7 @@ def words(value: str) -> tuple[str, ...]:
 
 def _read_file(path: str) -> str:
     """Raises OSError and ValueError."""
-    content = Path(path).read_bytes()
+    content = read_file(path)
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = bare(content.decode("utf-16" if utf16 else "utf-8"))
     if "\0" in text:
@@ -71,9 +71,12 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
     for group in EXACTLY_ONE:
         given = [name for name in group if name in values]
         if len(given) > 1:
-            problems |= dict.fromkeys(given, f"{' and '.join(given)} are both set; set exactly one")
+            problems |= dict.fromkeys(given, f"{' and '.join(given)} are set; set exactly one")
         elif not given and not problems.keys() & set(group):
-            problems |= dict.fromkeys(group, f"{' or '.join(group)} is missing")
+            problems |= dict.fromkeys(group, f"{' or '.join(group)} {missing(variables, *group)}")
+    if "ENTRA_MANAGED_IDENTITY_CLIENT_ID" in values or "_ENDPOINT" not in "".join(values):
+        for unused in values, problems:  # it may be meant for another program
+            unused.pop("AZURE_CLIENT_ID", None)
     for name, may_be_folder in CA_VARIABLES.items():
         try:
             if variables.get(name):
@@ -81,6 +84,12 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
         except OSError:
             problems[name] = f"{name} must name a file with certificates in PEM format"
     return values, problems
+
+
+def missing(variables: Mapping[str, str], *names: str) -> str:
+    """https://learn.microsoft.com/azure/app-service/reference-app-settings#variable-prefixes"""
+    found = [variable for variable in variables if variable.upper().partition("CONNSTR_")[2] in names]
+    return f"is missing: found as {found[0]}; enter it as an app setting" if found else "is missing"
 
 
 def find_misspelt(variables: Mapping[str, str], names: Iterable[str]) -> list[str]:
@@ -93,6 +102,7 @@ def find_misspelt(variables: Mapping[str, str], names: Iterable[str]) -> list[st
         for name in others
         if not name.upper().startswith(NOT_OURS)
         for nearest in get_close_matches(
-            name.upper(), distinct, 1, 0.5 if name.upper().startswith(PREFIXES) else 0.86
+            re.sub("TENANT_?ID", "ALLOWED_TENANTS", name.upper()),
+            *(distinct, 1, 0.5 if name.upper().startswith(PREFIXES) else 0.86),
         )
     ]
