@@ -43,7 +43,7 @@ def read_upload(job_admin: JobAdmin, content: Content) -> Rows:
         (f"Leavers\nmanagerId,objectId\n{TWO},{ONE}\n", [("3", ONE)]),
         (f"sep=;\nobjectId;name\n{ONE};x\n", [("3", ONE)]),
         (f"objectId,name\n{ONE},Zoë\n".encode("utf-16"), [("2", ONE)]),
-        (f"name,objectId\nDoe, J,{ONE}\n", [("2", "")]),
+        (f"name,objectId\nDoe, J,{ONE}\n", [("2", f"Doe | J | {ONE}")]),
         (f"{ONE}\na/b/{TWO}\n", [("1", ONE), ("2", f"a/b/{TWO}")]),
         (f"{ONE}\n8:acs:{ONE}_{TWO} left\n", [("1", ONE), ("2", "[identity] left")]),
     ],
@@ -74,7 +74,8 @@ def test_user_names_and_identities_are_looked_up(job_admin: JobAdmin) -> None:
         f"{former},": ("unknown", "", "[identity]"),
         f"8:acs:{ONE}_{TWO},": ("unknown", "", "[identity]"),
         f"Ada <{ada.username}>,": ("invalid", "", "Ada <[user name]>"),
-        f"{ada.username},,{TWO}": ("shifted", "", ""),
+        f"{ada.username},,{TWO}": ("shifted", "", f"[user name] | {TWO}"),
+        f"{ada.acs_user_id},,x,eyJhbGciOiJSUzI1NiJ9": ("shifted", "", "[identity] | x | [removed]"),
     }
     path = job_admin.draft(job_admin.upload("block", "\n".join(["UPN,tenantId", *rows])))
     found = job_admin.rows(path)
@@ -86,11 +87,32 @@ def test_user_names_and_identities_are_looked_up(job_admin: JobAdmin) -> None:
         "as many cells",
     ):
         assert text in page
-    assert "7 rows do not identify exactly one user" in page
+    assert "8 rows do not identify exactly one user" in page
     stored = str(list_rows(job_admin.tables, "jobs", "PartitionKey", path.rpartition("/")[2]))
     assert ada.user_id.object_id in stored
     assert "@" not in stored
     assert "acs:" not in stored
+
+
+def test_rows_that_name_two_users_are_left_out(job_admin: JobAdmin) -> None:
+    ada, other = seed_users(job_admin.azure.env, 2)
+    ids = [ada.user_id.object_id, other.user_id.object_id]
+    unknown = str(uuid.uuid4())  # the number of a row in another program, for one
+    rows = {
+        f"{ids[1]},{ada.username},,": ("contradictory", ids[1]),
+        f"{ids[1]},,{ada.username},": ("contradictory", ids[1]),
+        f"{ids[0]},,,{other.acs_user_id}": ("contradictory", ids[0]),
+        f"{unknown},{ada.username},,": ("contradictory", unknown),
+        f"{ids[0]},{ada.username.upper()},,{ada.acs_user_id}": ("found", ids[0]),
+        f"{ids[1]},,unknown.{ada.username},": ("found", ids[1]),
+    }
+    for name in ("objectId", "userId", "id"):
+        header = f"{name},userPrincipalName,mail,communicationUserId"
+        path = job_admin.draft(job_admin.upload("block", "\n".join([header, *rows])))
+        found = [(row["found"], row["objectId"]) for row in job_admin.rows(path)]
+        assert found == [*rows.values()]
+    assert "belong to different users" in job_admin.person.get(path).text
+    assert "4 rows do not identify exactly one user" in job_admin.person.get(path).text
 
 
 def test_own_export_is_read(job_admin: JobAdmin) -> None:
@@ -115,6 +137,13 @@ def test_own_export_is_read(job_admin: JobAdmin) -> None:
         ),
         (f"user,id\n{TWO},{ONE}\n", "which column holds the users: user | id."),
         (f"<b>Chef</b>\n{TWO}\n", "which column holds the users: &lt;b&gt;Chef&lt;/b&gt;."),
+        (f"objectId\n{ONE},{TWO}\n", f"Line 2: The row has more cells than the header: {ONE} | {TWO}."),
+        (
+            f"objectId\n{ONE}\nKeep:\n{TWO}\n",
+            "Line 3: This stands among the users like the title of another list: Keep:.",
+        ),
+        ("manager,boss\nm@x.example,b@x.example\n", "userPrincipalName if it holds user names"),
+        (f"objectId,x\n{ONE},a\r{TWO},b\n", "a quotation mark or line break is out of place"),
         ("\n".join(f"{number}@x.example" for number in range(501)), "There are more than 500 user names"),
         ("", "There are no users in it"),
         ("objectId\n", "There are no users in it"),

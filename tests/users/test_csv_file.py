@@ -19,7 +19,7 @@ def read_column(content: bytes | str) -> Rows:
     """Return the object id or user name by line; None for a row whose cells may have shifted."""
     data = content.encode() if isinstance(content, str) else content
     rows = read_table(data, NAMES, ["objectId"], needs_header=False)
-    return {line: cells["objectId"] if cells else None for line, cells in rows}
+    return {line: cells["objectId"] if isinstance(cells, dict) else None for line, cells in rows}
 
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
@@ -91,6 +91,76 @@ def test_doubtful_columns_are_refused(content: str, line: int, found: str) -> No
     with pytest.raises(UnreadableFile) as refused:
         read_column(content)
     assert (refused.value.problem, refused.value.line, refused.value.found) == ("column", line, found)
+
+
+X, Y = "x@x.example", "y@x.example"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # Excel's "shift cells left" keeps the width.
+        (f"name,objectId,managerId\nx,{A},{M}\n{B},{M},\n", {2: None, 3: None}),
+        (f"name,objectId,managerId\nx,{A},{M}\n{B},{M},\ny,{B},{M}\n", {2: A, 3: None, 4: B}),
+        (f"objectId,managerId,name\n{A},{M},x\n{M},y,\n", {2: None, 3: None}),
+        (f"objectId,managerId,name\n{A},{M},x\n{B},{M},x\n{M},y,\n", {2: A, 3: B, 4: None}),
+        (f"Employee,Email,Manager Email\nx,{X},m@x\n{Y},m@x,\n", {2: None, 3: None}),
+        (f"name,managerId,objectId,dept\nx,{M},{A},S\nDoe, John,{M},{B}\n", {2: None, 3: None}),
+        (f"name,managerId,objectId\nx,{M},{A}\ny,{M},{B}\nDoe, John,{M}\n", {2: A, 3: B, 4: None}),
+        (f"objectId,managerId\n{A},{M}\n{M},\n", {2: A, 3: None}),
+        (f"objectId,managerUpn,x\n{A},m@x,1\nm@x,,\n{B},m@x,\n", {2: A, 3: None, 4: B}),
+        # Nothing has moved.
+        (f"objectId,managerId\nNULL,{M}\n{A},NULL\n{B},#N/A\n", {2: "NULL", 3: A, 4: B}),
+        (f"objectId,name,managerId\n{A},x,{M}\n{B},y,\n", {2: A, 3: B}),
+        (f"id,userPrincipalName,mail\n{A},{X},{X}\n{B},{Y},\n", {2: A, 3: B}),
+        (f"objectId,name,mail\n{A},Ada,{X}\n{B},Zoe,\n{M},{Y},{Y}\n", {2: A, 3: B, 4: M}),  # a guest
+        # Text among users that is no title of a list.
+        (f"objectId,name\n{A},x\nTotal:,3\n", {2: A, 3: "Total:"}),
+        (f"objectId,name\n{A},x\n#{M},kept\n-,\n{B},y\n", {2: A, 3: f"#{M}", 4: "-", 5: B}),
+        (f"email\nExample: chris@contoso.com\n{X}\n", {2: "Example: chris@contoso.com", 3: X}),
+        # Marks, quotation marks and braces around ids.
+        (f'objectId,name\n="{A}",x\n"=""{B}""",y\n', {2: A, 3: B}),
+        (f"Objekt-ID\n{{{A}}}\n\u201c{B}\u201d\n\u201e{M}\u201c\n", {2: A, 3: B, 4: M}),
+        (f"ID d\u2019objet;x\n\u202a{A}\u202c;1\n{B.replace('-', chr(0x2011))}\u200b;2\n", {2: A, 3: B}),
+        (f"\ufeffobjectId\n\u2066\ufeff{A}\u2069\n\u201c{X}\u201d\n{{{A}\n", {2: A, 3: X, 4: A}),
+        (f"objectId,x\r\r\n{A},1\r\r\n", {2: A}),
+        (f'objectId,x\r\n{A},"a\rb"\r\n{B},c\n', {3: A, 4: B}),
+    ],
+)
+def test_rows_that_may_have_shifted_are_left_out(content: str, expected: Rows) -> None:
+    assert read_column(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "line", "found"),
+    [
+        (
+            f"Leavers\nobjectId,name\n{A},a\n\nManagers\nobjectId,name\n{M},b\n",
+            "column",
+            6,
+            "objectId | name",
+        ),
+        (f"objectId\n{A}\n\nKeep:\n{M}\n", "lists", 4, "Keep:"),
+        (f"objectId,name\n{A},a\nManagers,\n{M},z\n", "lists", 3, "Managers"),
+        (f"objectId,name,x\n{A},a,1\nManagers of 2026,x,\n{M},z,1\n", "lists", 3, "Managers of 2026 | x"),
+        (f"name,objectId\na,{A}\nManagers,\nz,{M}\n", "lists", 3, "Managers"),
+        (f"objectId,name\n{A},a\n,Managers\n{M},b\n", "lists", 3, "Managers"),
+        (f"{A}\n\nManagers:\n{M}\n", "lists", 3, "Managers:"),
+        (f"userPrincipalName\n{X}\nnot these\n{Y}\n", "lists", 3, "not these"),
+        (f"objectId\nmanagerId\n{M}\n{B}\n", "lists", 2, "managerId"),
+        (f"email\njohn at contoso\nobjectId\n{A}\n", "column", 3, "objectId"),
+        (f"email\njohn at contoso\n{X}\n", "lists", 2, "john at contoso"),
+        (f"Name,objectId,\nx,manager,leaver\nx,{M},{A}\n", "lists", 2, "x | manager | leaver"),
+        (f"Name,objectId,\nx,{M},{A}\n", "column", 1, "Name | objectId"),
+        (f"objectId\n{A},{B},{M}\n", "cells", 2, f"{A} | {B} | {M}"),
+        (f"objectId,note\r\n{A},kept\r{M},x\r\n", "syntax", 2, ""),
+        (f"objectId,note\n{A},kept\r{M},x\n", "syntax", 2, ""),
+    ],
+)
+def test_second_lists_and_stray_cells_are_refused(content: str, problem: str, line: int, found: str) -> None:
+    with pytest.raises(UnreadableFile) as refused:
+        read_column(content)
+    assert (refused.value.problem, refused.value.line, refused.value.found) == (problem, line, found)
 
 
 def test_encoding_is_guessed_only_where_certain() -> None:

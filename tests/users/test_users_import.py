@@ -168,14 +168,16 @@ def test_own_resource_decides_before_the_first_identity(tmp_path: Path) -> None:
     """Otherwise the file's first row would pin the storage to another resource."""
     with own_azure() as own:
         path, own_id = tmp_path / "mappings.csv", own.azure.new_unknown_identity()
-        foreign = (f"8:{kind}:{new_object_id()}_{new_object_id()}" for kind in ("acs", "gcch-acs"))
+        foreign = (f"8:{kind}:{new_object_id()}_{new_object_id()}" for kind in ("acs", "gcch-acs", "acs"))
         identities = [*foreign, f"8:acs:{own_id[6:].upper()}"]
         lines = (f"{new_object_id()},{identity}" for identity in identities)
         path.write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+        own.azure.reset_calls()
         with pytest.raises(CommandFailed):  # exit 1, as rows are refused
             run_users(own.service.env, "import", str(path))
+        assert own.azure.count_calls("acs") == {"create": 1, "delete": 1}  # however many resources it has
         rows = own.tables.get_table_client("identities").list_entities()
-        assert [row["AcsUserId"] for row in rows] == identities[2:]
+        assert [row["AcsUserId"] for row in rows] == identities[3:]
 
 
 def test_identity_keeps_its_owner(importer: Importer, admin: Admin, mapped_user: Person) -> None:
@@ -240,6 +242,13 @@ def test_unreadable_file_is_a_usage_error(importer: Importer, content: bytes | N
         ("OID;ACS User ID", GOOD.replace(",", ";"), ""),
         ("object_id,acsUserId", GOOD, ""),
         (HEADER, GOOD.replace("8:acs:", "8:gcch-acs:"), ""),
+        (HEADER, GOOD.upper(), ""),
+        (HEADER, f"{{{OBJECT_ID}}},'{FOREIGN_ID}", ""),
+        (
+            f"{HEADER},managerId",
+            f"{OBJECT_ID},x,{FOREIGN_ID},{OBJECT_ID}",
+            f"as the header, perhaps because of an unquoted comma: {OBJECT_ID} | x | [identity]",
+        ),
         (HEADER, f"{OBJECT_ID},", "communicationUserId is missing"),
         (HEADER, f"{OBJECT_ID.replace('-', '')},{FOREIGN_ID}", "must be GUIDs"),
         (HEADER, f"{OBJECT_ID},{FOREIGN_ID}x", "must be 8:acs:"),
@@ -260,6 +269,28 @@ def test_rows_are_validated(header: str, line: str, problem: str) -> None:
     (row,) = read_mappings(f"{header}\n{line}\n".encode(), tenants, NOW)
     assert problem in row.detail
     assert bool(problem) == bool(row.detail) == (row.result == "invalid") == (row.identity is None)
+
+
+def test_identity_in_capitals_is_stored_in_lower_case(importer: Importer) -> None:
+    object_id, acs_user_id = new_object_id(), importer.new_id()
+    assert importer.results(f"{object_id},{acs_user_id.upper()}") == [("imported", "")]
+    assert [row["AcsUserId"] for row in importer.rows(object_id)] == [acs_user_id]
+
+
+def test_identity_map_is_imported_without_archived_identities(
+    importer: Importer, mapped_user: Person
+) -> None:
+    done = run_command(importer.application, "users", "identity-map")
+    header, *lines = done.stdout.splitlines()
+    lines = [line for line in lines if mapped_user.account.object_id in line]
+    lines += [
+        f"{importer.new_id()},,,archive-only,",
+        f"{importer.new_id()},{OBJECT_ID},{TENANT},archive-only,x",
+    ]
+    skipped = ("skipped", "an identity of the past (archive-only)")
+    assert importer.results(*lines, header=header) == [("present", ""), skipped, skipped]
+    summary = importer.run(*lines, header=header).stdout.splitlines()[-1]
+    assert summary == "0 imported, 1 present, 0 conflict, 0 invalid, 2 skipped."
 
 
 def test_contradictory_rows_are_invalid() -> None:

@@ -22,6 +22,8 @@ UNREADABLE = {
     "encoding": "line {line} is not UTF-8: save it as CSV UTF-8.",
     "syntax": "line {line} is not valid CSV.",
     "column": "a row above all others must name objectId and communicationUserId. Line {line} has: {found}.",
+    "cells": "line {line} has more cells than the header: {found}.",
+    "lists": "line {line} stands among the users like the title of another list: {found}.",
     "empty": "there is no row in it.",
 }
 
@@ -62,7 +64,7 @@ def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **opti
     else:
         for row in report():
             click.echo("{line}  {result}  {user}  {detail}".format(**row).rstrip())
-    summary = ", ".join(f"{counts[result]} {result}" for result in get_args(Result))
+    summary = ", ".join(f"{counts[key]} {key}" for key in get_args(Result) if counts[key] or key != "skipped")
     click.echo(f"{summary}.{' Nothing was written.' if options['dry_run'] else ''}", err=as_json)
     if counts["conflict"] or counts["invalid"]:
         raise click.exceptions.Exit(1)

@@ -18,12 +18,12 @@ JobState = Literal["checking", "draft", "running", "done", "cancelled"]
 """`checking` is the dry run, which changes nothing; a `draft` waits for an administrator to start it."""
 
 Finding = Literal["unchecked", "found", "blocked", "not-found"]
-Exclusion = Literal["yourself", "invalid", "twice", "unknown", "ambiguous", "shifted"]
+Exclusion = Literal["yourself", "invalid", "twice", "unknown", "ambiguous", "contradictory", "shifted"]
 Check = Finding | Exclusion
 """Result of the dry run for a row. `blocked`: found, and blocked already; `yourself`: the job's author.
 
-`unknown`, `ambiguous`: no user, or several, have this user name or ACS identity; `shifted`: the row's cells
-do not match the header.
+`unknown`, `ambiguous`: no user, or several, have this user name or ACS identity; `contradictory`: the row
+names a second user; `shifted`: its cells may be in wrong columns.
 """
 
 ItemState = Literal["pending", "done", "failed", "not-found", "skipped"]

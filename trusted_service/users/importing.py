@@ -35,6 +35,7 @@ NAMES = {
     "createdAt": ("createdat",),
     "lastTokenAt": ("lasttokenat",),
     "blocked": ("blocked",),
+    "status": ("status",),
 }
 FLAGS = dict.fromkeys(("", "false", "f", "0", "no", "falsch", "faux"), False)
 FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
@@ -44,7 +45,7 @@ THREADS, CLOCK_TOLERANCE = 8, timedelta(minutes=1)
 OTHER_RESOURCE = "that of the settings"
 SHIFTED = "the row has not as many cells as the header, perhaps because of an unquoted comma"
 
-Result = Literal["imported", "present", "conflict", "invalid"]
+Result = Literal["imported", "present", "conflict", "invalid", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,14 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
     """Read and check a CSV file; a user without `createdAt` is created `now`. Raises UnreadableFile."""
     rows = []
     for line, cells in read_table(data, NAMES, ["objectId", "communicationUserId"]):
-        if cells is None:
-            rows.append(MappingRow(line, "", "", result="invalid", detail=SHIFTED))
+        if isinstance(cells, str):
+            rows.append(MappingRow(line, "", "", result="invalid", detail=f"{SHIFTED}: {cells}"))
             continue
         user = "/".join(filter(None, (cells["tenantId"], cells["objectId"])))
         row = MappingRow(line, display_text(user), display_text(cells["communicationUserId"]))
+        if cells["status"] == "archive-only":
+            rows.append(replace(row, result="skipped", detail="an identity of the past (archive-only)"))
+            continue
         try:
             identity = _read_identity(cells, tenants, now)
             rows.append(replace(row, identity=identity, user=str(identity.user_id)))
@@ -81,6 +85,7 @@ def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[Ma
 def _read_identity(cells: Mapping[str, str], tenants: Sequence[str], now: datetime) -> Identity:
     """Raises ValueError, whose text is for the operator."""
     tenant_id, acs_user_id = cells["tenantId"], cells["communicationUserId"]
+    acs_user_id = acs_user_id if "acs:" in acs_user_id else acs_user_id.lower()
     if not tenant_id and len(tenants) != 1:
         raise ValueError("tenantId is missing, and several tenants are allowed")
     try:
@@ -163,10 +168,11 @@ class MappingImport:
             yield from pool.map(partial(self._import, actor, resource, dry_run), rows)
 
     def _own_resource(self, rows: Sequence[MappingRow]) -> str:
-        """The first resource of the file that the settings lead to: the first row would pin any other."""
-        resources = dict.fromkeys(find_resource(row.acs_user_id) for row in rows if row.identity)
-        owns = self.administration.communication.owns
-        return next((resource for resource in resources if resource and owns(resource)), OTHER_RESOURCE)
+        """The resource of the settings, if the file has identities: the first row would pin any other."""
+        found = (
+            self.administration.communication.find_own_resource() if any(row.identity for row in rows) else ""
+        )
+        return found or OTHER_RESOURCE
 
     def _import(self, actor: Actor, resource: str | None, dry_run: bool, row: MappingRow) -> MappingRow:
         if (identity := row.identity) is None:
