@@ -18,9 +18,10 @@ import structlog
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import TrustedServiceError, UpstreamError
-from trusted_service.models import Actor, AuditEvent, UserId, join_lines, without_acs_user_ids
+from trusted_service.models import Actor, AuditEvent, UserId
 from trusted_service.storage.tables import RowChanged, Table, utc
 from trusted_service.storage.transactions import Columns, batches, merge_operation
+from trusted_service.texts import join_lines, without_acs_user_ids
 
 log = structlog.get_logger(__name__)
 

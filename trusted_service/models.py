@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 from uuid import UUID
 
-MAX_NAME, MAX_REASON = 256, 300
+MAX_REASON = 300
 
 
 class UserId(NamedTuple):
@@ -45,41 +45,14 @@ def parse_guid(value: object) -> str:
     raise ValueError("not a GUID")
 
 
-_RAW_ID = re.compile(r"(8:(?:gcch-|dod-)?acs:[a-z0-9.-]+)_[a-z0-9.-]+", re.IGNORECASE)
+RAW_ID = re.compile(r"(8:(?:gcch-|dod-)?acs:[a-z0-9.-]+)_[a-z0-9.-]+", re.IGNORECASE)
 MAX_ACS_USER_ID = 256
 
 
 def find_resource(acs_user_id: str) -> str | None:
     """The resource that an ACS user id names (`8:acs:<GUID>`), in lower case."""
-    match = _RAW_ID.fullmatch(acs_user_id) if len(acs_user_id) <= MAX_ACS_USER_ID else None
+    match = RAW_ID.fullmatch(acs_user_id) if len(acs_user_id) <= MAX_ACS_USER_ID else None
     return match[1].lower() if match else None
-
-
-def without_acs_user_ids(text: str) -> str:
-    """The text without ACS user ids: after an erasure, nothing may say whose an identity was."""
-    return _RAW_ID.sub("[identity]", text)
-
-
-def display_text(value: object, limit: int = MAX_NAME) -> str:
-    """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
-    # Other blanks, of which the ideographic one parts names in Japanese, become a plain space.
-    text = re.sub(r"[^\S ]+", " ", value[: 2 * limit]) if isinstance(value, str) else ""
-    return "".join(character for character in text if character.isprintable()).strip()[:limit]
-
-
-def join_lines(text: object, limit: int) -> str:
-    """Such a text without secrets, with a blank for each run of white space."""
-    return without_secrets(display_text(" ".join(str(text or "").split()), limit))[:limit]
-
-
-# JWTs and what we sign (base64 of `{"`…, or compressed), and the keys in connection strings and signatures.
-TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
-KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
-
-
-def without_secrets(text: str) -> str:
-    """The text without what looks like a token or an access key: the last line of defence."""
-    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
 
 
 def rfc3339(time: datetime) -> str:

@@ -21,8 +21,9 @@ from trusted_service import errors
 from trusted_service.azure import shares, transport
 from trusted_service.azure.errors import azure_call, body_code, error_code, support_ids
 from trusted_service.azure.revocations import Revocations
-from trusted_service.models import AccessToken, display_text, find_resource
+from trusted_service.models import AccessToken, find_resource
 from trusted_service.settings import Settings
+from trusted_service.texts import display_text
 
 log = structlog.get_logger(__name__)
 

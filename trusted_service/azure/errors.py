@@ -11,7 +11,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestE
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, UpstreamUnavailable
-from trusted_service.models import display_text
+from trusted_service.texts import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 IDS = ("x-ms-request-id", "ms-cv")

@@ -18,7 +18,8 @@ from jwt.types import Options
 
 from trusted_service import errors
 from trusted_service.entra.authority import Authority, SigningKey, issuer_of
-from trusted_service.models import User, UserId, display_text, parse_guid
+from trusted_service.models import User, UserId, parse_guid
+from trusted_service.texts import display_text
 
 CLOCK_SKEW_SECONDS = 60
 MAX_VALIDATED = 10_000
@@ -213,8 +214,7 @@ def _user_of(claims: Claims, known_roles: Sequence[str] = ()) -> User:
 
 
 def _text_of(claims: Claims, *names: str) -> str:
-    texts = (display_text(claims.get(name)) for name in names)
-    return display_text(" ".join(text for text in texts if text.strip()))
+    return display_text(" ".join(filter(None, (display_text(claims.get(name)) for name in names))))
 
 
 def issued_at(claims: Claims) -> datetime:

@@ -9,7 +9,8 @@ from typing import Literal, get_args
 
 from trusted_service.access.administrators import Objection
 from trusted_service.errors import InvalidRequest
-from trusted_service.models import Actor, UserId, join_lines
+from trusted_service.models import Actor, UserId
+from trusted_service.texts import join_lines
 
 JobAction = Literal["block", "delete"]
 JOB_ACTIONS: tuple[JobAction, ...] = get_args(JobAction)

@@ -25,10 +25,11 @@ from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import ChangedTooOften, Conflict
 from trusted_service.jobs.models import PAGE_SIZE, Item, Job, JobAction, Mention, Page
-from trusted_service.models import SYSTEM, Actor, UserId, without_acs_user_ids
+from trusted_service.models import SYSTEM, Actor, UserId
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.tables import Row, RowChanged, Table, find_utc, version_of
 from trusted_service.storage.transactions import Operation, put_operation
+from trusted_service.texts import without_acs_user_ids
 
 HEADER = "job"
 COLUMNS = {"Action": "action", "State": "state", "Reason": "reason", "Retries": "retries"}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from trusted_service.jobs.models import Item
-from trusted_service.models import Identity, UserId, find_resource, join_lines, without_acs_user_ids
+from trusted_service.models import Identity, UserId, find_resource
+from trusted_service.texts import join_lines, without_acs_user_ids
 from trusted_service.users.csv_file import OBJECT_ID, TENANT_ID, USER_NAME, Cells, UnreadableFile, read_table
 from trusted_service.users.directory import Directory
 

@@ -10,11 +10,12 @@ from typing import Any
 import structlog
 
 from trusted_service.errors import ChangedTooOften, NotFound, UpstreamError
-from trusted_service.models import MAX_REASON, Identity, UserId, join_lines, without_acs_user_ids
+from trusted_service.models import MAX_REASON, Identity, UserId
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.open_blocks import OpenBlocks
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, utc, version_of
 from trusted_service.storage.transactions import Columns
+from trusted_service.texts import join_lines, without_acs_user_ids
 
 log = structlog.get_logger(__name__)
 

@@ -20,12 +20,13 @@ from trusted_service.audit import AuditTrail
 from trusted_service.azure import deadlines, shares
 from trusted_service.azure.communication import Communication
 from trusted_service.background import BackgroundTasks
-from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId, join_lines
+from trusted_service.models import MAX_REASON, Actor, Identity, Session, UserId
 from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
 from trusted_service.storage.tables import RowChanged
+from trusted_service.texts import join_lines
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trusted_service.models import join_lines, without_acs_user_ids
 from trusted_service.representation import CELL_START, FORMULA
+from trusted_service.texts import join_lines, without_acs_user_ids
 
 ESCAPE = re.compile(f"{CELL_START}'{FORMULA}")
 """The export puts an apostrophe before a formula."""

@@ -10,11 +10,12 @@ from typing import Literal
 
 from trusted_service.access.user_index import UserIndex
 from trusted_service.azure.parallel import map_parallel
-from trusted_service.models import Identity, UserId, display_text, find_resource, parse_guid
+from trusted_service.models import Identity, UserId, find_resource, parse_guid
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import first_key, indexed_user, search_start
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import Row
+from trusted_service.texts import display_text
 
 PAGE, MORE = 50, 1000
 """Users on a page, and rows that are read at once if the first ones were not enough for one."""

@@ -17,10 +17,11 @@ from trusted_service.access.resource_pin import ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.errors import UpstreamError, UpstreamUnavailable
-from trusted_service.models import Actor, Identity, UserId, display_text, find_resource
+from trusted_service.models import Actor, Identity, UserId, find_resource
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import IdentityTaken, Ledger
 from trusted_service.storage.tables import RowExists, find_utc
+from trusted_service.texts import display_text
 from trusted_service.users.administration import Administration
 from trusted_service.users.csv_file import GUID, OBJECT_ID, TENANT_ID, UnreadableFile, read_table
 

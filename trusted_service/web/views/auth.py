@@ -20,7 +20,8 @@ from trusted_service.errors import (
     TeamsNotGranted,
     UpstreamError,
 )
-from trusted_service.models import display_text, rfc3339
+from trusted_service.models import rfc3339
+from trusted_service.texts import display_text
 from trusted_service.web.http import context
 from trusted_service.web.http.context import caller, optional_caller, services
 from trusted_service.web.security import authentication, sign_in_state

@@ -9,7 +9,8 @@ from trusted_service.azure.parallel import map_parallel
 from trusted_service.errors import InvalidRequest
 from trusted_service.jobs.models import JOB_ACTIONS, Job
 from trusted_service.jobs.upload import read_items
-from trusted_service.models import MAX_REASON, join_lines
+from trusted_service.models import MAX_REASON
+from trusted_service.texts import join_lines
 from trusted_service.users.csv_file import UnreadableFile
 from trusted_service.web.http import lists, request_body
 from trusted_service.web.http.context import actor, services

@@ -1,0 +1,34 @@
+"""Texts of other people and programs, made fit to be stored, shown and logged."""
+
+import re
+
+from trusted_service.models import RAW_ID
+
+MAX_NAME = 256
+
+
+def without_acs_user_ids(text: str) -> str:
+    """The text without ACS user ids: after an erasure, nothing may say whose an identity was."""
+    return RAW_ID.sub("[identity]", text)
+
+
+def display_text(value: object, limit: int = MAX_NAME) -> str:
+    """Text fit to be stored and shown: one line, without invisible or direction-changing characters."""
+    # Other blanks, of which the ideographic one parts names in Japanese, become a plain space.
+    text = re.sub(r"[^\S ]+", " ", value[: 2 * limit]) if isinstance(value, str) else ""
+    return "".join(character for character in text if character.isprintable()).strip()[:limit]
+
+
+def join_lines(text: object, limit: int) -> str:
+    """Such a text without secrets, with a blank for each run of white space."""
+    return without_secrets(display_text(" ".join(str(text or "").split()), limit))[:limit]
+
+
+# JWTs and what we sign (base64 of `{"`…, or compressed), and the keys in connection strings and signatures.
+TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
+KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a token or an access key: the last line of defence."""
+    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
