@@ -55,6 +55,16 @@ def find_resource(acs_user_id: str) -> str | None:
     return match[1].lower() if match else None
 
 
+# JWTs and what we sign (base64 of `{"`…, or compressed), and the keys in connection strings and signatures.
+TOKENS = re.compile(r"(?:eyJ|\.eJ)[A-Za-z0-9_-]{10}[A-Za-z0-9_.-]*")
+KEYS = re.compile(r"((?:(?:account|access)key|\bsig)=)[A-Za-z0-9+/=%]+", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a token or an access key: the last line of defence."""
+    return KEYS.sub(r"\1[removed]", TOKENS.sub("[removed]", text))
+
+
 def rfc3339(time: datetime) -> str:
     """A time in UTC as `2026-01-31T23:59:59Z`, rounded down to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

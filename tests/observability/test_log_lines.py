@@ -14,7 +14,7 @@ from tests.support.log import assert_not_logged, read_event, read_events
 from tests.support.person import Person
 from tests.support.raw_http import send_lines
 from tests.support.service import Service
-from trusted_service.texts import without_secrets
+from trusted_service.models import without_secrets
 
 # pragma: allowlist nextline secret (made up)
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJub2JvZHkifQ.c2lnbmF0dXJl"

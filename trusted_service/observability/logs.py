@@ -10,7 +10,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-from trusted_service.texts import without_secrets
+from trusted_service.models import without_secrets
 
 LogFormat = Literal["json", "text"]
 

@@ -11,7 +11,7 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
 
-from trusted_service.texts import without_secrets
+from trusted_service.models import without_secrets
 
 ADDRESSES = ("http.target", "http.url", "url.full", "url.path", "url.query")
 

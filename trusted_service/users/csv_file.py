@@ -103,15 +103,18 @@ def _check_lists(rows: Sequence[Row], key: int) -> None:
 
 
 def _find_shifted(rows: Sequence[Row], key: int) -> Iterator[int]:
-    """The lines with text where most have a user, or the reverse, or where users may have moved left."""
+    """The lines with text where most have a user, or an id where most have text, or moved left maybe."""
     kinds = [list(map(_kind, cells)) for _, cells in rows]
     columns = [Counter(filter(None, column)) for column in zip(*kinds, strict=True)]
     texts = [column["text"] * 2 - column.total() for column in columns]
     for (line, cells), row in zip(rows, kinds, strict=True):
-        odd = [cells[at] for at, kind in enumerate(row) if kind and texts[at] * (kind == "text" or -1) <= 0]
+        odd = [
+            cells[at]
+            for at, kind in enumerate(row)
+            if (kind == "text" and texts[at] <= 0) or (kind == "id" and texts[at] >= 0)
+        ]
         left = all(kind in ("", *column) for kind, column in zip(row[key:], columns[key + 1 :], strict=False))
-        # A guest's name is often their address.
-        if any(cells.count(cell) == 1 for cell in odd) or (row[key] and not cells[-1] and left):
+        if odd or (row[key] and not cells[-1] and left):
             yield line
 
 
