@@ -161,7 +161,6 @@ def test_settings_are_gone_after_the_run(data: Path, run: Run) -> None:
     ],
 )
 def test_make_passes_the_arguments_on(target: list[str], command: str) -> None:
-    made = subprocess.run(
-        ["make", "-n", "--no-print-directory", *target], cwd=ROOT, capture_output=True, text=True, check=True
-    )  # noqa: S607
+    make = ["make", "-n", "--no-print-directory", *target]
+    made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
     assert " ".join(shlex.split(made.stdout.splitlines()[-1])).endswith(f"-m {command}")
