@@ -21,7 +21,8 @@ class SafeSpans(SpanProcessor):
 
 def clean(span: Span | None, *_: object) -> None:
     """Replace the address of a request by its route, and cut the query, hence codes, off that of a call."""
-    if span is None:  # the request was refused before its span began
+    # A request that was refused early has none, and one that is not sampled has one that holds nothing.
+    if span is None or not span.is_recording():
         return
     attributes, is_request = span.attributes or {}, span.kind is SpanKind.SERVER
     route = str(attributes.get("http.route", ""))
