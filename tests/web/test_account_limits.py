@@ -133,3 +133,14 @@ def test_every_route_has_a_limit_or_reason(application: Flask) -> None:
         if name not in manager._decorated_limits and (writes or not is_counted):
             without.add(rule.endpoint)
     assert without == OPEN_TO_ALL.keys()
+
+
+def test_files_are_counted_apart_from_actions(application: Flask) -> None:
+    """Another site may send an administrator's browser to a file again and again."""
+    scopes: dict[bool, set[object]] = {True: set(), False: set()}
+    for rule in application.url_map.iter_rules():
+        if audience_of(view := application.view_functions[rule.endpoint]) is Audience.ADMINISTRATOR:
+            name = get_qualified_name(getattr(view, "__wrapped__", view))
+            for group in limiter.limit_manager._decorated_limits.get(name, ()):
+                scopes[rule.rule.endswith(".csv")] |= {limit.scope for limit in group}
+    assert scopes == {True: {"exports"}, False: {"administration"}}
