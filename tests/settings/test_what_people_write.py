@@ -27,6 +27,7 @@ ACS, STORAGE = "COMMUNICATION_SERVICES_CONNECTION_STRING", "TABLE_STORAGE_CONNEC
 REDIS, INSIGHTS = "RATE_LIMIT_STORAGE_URI", "APPLICATIONINSIGHTS_CONNECTION_STRING"
 LOGIN, TABLES = "https://login.microsoftonline.com", "https://acc.table.core.windows.net"
 MARK = "canary"
+# pragma: allowlist nextline secret
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEF0123456789"
 
 ACS_FORM, INSIGHTS_FORM = f"endpoint=https://contoso.example;accesskey={KEY}", f"instrumentationkey={CLIENT}"
@@ -158,6 +159,7 @@ NAMED: dict[str, dict[str, list[str]]] = {
             ),
             *("https://canary.example/keys/secret-key/1", "bws://canary/of/some/other/program/key"),
             *("kv.vault.azure.net/secrets/canary/0123456789", "/run/secrets/canary_of_the_trusted_service"),
+            # pragma: allowlist nextline secret
             *("head -c 32 /dev/urandom | base64 # canary", "qwertyuiopasdfghjklzxcvbnm1234567890"),
         ],
     },
@@ -232,13 +234,13 @@ def test_what_can_never_work_is_named(name: str, value: str, phrase: str) -> Non
 
 
 @pytest.mark.parametrize("value", REFERENCES)
-@pytest.mark.parametrize("name", NAMES)
-def test_unresolved_reference_is_named(name: str, value: str, tmp_path: Path) -> None:
+def test_unresolved_reference_is_named(value: str, tmp_path: Path) -> None:
     phrase = "reference that was not resolved"
-    assert_named(read_problems(environment(name, value)), name, phrase)
-    assert_named(read_problems(environment(f"{name}_FILE", value, of=name)), f"{name}_FILE", phrase)
     (tmp_path / "value").write_text(value)
-    assert_named(read_problems(environment(f"{name}_FILE", f"{tmp_path}/value", of=name)), name, phrase)
+    for name in NAMES:
+        assert_named(read_problems(environment(name, value)), name, phrase)
+        assert_named(read_problems(environment(f"{name}_FILE", value, of=name)), f"{name}_FILE", phrase)
+        assert_named(read_problems(environment(f"{name}_FILE", f"{tmp_path}/value", of=name)), name, phrase)
 
 
 def test_utf16_without_mark_is_named(tmp_path: Path) -> None:

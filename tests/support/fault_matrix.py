@@ -22,7 +22,8 @@ TABLE = "upstream call: request"
 TOO_LATE_SECONDS = 8.0
 """Longer than the service waits for any one call."""
 SLOW_SECONDS = 0.5
-AT_ONCE, SILENT_AT_ONCE = 5, 44
+AT_ONCE, SILENT_AT_ONCE = 4, 24
+"""Few enough that no request runs out of time for want of a processor."""
 
 About = Literal["object id", "identity", "session", "create"]
 Request = Callable[[], requests.Response]

@@ -197,7 +197,6 @@ class Administration:
             raise next((one for one in failures if isinstance(one, errors.UpstreamThrottled)), failures[0])
 
     def _erase(self, user_id: UserId, only_if: Condition) -> None:
-        """Raises NotFound if there is no row."""
         left: list[str] = []
 
         def mark(identity: Identity) -> None:
