@@ -1,12 +1,10 @@
 """Reads the Bicep files by their grammar. It is no compiler: types and API versions are not checked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import tree_sitter_bicep
 from tree_sitter import Language, Node, Parser
@@ -14,8 +12,6 @@ from tree_sitter import Language, Node, Parser
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 EXTENSION = re.compile(r"^extension (\w+)$", re.MULTILINE)
-
-Value: TypeAlias = "str | bool | int | None | list[Value] | dict[str, Value]"
 
 
 class SyntaxProblem(Exception):
@@ -32,7 +28,7 @@ def descendants(node: Node) -> Iterator[Node]:
         yield from descendants(child)
 
 
-def value_of(node: Node) -> Value:
+def value_of(node: Node) -> Any:
     """Convert literals; a string keeps its `${…}`, and any other expression is its own source."""
     match node.type:
         case "string":
@@ -50,7 +46,7 @@ def value_of(node: Node) -> Value:
     return text_of(node)
 
 
-def properties_of(node: Node) -> dict[str, Value]:
+def properties_of(node: Node) -> dict[str, Any]:
     pairs = (child.named_children for child in node.named_children if child.type == "object_property")
     return {text_of(name).strip("'"): value_of(value) for name, value in pairs}
 
@@ -83,25 +79,22 @@ class Template:
         return {name: text_of(node.named_children[-1]) for name, node in self._declared("output").items()}
 
     @cached_property
-    def variables(self) -> dict[str, Value]:
+    def variables(self) -> dict[str, Any]:
         return {name: value_of(node.named_children[-1]) for name, node in self._declared("variable").items()}
 
     @cached_property
-    def modules(self) -> dict[str, tuple[str, dict[str, Value]]]:
+    def modules(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """The path and the properties of each."""
         return {name: self._body(node) for name, node in self._declared("module").items()}
 
     @cached_property
-    def resources(self) -> dict[str, tuple[str, dict[str, Value]]]:
+    def resources(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """The type with its version, and the properties of each."""
         return {name: self._body(node) for name, node in self._declared("resource").items()}
 
     @staticmethod
-    def _body(node: Node) -> tuple[str, dict[str, Value]]:
-        kind, body = value_of(node.named_children[1]), value_of(node.named_children[-1])
-        assert isinstance(kind, str)
-        assert isinstance(body, dict)
-        return kind, body
+    def _body(node: Node) -> tuple[str, dict[str, Any]]:
+        return value_of(node.named_children[1]), value_of(node.named_children[-1])
 
     @property
     def names(self) -> set[str]:
@@ -117,7 +110,7 @@ class Template:
             if node.type == "identifier" and node.parent and _is_read(node, node.parent)
         }
 
-    def objects_with(self, name: str) -> list[dict[str, Value]]:
+    def objects_with(self, name: str) -> list[dict[str, Any]]:
         """Every object, however deep, that has a property of this name."""
         objects = (node for node in descendants(self.root) if node.type == "object")
         return [found for node in objects if name in (found := properties_of(node))]
