@@ -106,5 +106,3 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
     ]
   }
 }
-
-output defaultHostName string = app.properties.defaultHostName
