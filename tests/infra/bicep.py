@@ -56,7 +56,7 @@ class Template:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.source = path.read_text()
+        self.source = path.read_text(encoding="utf-8")
         self.extensions = EXTENSION.findall(self.source)
         # The grammar is older than this statement.
         source = EXTENSION.sub("", self.source)
@@ -99,7 +99,10 @@ class Template:
     @property
     def names(self) -> set[str]:
         kinds = ("parameter", "variable", "module", "resource")
-        return {name for kind in kinds for name in self._declared(kind)}
+        loops = (node for node in descendants(self.root) if node.type == "for_statement")
+        return {name for kind in kinds for name in self._declared(kind)} | {
+            text_of(node.named_children[0]) for node in loops
+        }
 
     @property
     def used(self) -> set[str]:

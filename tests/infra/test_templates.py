@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ ROLES = {  # https://learn.microsoft.com/azure/role-based-access-control/built-i
 }
 SCOPES = {"storage.bicep": "account", "communication-access.bicep": "service", "key-vault.bicep": "vault"}
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-HARDENED = {
+HARDENED: dict[str, dict[str, dict[str, Any]]] = {
     "storage.bicep": {
         "account": {
             "allowSharedKeyAccess": False,
