@@ -27,10 +27,11 @@ class StorageAccount:
             endpoint = settings.table_storage_endpoint or ""
             self._client = TableServiceClient(endpoint, credential=credential, **options)
         self._may_create = settings.table_storage_create_tables
-        self._opened: set[str] = set()
+        self.tables: set[str] = set()
+        """The names of those that were opened: all that the service has, once it is built."""
 
     def open(self, name: str) -> Table:
-        self._opened.add(name)
+        self.tables.add(name)
         return Table(self._client.get_table_client(name), may_create=self._may_create)
 
     def check(self) -> None:
@@ -39,7 +40,7 @@ class StorageAccount:
             self.open("identities").find("check", "check")
             return
         with azure_call("Table Storage"):
-            missing = sorted(self._opened - {table.name for table in self._client.list_tables()})
+            missing = sorted(self.tables - {table.name for table in self._client.list_tables()})
         if missing:
             raise UpstreamUnavailable("Table Storage", f"tables do not exist: {', '.join(missing)}")
 

@@ -1,0 +1,15 @@
+// A new Communication Services resource without access keys. Who has one uses that (existingCommunicationServicesId).
+
+param name string
+param tags object
+param dataLocation string
+
+resource service 'Microsoft.Communication/communicationServices@2025-05-01' = {
+  name: name
+  location: 'global'
+  tags: tags
+  properties: {
+    dataLocation: dataLocation
+    disableLocalAuth: true
+  }
+}
