@@ -37,7 +37,7 @@ class Azurite:
     def __init__(self, folder: Path | None, certificate: tuple[Path, Path] | None = None) -> None:
         """Start it on a free port, with its tables in `folder` or in memory. Raises AzuriteError.
 
-        With a `certificate` and its key it uses TLS and accepts tokens of Entra ID; its keys are then unknown.
+        With a `certificate` and its key it uses TLS and accepts tokens of Entra ID; then nobody has its keys.
         Call this from the main thread: the kernel ends the child with the *thread* that started it.
         """
         if not MAIN.exists():

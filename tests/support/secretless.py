@@ -1,5 +1,6 @@
 """The settings of a secretless service, access to its storage, and a search for secrets in both."""
 
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -53,9 +54,11 @@ def secretless_settings(azure: LocalAzure, folder: Path) -> dict[str, str]:
 
 
 def find_secrets(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield the names of variables that are set and hold, by name or value, a secret."""
+    """Yield the names of variables that hold, by name or value, a secret, and are not our own too."""
     for name, value in variables.items():
-        if value and (SECRET_NAMES.search(name) or SECRET_VALUES.search(value)):
+        if not value or os.environ.get(name) == value:
+            continue
+        if SECRET_VALUES.search(value) or (SECRET_NAMES.search(name) and not name.endswith("_FILE")):
             yield name
 
 
