@@ -43,8 +43,8 @@ class CommunicationServices:
         shelf = store.shelf(f"resource{name}")
         kept = shelf.find("resource")
         if kept is None or "accessKeys" not in kept:
-            access_keys = access_keys or (_new_key(), _new_key())
-            kept = {"id": str(uuid.uuid4())} | (kept or {}) | {"accessKeys": access_keys}
+            keys = list(access_keys or (_new_key(), _new_key()))
+            kept = {"id": str(uuid.uuid4())} | (kept or {}) | {"accessKeys": keys}
             shelf.write("resource", kept)
         members = Members(kept)
         identities = Identities(store.shelf(f"identities{name}"), members.text("id"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import ClientAuthenticationError
 from azure.data.tables import TableServiceClient
 
 from local_azure.azurite import ACCOUNT, ACCOUNT_KEY
@@ -40,12 +40,11 @@ class OtherToken(IdentityToken):
 def test_storage_accepts_tokens_for_it_alone(secretless: LocalAzure) -> None:
     with open_tables(secretless) as tables:
         tables.create_table("own").create_entity({"PartitionKey": "a", "RowKey": "b"})
-    options = {"connection_verify": secretless.ca_path, "retry_total": 0}
+    endpoint, ca_path = secretless.env[ENDPOINT], secretless.ca_path
     for credential in (OtherToken(secretless), AzureNamedKeyCredential(ACCOUNT, ACCOUNT_KEY)):
-        with TableServiceClient(secretless.env[ENDPOINT], credential=credential, **options) as tables:
-            with pytest.raises(HttpResponseError) as caught:
+        with TableServiceClient(endpoint, credential=credential, connection_verify=ca_path) as tables:
+            with pytest.raises(ClientAuthenticationError):
                 tables.create_table("others")
-            assert caught.value.status_code in (401, 403)
 
 
 def test_storage_s_tokens_end(secretless: LocalAzure) -> None:

@@ -16,8 +16,8 @@ from tests.support.service import Service
 from trusted_service.azure.managed_identity import RETRY_SECONDS
 
 LIMIT_SECONDS, QUICK_SECONDS = 15.0, 2.0
-SHORT, RENEWED, USUAL = 3, 302, 86_400
-"""Lifetimes of the identity's tokens: too short to be kept; kept, and renewed after two seconds; a day."""
+SHORT, DUE, USUAL = 3, 240, 86_400
+"""Lifetimes of the identity's tokens: too short to be kept; kept, and due to be renewed; a day."""
 REQUESTS = 12
 
 
@@ -80,7 +80,7 @@ def healthz(service: Service) -> requests.Response:
 
 
 def test_valid_token_outlives_its_endpoint(azure: LocalAzure, own: Service) -> None:
-    azure.change_app(identityTokenSeconds=RENEWED)
+    azure.change_app(identityTokenSeconds=DUE)
     try:
         caller = Caller(azure, own)
         assert caller.get().status_code == 200
@@ -95,7 +95,7 @@ def test_valid_token_outlives_its_endpoint(azure: LocalAzure, own: Service) -> N
 
 
 def test_token_is_renewed_before_it_ends(azure: LocalAzure, own: Service) -> None:
-    azure.change_app(identityTokenSeconds=RENEWED)
+    azure.change_app(identityTokenSeconds=DUE)
     try:
         caller = Caller(azure, own)
         assert caller.get().status_code == 200

@@ -89,7 +89,9 @@ class StorageProxy:
 
     def __init__(self, connection_string: str, authority: Authority | None = None) -> None:
         (upstream,) = re.findall("://([^/;]+)", connection_string)
-        trust = authority and ssl.create_default_context(cafile=authority.certificate_path)
+        trust = None
+        if authority is not None:
+            trust = ssl.create_default_context(cafile=authority.certificate_path)
         self._state = _State(upstream=upstream, trust=trust)
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": self._state}))
         if authority is not None:
