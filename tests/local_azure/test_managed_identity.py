@@ -42,9 +42,9 @@ def test_storage_accepts_tokens_for_it_alone(secretless: LocalAzure) -> None:
         tables.create_table("own").create_entity({"PartitionKey": "a", "RowKey": "b"})
     endpoint, ca_path = secretless.env[ENDPOINT], secretless.ca_path
     for credential in (OtherToken(secretless), AzureNamedKeyCredential(ACCOUNT, ACCOUNT_KEY)):
-        with TableServiceClient(endpoint, credential=credential, connection_verify=ca_path) as tables:
-            with pytest.raises(ClientAuthenticationError):
-                tables.create_table("others")
+        tables = TableServiceClient(endpoint, credential=credential, connection_verify=ca_path)
+        with tables, pytest.raises(ClientAuthenticationError):
+            tables.create_table("others")
 
 
 def test_storage_s_tokens_end(secretless: LocalAzure) -> None:
