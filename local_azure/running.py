@@ -15,7 +15,8 @@ from local_azure.control.app import create_app as create_control_app
 from local_azure.control.state import Controlled
 from local_azure.entra.accounts import CONTOSO
 from local_azure.entra.app import create_app as create_entra_app
-from local_azure.entra.registration import WebRegistration
+from local_azure.entra.identity import PATH as IDENTITY_PATH
+from local_azure.entra.registration import IDENTITY_CLIENT_ID
 from local_azure.entra.service import EntraId
 from local_azure.faults import Faults
 from local_azure.journal import Journal
@@ -33,20 +34,28 @@ class LocalAzure:
 
 @contextlib.contextmanager
 def run_local_azure(
-    data: Path | None, *, redirect_uris: Sequence[str] = (), front_channel_logout_url: str | None = None
+    data: Path | None,
+    *,
+    redirect_uris: Sequence[str] = (),
+    front_channel_logout_url: str | None = None,
+    managed_identity: bool = False,
 ) -> Iterator[LocalAzure]:
     """Start everything, and stop everything at the end; `data` keeps the state across restarts.
 
-    Raises AzuriteError if Azurite is not installed or does not start, OSError if `data` cannot be used.
+    With `managed_identity` the settings hold no key, secret or connection string. Raises AzuriteError if
+    Azurite is not installed or does not start, OSError if `data` cannot be used.
     """
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="local-azure-")))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # First, because it takes the longest to start.
-        azurite = stack.enter_context(contextlib.closing(Azurite(folder / "azurite" if data else None)))
+        authority = Authority(folder)
+        certificate = authority.write_server_certificate("azurite") if managed_identity else None
+        # Before the others, because it takes the longest to start.
+        azurite = stack.enter_context(
+            contextlib.closing(Azurite(folder / "azurite" if data else None, certificate))
+        )
         store = Store(folder / "local-azure.sqlite3" if data else None)
         stack.callback(store.close)
-        authority = Authority(folder)
         context = authority.make_server_context()
         tls, acs, other_acs = LoopbackServer(context), LoopbackServer(context), LoopbackServer(context)
         pages, control = LoopbackServer(), LoopbackServer()
@@ -56,7 +65,7 @@ def run_local_azure(
         web.front_channel_logout_url = front_channel_logout_url
         communication = CommunicationServices.load(store, entra.keys)
         other = CommunicationServices.load(
-            store, entra.keys, name="-other", access_key=communication.callers.access_key
+            store, entra.keys, name="-other", access_keys=communication.callers.access_keys
         )
         endpoint = Endpoint(origin=acs.origin, resource=communication)
         other_endpoint = Endpoint(origin=other_acs.origin, resource=other)
@@ -66,7 +75,8 @@ def run_local_azure(
             endpoints=(endpoint, other_endpoint),
             journal=journal,
             faults=faults,
-            client_certificate_path=_write_client_certificate(folder, web),
+            client_certificates=folder,
+            azurite=azurite,
         )
         entra_app = create_entra_app(entra, journal, faults)
         for server, app in (
@@ -84,20 +94,23 @@ def run_local_azure(
         settings = {
             "ENTRA_AUTHORITY": f"{tls.origin}/organizations",
             "ENTRA_CLIENT_ID": web.client_id,
-            "ENTRA_CLIENT_SECRET": web.secret,
             "ENTRA_ALLOWED_TENANTS": CONTOSO,
-            "COMMUNICATION_SERVICES_CONNECTION_STRING": endpoint.connection_string,
-            "TABLE_STORAGE_CONNECTION_STRING": azurite.connection_string,
             "REQUESTS_CA_BUNDLE": certificate_path,
             "SSL_CERT_FILE": certificate_path,
             "LOCAL_AZURE_CONTROL_URL": f"http://127.0.0.1:{control.port}{PREFIX}",
         }
+        if managed_identity:
+            settings |= {
+                "ENTRA_MANAGED_IDENTITY_CLIENT_ID": IDENTITY_CLIENT_ID,
+                "COMMUNICATION_SERVICES_ENDPOINT": endpoint.origin,
+                "TABLE_STORAGE_ENDPOINT": azurite.endpoint,
+                "IDENTITY_ENDPOINT": f"{pages.origin}{IDENTITY_PATH}",
+                "IDENTITY_HEADER": entra.identity_header,
+            }
+        else:
+            settings |= {
+                "ENTRA_CLIENT_SECRET": web.secret,
+                "COMMUNICATION_SERVICES_CONNECTION_STRING": endpoint.connection_strings[0],
+                "TABLE_STORAGE_CONNECTION_STRING": azurite.connection_strings[0],
+            }
         yield LocalAzure(settings=settings, azurite=azurite)
-
-
-def _write_client_certificate(folder: Path, web: WebRegistration) -> Path:
-    """Write certificate and private key to one file, for `ENTRA_CLIENT_CERTIFICATE_PATH`."""
-    path = folder / "client.pem"
-    path.touch(mode=0o600)
-    path.write_text(web.certificate.private_pem + web.certificate.certificate_pem, encoding="ascii")
-    return path

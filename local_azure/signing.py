@@ -146,15 +146,19 @@ class KeyRing:
     def rotate(self, *, keep_old: bool) -> None:
         """Sign with a new key, and keep or remove the old ones."""
         key = SigningKey.generate(self._common_name)
-        if not keep_old:
-            for name in self._shelf.read_all():
-                self._shelf.remove(name)
-            self._keys = ()
-        self._shelf.write(
-            f"{len(self._keys):06}",
-            {"privateKey": key.private_pem, "certificate": key.certificate_pem},
-        )
-        self._keys += (key,)
+        self._keep(*(self._keys if keep_old else ()), key)
+
+    def remove_old(self) -> None:
+        """Keep the current key alone."""
+        self._keep(self.current)
+
+    def _keep(self, *keys: SigningKey) -> None:
+        for name in self._shelf.read_all():
+            self._shelf.remove(name)
+        for number, key in enumerate(keys):
+            document = {"privateKey": key.private_pem, "certificate": key.certificate_pem}
+            self._shelf.write(f"{number:06}", document)
+        self._keys = keys
 
     def read(self, token: str, *, audiences: tuple[str, ...] | None, leeway: int = 0) -> dict[str, object]:
         """Return the claims of a token that a published key signed and that is valid now.

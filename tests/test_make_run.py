@@ -13,10 +13,12 @@ import psutil
 import pytest
 import requests
 
+from local_azure.bearer import describe_token
 from local_azure.examples import Examples
 from local_azure.run import make_environment
 from tests.support.concurrency import wait_until
 from tests.support.run import START_SECONDS, STOP_SECONDS, Run
+from tests.support.secretless import find_secrets, list_environments
 from tests.support.service import free_port
 from tests.support.settings import UNMEASURED
 
@@ -81,6 +83,25 @@ def test_run_serves_printed_address_until_ctrl_c(start: Start) -> None:
         assert run.process.wait(STOP_SECONDS) == 0
     assert_gone(descendants, ports)
     assert "Traceback" not in run.output
+
+
+def test_secretless_run_has_no_secret_and_works(tmp_path: Path, port: int) -> None:
+    data = tmp_path / "data"
+    run = Run.start(port, data, "--managed-identity", output_file=tmp_path / "output")
+    try:
+        run.wait_until_ready()
+        assert f"http://localhost:{run.port}\n" in run.output
+        for environment in list_environments(run.find("gunicorn").pid):
+            assert list(find_secrets(environment)) == []
+            assert environment["SECRET_KEY_FILE"] == str(data / "secret-key")
+        told = describe_token(data, "alice@contoso.example").splitlines()
+        response = requests.post(
+            told[-1].split()[3], headers={"Authorization": f"Bearer {told[0]}"}, timeout=20
+        )
+        assert response.json()["user"]["communicationUserId"].startswith("8:acs:")
+        assert get_status(run.examples_url) == 200
+    finally:
+        run.stop()
 
 
 def test_run_keeps_its_data_across_restarts(start: Start, tmp_path: Path) -> None:
@@ -173,6 +194,8 @@ SETTINGS = {
     # pragma: allowlist nextline secret (of the local Azure)
     "ENTRA_CLIENT_SECRET": "local",
     "LOCAL_AZURE_CONTROL_URL": "http://127.0.0.1:1/control",
+    # pragma: allowlist nextline secret (made up)
+    "SECRET_KEY": "made up",
     "REQUESTS_CA_BUNDLE": "/local/ca.pem",
     "SSL_CERT_FILE": "/local/ca.pem",
 }
@@ -184,7 +207,7 @@ def test_environment_overrides_only_required_variables(monkeypatch: pytest.Monke
     given |= {"https_proxy": "http://proxy.example:3128", "NO_PROXY": "company.example"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    environment = make_environment(SETTINGS, "http://localhost:8000", "made up")
+    environment = make_environment(SETTINGS, "http://localhost:8000")
     kept = {"LOG_FORMAT": "json", "TOKEN_LIFETIME_MINUTES": "120", "PUBLIC_URL": "http://localhost:8000"}
     # pragma: allowlist nextline secret (of the local Azure)
     kept |= {"ENTRA_CLIENT_SECRET": "local", "REQUESTS_CA_BUNDLE": "/local/ca.pem"}

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from werkzeug.datastructures import Headers
@@ -37,12 +38,11 @@ def sign(key: bytes, *, verb: str, target: str, date: str, host: str, content_ha
 class Callers:
     """Decides whether a caller may use the resource."""
 
-    def __init__(self, access_key: str, entra_keys: KeyRing, trusted_oid: str) -> None:
-        """Trust holders of the base64 `access_key`, and Entra ID's tokens of the principal `trusted_oid`."""
-        self.access_key = access_key
-        self._key = base64.b64decode(access_key)
+    def __init__(self, access_keys: tuple[str, ...], entra_keys: KeyRing, trusted: Mapping[str, str]) -> None:
+        """Trust holders of a base64 key in `access_keys`, and Entra ID's tokens with the claims `trusted`."""
+        self.access_keys = access_keys
         self._entra_keys = entra_keys
-        self._trusted_oid = trusted_oid
+        self._trusted = trusted
 
     def check(self, verb: str, target: str, headers: Headers, body: bytes) -> None:
         """Return if the caller is trusted. Raises CommunicationError 401 `Denied` otherwise."""
@@ -59,7 +59,7 @@ class Callers:
             claims = self._entra_keys.read(token, audiences=AUDIENCES)
         except ValueError:
             return False
-        return claims.get("oid") == self._trusted_oid
+        return self._trusted.items() <= claims.items()
 
     def _check_signature(
         self, authorization: str, verb: str, target: str, headers: Headers, body: bytes
@@ -69,15 +69,19 @@ class Callers:
         content_hash = headers.get("x-ms-content-sha256", "")
         if match is None or not _is_recent(date) or content_hash != hash_content(body):
             return False
-        wanted = sign(
-            self._key,
-            verb=verb,
-            target=target,
-            date=date,
-            host=headers.get("Host", ""),
-            content_hash=content_hash,
+        host = headers.get("Host", "")
+        wanted = (
+            sign(
+                base64.b64decode(key),
+                verb=verb,
+                target=target,
+                date=date,
+                host=host,
+                content_hash=content_hash,
+            )
+            for key in self.access_keys
         )
-        return hmac.compare_digest(wanted, match[1])
+        return any(hmac.compare_digest(signature, match[1]) for signature in wanted)
 
 
 def _is_recent(date: str) -> bool:

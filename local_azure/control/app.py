@@ -61,5 +61,11 @@ def clear_faults() -> ResponseReturnValue:
     return "", HTTPStatus.NO_CONTENT
 
 
+@bp.get("/storage")
+def show_storage() -> ResponseReturnValue:
+    """Show the connection strings of the storage account, by its first and by its second key."""
+    return {"connectionStrings": get_controlled().azurite.connection_strings}
+
+
 def _handle_value_error(error: ValueError) -> ResponseReturnValue:
     return {"error": str(error)}, HTTPStatus.BAD_REQUEST

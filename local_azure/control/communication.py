@@ -6,7 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from local_azure.communication.errors import CommunicationError
-from local_azure.communication.service import CommunicationServices
+from local_azure.communication.service import KEY_KINDS, CommunicationServices
 from local_azure.control.state import get_controlled, read_members
 
 bp = Blueprint("control-communication", __name__)
@@ -24,7 +24,7 @@ def show_resources() -> ResponseReturnValue:
 
 @bp.patch("/acs")
 def change_settings() -> ResponseReturnValue:
-    """Turn the request limits on or off; swap the resources of the two endpoints."""
+    """Turn the request limits on or off, swap the resources, or regenerate a key of the first one."""
     controlled = get_controlled()
     members = read_members()
     if "limits" in members:
@@ -32,6 +32,8 @@ def change_settings() -> ResponseReturnValue:
     if members.flag("swap", False):
         first, second = controlled.endpoints
         first.resource, second.resource = second.resource, first.resource
+    if "regenerate" in members:
+        controlled.communication.regenerate_key(members.one_of("regenerate", KEY_KINDS))
     return show_resources()
 
 

@@ -30,7 +30,7 @@ def show_app() -> ResponseReturnValue:
 
 @bp.patch("/entra/app")
 def change_app() -> ResponseReturnValue:
-    """Change the web app's redirect URIs, front-channel logout URL or secret."""
+    """Change the web app's redirect URIs, front-channel logout URL or secret, or the identity's tokens."""
     controlled = get_controlled()
     registrations = controlled.entra.registrations
     members = read_members()
@@ -40,7 +40,24 @@ def change_app() -> ResponseReturnValue:
         web.front_channel_logout_url = members.optional_text("frontChannelLogoutUrl")
     if "clientSecret" in members:
         registrations.change_secret(members.text("clientSecret"))
+    entra = controlled.entra
+    entra.identity_token_seconds = members.integer("identityTokenSeconds", entra.identity_token_seconds)
     return _describe_app(controlled)
+
+
+@bp.post("/entra/certificates")
+def add_certificate() -> ResponseReturnValue:
+    """Register one more certificate of the web app, whose file `certificatePath` names from now on."""
+    controlled = get_controlled()
+    controlled.entra.registrations.web.certificates.rotate(keep_old=True)
+    return _describe_app(controlled)
+
+
+@bp.delete("/entra/certificates")
+def remove_old_certificates() -> ResponseReturnValue:
+    """Remove every certificate of the web app but the newest."""
+    get_controlled().entra.registrations.web.certificates.remove_old()
+    return "", HTTPStatus.NO_CONTENT
 
 
 @bp.get("/accounts")
@@ -121,7 +138,7 @@ def _describe_app(controlled: Controlled) -> dict[str, object]:
         "clientId": web.client_id,
         "clientSecret": web.secret,
         "spaClientId": spa.client_id,
-        "certificatePath": str(controlled.client_certificate_path),
+        "certificatePath": str(controlled.write_client_certificate()),
         "managedIdentityClientId": IDENTITY_CLIENT_ID,
         "managedIdentityPrincipalId": IDENTITY_PRINCIPAL_ID,
         "identityEndpoint": f"{entra.page_origin}{IDENTITY_PATH}",

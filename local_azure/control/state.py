@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flask import current_app, request
 
+from local_azure.azurite import Azurite
 from local_azure.communication.service import CommunicationServices, Endpoint
 from local_azure.documents import Members
 from local_azure.entra.service import EntraId
@@ -21,12 +22,23 @@ class Controlled:
     """Of Communication Services; the settings name the first one."""
     journal: Journal
     faults: Faults
-    client_certificate_path: Path
+    client_certificates: Path
+    """The folder for files with certificate and private key, for `ENTRA_CLIENT_CERTIFICATE_PATH`."""
+    azurite: Azurite
 
     @property
     def communication(self) -> CommunicationServices:
         """The resource behind the first endpoint."""
         return self.endpoints[0].resource
+
+    def write_client_certificate(self) -> Path:
+        """Write the web app's newest certificate and its private key to one file, and return its path."""
+        certificate = self.entra.registrations.web.certificates.current
+        path = self.client_certificates / f"client-{certificate.thumbprint}.pem"
+        if not path.exists():  # a service may be reading it
+            path.touch(mode=0o600)
+            path.write_text(certificate.private_pem + certificate.certificate_pem, encoding="ascii")
+        return path
 
 
 def get_controlled() -> Controlled:

@@ -18,6 +18,11 @@ def name_issuer(tls_origin: str, tenant: str) -> str:
     return f"{tls_origin}/{tenant}/v2.0"
 
 
+def name_version_1_issuer(tenant: str) -> str:
+    """Return the issuer of version 1.0 tokens, which resources of Azure itself accept."""
+    return f"https://sts.windows.net/{tenant}/"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """A user in a tenant; `tenant_id` and `object_id` together are the key."""

@@ -13,11 +13,15 @@ import jwt
 
 from local_azure.entra.accounts import CONTOSO, TENANTS, name_issuer
 from local_azure.entra.errors import EntraError
-from local_azure.entra.registration import IDENTITY_PRINCIPAL_ID, Registrations, WebRegistration
+from local_azure.entra.registration import (
+    EXCHANGE_AUDIENCE,
+    IDENTITY_PRINCIPAL_ID,
+    Registrations,
+    WebRegistration,
+)
 from local_azure.signing import KeyRing
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 LEEWAY_SECONDS = 300
 
 
@@ -46,10 +50,15 @@ class Assertions:
 
     def _check_certificate(self, app: WebRegistration, assertion: str) -> None:
         header = jwt.get_unverified_header(assertion)
-        certificate = app.certificate
         # MSAL keeps the padding of base64url; other libraries omit it, as RFC 7515 requires.
         thumbprints = {str(header.get(name, "")).rstrip("=") for name in ("x5t", "x5t#S256")}
-        if not thumbprints & {certificate.thumbprint, certificate.sha256_thumbprint}:
+        registered = (
+            certificate
+            for certificate in app.certificates.published
+            if thumbprints & {certificate.thumbprint, certificate.sha256_thumbprint}
+        )
+        certificate = next(registered, None)
+        if certificate is None:
             raise _refuse(
                 700027,
                 "The certificate with identifier used to sign the client assertion is not registered on"

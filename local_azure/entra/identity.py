@@ -37,7 +37,7 @@ def issue_identity_token() -> ResponseReturnValue:
             "No User Assigned or Delegated Managed Identity found for specified"
             " ClientId/ResourceId/PrincipalId.",
         )
-    token, expires_on = entra.tokens.mint_identity_token(resource)
+    token, expires_on = entra.tokens.mint_identity_token(resource, entra.identity_token_seconds)
     return {
         "access_token": token,
         "client_id": IDENTITY_CLIENT_ID,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from local_azure.documents import Members
-from local_azure.signing import SigningKey
+from local_azure.signing import KeyRing
 from local_azure.store import Shelf
 
 WEB_CLIENT_ID = "1b9e6f34-52c7-4d0a-b8e5-0c0ffee0a001"
@@ -15,6 +15,8 @@ SERVICE_PRINCIPAL_ID = "3f8b5d92-7a24-4e6c-8d3e-0c0ffee0a003"
 """The object id of the web app's own service principal, which app-only tokens carry."""
 IDENTITY_CLIENT_ID = "4a9c6ea3-8b35-4f7d-9e4f-0c0ffee0a004"
 IDENTITY_PRINCIPAL_ID = "5bad7fb4-9c46-4a8e-af50-0c0ffee0a005"
+EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
+"""The audience of the identity's token that the web app's federated credential trusts."""
 
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1"}
 WEB_REDIRECT_URIS = tuple(
@@ -45,7 +47,7 @@ class WebRegistration(Registration):
 
     redirect_uris: tuple[str, ...]
     secret: str = field(repr=False)
-    certificate: SigningKey = field(repr=False)
+    certificates: KeyRing = field(repr=False)
 
     def allows_redirect(self, uri: str) -> bool:
         """Tell whether `uri` is registered.
@@ -64,22 +66,17 @@ class WebRegistration(Registration):
 class Registrations:
     """The registrations by client id."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        """Load the web app's secret and certificate from `shelf`, or create them."""
+    def __init__(self, shelf: Shelf, certificates: KeyRing) -> None:
+        """Load the web app's secret from `shelf`, or create one; its `certificates` are a ring of keys."""
         self._shelf = shelf
         kept = shelf.find("web")
-        if kept is None:
-            secret, certificate = secrets.token_urlsafe(30), SigningKey.generate("trusted-service")
-        else:
-            members = Members(kept)
-            secret = members.text("secret")
-            certificate = SigningKey.from_pem(members.text("privateKey"), members.text("certificate"))
+        secret = secrets.token_urlsafe(30) if kept is None else Members(kept).text("secret")
         self.web = WebRegistration(
             client_id=WEB_CLIENT_ID,
             name="Trusted Service",
             redirect_uris=WEB_REDIRECT_URIS,
             secret=secret,
-            certificate=certificate,
+            certificates=certificates,
         )
         self.spa = Registration(client_id=SPA_CLIENT_ID, name="Single-page app")
         self.change_secret(secret)
@@ -91,14 +88,7 @@ class Registrations:
     def change_secret(self, secret: str) -> None:
         """Give the web app another secret; the old one stops working."""
         self.web.secret = secret
-        self._shelf.write(
-            "web",
-            {
-                "secret": secret,
-                "privateKey": self.web.certificate.private_pem,
-                "certificate": self.web.certificate.certificate_pem,
-            },
-        )
+        self._shelf.write("web", {"secret": secret})
 
 
 def _split_loopback(uri: str) -> tuple[str, str, str, str] | None:

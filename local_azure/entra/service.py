@@ -16,6 +16,7 @@ from local_azure.entra.tokens import Tokens
 from local_azure.signing import KeyRing
 from local_azure.store import Store
 
+IDENTITY_TOKEN_SECONDS = 86400
 TENANT_INDEPENDENT = ("organizations", "common")
 
 
@@ -35,13 +36,15 @@ class EntraId:
     codes: OneTimeGrants = field(default_factory=OneTimeGrants)
     refresh_tokens: OneTimeGrants = field(default_factory=OneTimeGrants)
     identity_header: str = field(default_factory=lambda: secrets.token_hex(16))
+    identity_token_seconds: int = IDENTITY_TOKEN_SECONDS
 
     @classmethod
     def load(cls, store: Store, *, tls_origin: str, page_origin: str) -> "EntraId":
         """Load the parts from `store`; clients call `tls_origin`, browsers `page_origin`."""
         keys = KeyRing(store.shelf("entra-keys"), "accounts.accesscontrol.example")
         forge = Forge(keys, tls_origin)
-        registrations = Registrations(store.shelf("registrations"))
+        certificates = KeyRing(store.shelf("client-certificates"), "trusted-service")
+        registrations = Registrations(store.shelf("registrations"), certificates)
         return cls(
             tls_origin=tls_origin,
             page_origin=page_origin,

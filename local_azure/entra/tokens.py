@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from local_azure.encoding import decode_base64url, encode_base64url
-from local_azure.entra.accounts import ADMIN_ROLE, CONTOSO, Account, name_issuer
+from local_azure.entra.accounts import ADMIN_ROLE, CONTOSO, Account, name_issuer, name_version_1_issuer
 from local_azure.entra.registration import (
+    EXCHANGE_AUDIENCE,
     IDENTITY_CLIENT_ID,
     IDENTITY_PRINCIPAL_ID,
     SERVICE_PRINCIPAL_ID,
@@ -27,7 +28,6 @@ BEARER = "Bearer"
 """The type of every token here: https://www.rfc-editor.org/rfc/rfc6749.html#section-7.1"""
 
 TOKEN_SECONDS = 3600
-IDENTITY_TOKEN_SECONDS = 86400
 CLOCK_SKEW_SECONDS = 300
 """Entra ID dates `nbf` and `iat` five minutes back, for clients whose clock is slow."""
 
@@ -88,8 +88,8 @@ class Tokens:
         claims = self._describe(account, client_id, sid, spec)
         claims["scp"] = " ".join(scopes.names)
         if scopes.resource == "teams":
-            claims = _as_version_1(claims) | {"aud": TEAMS_AUDIENCE, "appid": client_id}
-            claims["appidacr"] = client_proof
+            claims |= {"azp": client_id, "azpacr": client_proof}
+            claims = _as_version_1(claims) | {"aud": TEAMS_AUDIENCE}
         else:
             claims |= {"aud": WEB_CLIENT_ID, "azp": client_id, "azpacr": client_proof}
         return self._seal("access", claims, spec)
@@ -107,9 +107,9 @@ class Tokens:
         }
         return self._seal("access", claims, spec)
 
-    def mint_identity_token(self, resource: str) -> tuple[str, int]:
+    def mint_identity_token(self, resource: str, lifetime: int) -> tuple[str, int]:
         """Return a token of the managed identity for `resource`, and when it expires (epoch seconds)."""
-        expires_on = int(time.time()) + IDENTITY_TOKEN_SECONDS
+        expires_on = int(time.time()) + lifetime
         claims = self._start(CONTOSO, USUAL) | {
             "aud": resource,
             "azp": IDENTITY_CLIENT_ID,
@@ -119,6 +119,8 @@ class Tokens:
             "oid": IDENTITY_PRINCIPAL_ID,
             "sub": IDENTITY_PRINCIPAL_ID,
         }
+        if resource != EXCHANGE_AUDIENCE:
+            claims = _as_version_1(claims)
         return self._keys.current.sign(claims), expires_on
 
     def _start(self, tenant_id: str, spec: TokenSpec) -> Claims:
@@ -157,11 +159,13 @@ class Tokens:
 def _as_version_1(claims: Claims) -> Claims:
     """Return the claims in the form of v1.0: the resource of a token determines its version.
 
-    The resource of the Teams scopes uses v1.0, hence the `appid` that the exchange is documented to
-    read.
+    Azure's own resources use v1.0. That of the Teams scopes does too, hence the `appid` that the exchange is
+    documented to read.
     """
-    changed = claims | {"ver": "1.0", "iss": f"https://sts.windows.net/{claims['tid']}/"}
-    changed["unique_name"] = changed["upn"] = changed.pop("preferred_username")
+    changed = claims | {"ver": "1.0", "iss": name_version_1_issuer(str(claims["tid"]))}
+    changed["appid"], changed["appidacr"] = changed.pop("azp"), changed.pop("azpacr")
+    if username := changed.pop("preferred_username", None):
+        changed["unique_name"] = changed["upn"] = username
     changed.pop("roles", None)
     return changed
 

@@ -8,6 +8,8 @@ import requests
 from azure.identity import ManagedIdentityCredential
 
 from local_azure.communication.signatures import hash_content, sign
+from local_azure.entra.accounts import CONTOSO, name_version_1_issuer
+from local_azure.entra.registration import IDENTITY_PRINCIPAL_ID
 from tests.local_azure.clients import open_client
 from tests.local_azure.flows import ALICE
 from tests.local_azure.resource import Resource
@@ -91,6 +93,11 @@ def test_managed_identity_is_accepted_for_this_audience(
     with open_client(local_azure, credential=identity) as client:
         assert client.create_user().raw_id in local_azure.list_identities()
     for_storage = identity.get_token("https://storage.azure.com/.default").token
-    of_person, _ = local_azure.mint_tokens(username=ALICE, claims={"aud": COMMUNICATION})
-    for token in (for_storage, of_person):
+    # Of a version that this resource does not accept, and of somebody else.
+    own_claims = ({"oid": IDENTITY_PRINCIPAL_ID}, {"iss": name_version_1_issuer(CONTOSO)})
+    others = [
+        local_azure.mint_tokens(username=ALICE, claims={"aud": COMMUNICATION, **claims})[0]
+        for claims in own_claims
+    ]
+    for token in (for_storage, *others):
         assert is_denied(resource.send(PATH, {"Authorization": f"Bearer {token}"}))

@@ -103,8 +103,9 @@ def test_only_the_exchange_token_is_accepted(flow: EntraFlow, identity: ManagedI
     head, _, signature = exchange.rpartition(".")
     forged = f"{head}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
     storage = identity.get_token("https://storage.azure.com/.default").token
+    other, _ = flow.azure.mint_tokens(username=ALICE)
     person, _ = flow.azure.mint_tokens(username=ALICE, claims={"aud": "api://AzureADTokenExchange"})
-    for wrong, code in ((forged, 700211), (storage, 700212), (person, 700213)):
+    for wrong, code in ((forged, 700211), (storage, 700211), (other, 700212), (person, 700213)):
         assert read_error(post_assertion(flow, wrong)) == (401, "invalid_client", code)
 
 

@@ -63,8 +63,15 @@ class AzureControl:
         return _read_app(self._call("GET", "/entra/app"))
 
     def change_app(self, **members: object) -> EntraApp:
-        """Change `redirectUris`, `frontChannelLogoutUrl` or `clientSecret`."""
+        """Change `redirectUris`, `frontChannelLogoutUrl`, `clientSecret` or `identityTokenSeconds`."""
         return _read_app(self._call("PATCH", "/entra/app", members))
+
+    def add_certificate(self) -> EntraApp:
+        """Register one more certificate of the app, which `certificate_path` names from now on."""
+        return _read_app(self._call("POST", "/entra/certificates"))
+
+    def remove_old_certificates(self) -> None:
+        self._call("DELETE", "/entra/certificates")
 
     def list_accounts(self) -> list[Account]:
         return [_read(Account, document) for document in self._call("GET", "/accounts")]
@@ -152,14 +159,22 @@ class AzureControl:
         """Return whether an ACS token is good: `valid`, `reason`, `identity`, `scopes`."""
         return dict(self._call("POST", "/acs/tokens/check", {"token": token}))
 
-    def list_endpoints(self) -> list[dict[str, str]]:
-        """Return both endpoints of Communication Services: `endpoint`, `connectionString`, `resourceId`."""
+    def list_endpoints(self) -> list[dict[str, Any]]:
+        """Return both endpoints of Communication Services: `endpoint`, `connectionStrings`, `resourceId`."""
         return list(self._call("GET", "/acs")["endpoints"])
 
     @property
     def other_connection_string(self) -> str:
         """The connection string of the resource that is not in the settings."""
-        return self.list_endpoints()[1]["connectionString"]
+        return str(self.list_endpoints()[1]["connectionStrings"][0])
+
+    def regenerate_key(self, kind: str) -> None:
+        """Replace the `primary` or `secondary` key of Communication Services."""
+        self._call("PATCH", "/acs", {"regenerate": kind})
+
+    def list_storage_keys(self) -> list[str]:
+        """Return the storage's connection strings, by its first and by its second key."""
+        return list(self._call("GET", "/storage")["connectionStrings"])
 
     def new_unknown_identity(self) -> str:
         """Return the id of an identity that the resource does not have."""

@@ -1,6 +1,7 @@
 """The log lines of a request, and a check for secrets in the log."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -25,7 +26,8 @@ def read_event(service: Service, response: requests.Response, name: str) -> Even
 def assert_not_logged(service: Service, *secrets: str) -> None:
     """Check that the log contains no JWT and none of these secrets, which no other test uses."""
     log = service.log()
-    for secret in (*secrets, service.env["SECRET_KEY"]):
+    key = service.env["SECRET_KEY"] or Path(service.env["SECRET_KEY_FILE"]).read_text(encoding="ascii")
+    for secret in (*secrets, key):
         assert secret
         assert secret not in log, "the log contains a secret"
     assert JWT.search(log) is None

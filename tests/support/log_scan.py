@@ -44,6 +44,9 @@ def remember(kind: str, value: str) -> None:
 
 def remember_settings(env: Mapping[str, str]) -> None:
     """Remember the secrets in the settings, including those in connection strings."""
+    if key_file := env.get("SECRET_KEY_FILE"):
+        remember("SECRET_KEY", Path(key_file).read_text(encoding="ascii"))
+    remember("IDENTITY_HEADER", env.get("IDENTITY_HEADER", ""))
     for name in SETTINGS:
         for part in (env.get(name, ""), *re.split(r"[;,]", env.get(name, ""))):
             _, _, key = part.partition("Key=") if "Key=" in part else part.partition("accesskey=")

@@ -27,12 +27,17 @@ class Run:
 
     @classmethod
     def start(
-        cls, port: int, data: Path, *, output_file: Path, settings: Mapping[str, str] | None = None
+        cls,
+        port: int,
+        data: Path,
+        *arguments: str,
+        output_file: Path,
+        settings: Mapping[str, str] | None = None,
     ) -> Self:
         """Start one on `port`, with `settings` in its environment beside our own."""
         with output_file.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "local_azure.run", "--data", str(data)],
+                [sys.executable, "-m", "local_azure.run", "--data", str(data), *arguments],
                 env=os.environ | UNMEASURED | {"PORT": str(port)} | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,7 +1,9 @@
 """A proxy in front of Azurite that records calls and, on demand, fails as real storage can."""
 
 import http.client
+import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -9,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import requests
 
+from local_azure.authority import Authority
 from tests.support.http_server import QuietHandler
 
 Kind = Literal[
@@ -72,6 +74,7 @@ class Call:
 @dataclass
 class _State:
     upstream: str
+    trust: ssl.SSLContext | None  # None without TLS
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,14 +82,24 @@ class _State:
 
 
 class StorageProxy:
-    """A proxy in a thread of the tests; `connection_string` leads through it."""
+    """A proxy in a thread of the tests; `connection_string` leads through it, like the one it is given.
 
-    def __init__(self, connection_string: str) -> None:
-        endpoint = connection_string.partition("TableEndpoint=")[2].partition(";")[0]
-        self._state = _State(upstream=urlsplit(endpoint).netloc)
+    That may be an endpoint too. With an `authority` both sides use TLS.
+    """
+
+    def __init__(self, connection_string: str, authority: Authority | None = None) -> None:
+        (upstream,) = re.findall("://([^/;]+)", connection_string)
+        trust = None
+        if authority is not None:
+            trust = ssl.create_default_context(cafile=authority.certificate_path)
+        self._state = _State(upstream=upstream, trust=trust)
         self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": self._state}))
+        if authority is not None:
+            self._server.socket = authority.make_server_context().wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         address = f"127.0.0.1:{self._server.server_address[1]}"
-        self.connection_string = connection_string.replace(self._state.upstream, address)
+        self.connection_string = connection_string.replace(upstream, address)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -147,6 +160,8 @@ class _Handler(QuietHandler):
     def setup(self) -> None:
         super().setup()
         self.upstream = http.client.HTTPConnection(self.state.upstream)
+        if self.state.trust is not None:
+            self.upstream = http.client.HTTPSConnection(self.state.upstream, context=self.state.trust)
         self.upstream_used = time.monotonic()
 
     def finish(self) -> None:

@@ -118,19 +118,25 @@ def call(upstream: Upstream) -> Iterator[Call]:
     now = time.monotonic()
     deadline = min(now + CALL_SECONDS, _request_deadline.get())
     wait_until = min(now + MAX_WAIT_SECONDS, deadline)
-    with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until):
-        current = Call(deadline)
-        if not current.seconds_left():
-            raise NotSent("no time left in this request")
-        token = _current.set(current)
-        _start_watchdog()
-        deadline_event = _deadlines.enterabs(deadline, 0, current.shut_down)
-        try:
-            yield current
-        finally:
-            with suppress(ValueError):  # it is over
-                _deadlines.cancel(deadline_event)
-            _current.reset(token)
+    with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until), ending_at(deadline) as made:
+        yield made
+
+
+@contextmanager
+def ending_at(deadline: float) -> Iterator[Call]:
+    """A call outside the bulkhead, for a thread of which there is one. Raises NotSent if no time is left."""
+    current = Call(deadline)
+    if not current.seconds_left():
+        raise NotSent("no time left in this request")
+    token = _current.set(current)
+    _start_watchdog()
+    deadline_event = _deadlines.enterabs(deadline, 0, current.shut_down)
+    try:
+        yield current
+    finally:
+        with suppress(ValueError):  # it is over
+            _deadlines.cancel(deadline_event)
+        _current.reset(token)
 
 
 @contextmanager

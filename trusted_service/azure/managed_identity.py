@@ -5,19 +5,26 @@ https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-end
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import requests
+import structlog
 from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
 
-from trusted_service.azure import transport
+from trusted_service.azure import deadlines, transport
 from trusted_service.azure.errors import ManagedIdentityFailed, network_reason
+from trusted_service.azure.shared_call import SharedCall
+
+log = structlog.get_logger(__name__)
 
 HARMLESS = re.compile(
     r"AADSTS[0-9]{1,8}\b|No User Assigned or Delegated Managed Identity|No MSI found|Identity not found",
@@ -25,29 +32,77 @@ HARMLESS = re.compile(
 )
 """What is logged of the endpoint's text, which may hold anything."""
 
+RENEW_SECONDS, RETRY_SECONDS, LEAST_SECONDS = 300, 10, 5
+"""How long before its end a token is renewed, unless it says when itself; the least time between attempts;
+the least time left of a token that is used."""
+
 _status: ContextVar[int] = ContextVar("status", default=0)
 
 
+@dataclass
+class Kept:
+    """The last token for one scope, and the call for another, which all requests share."""
+
+    call: SharedCall[AccessTokenInfo]
+    token: AccessTokenInfo | None = None
+    tried_at: float = 0.0
+
+
 class ManagedIdentity(ManagedIdentityCredential):
-    """Methods raise ManagedIdentityFailed. Without `client_id`, it is the identity of the system."""
+    """Methods raise ManagedIdentityFailed. Without `client_id`, it is the identity of the system.
+
+    A token is renewed in the background: azure-identity would let every request wait for a silent endpoint,
+    from half of the token's life on, and gives up five minutes before its end.
+    """
 
     def __init__(self, client_id: str | None, session: requests.Session) -> None:
         options: dict[str, Any] = {"transport": transport.new_transport(session), "retry_total": 0}
         super().__init__(client_id=client_id, raw_response_hook=_record_status, **options)
+        self._kept: dict[str, Kept] = {}
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        with _named_failures():
-            token: AccessToken = super().get_token(*scopes, **options)
-            return token
+        token = self.get_token_info(*scopes)
+        return AccessToken(token.token, token.expires_on)
 
     def get_token_info(self, *scopes: str, **options: Any) -> AccessTokenInfo:
-        with _named_failures():
-            token: AccessTokenInfo = super().get_token_info(*scopes, **options)
-            return token
+        (scope,) = scopes
+        kept, now = self._ensure_kept(scope), time.time()
+        token = kept.token
+        if token is None or token.expires_on - now < LEAST_SECONDS:
+            return _wait(kept.call)
+        renew_at = token.refresh_on or token.expires_on - RENEW_SECONDS
+        if now >= renew_at and now - kept.tried_at >= RETRY_SECONDS:
+            kept.call.start()
+        return token
+
+    def _ensure_kept(self, scope: str) -> Kept:
+        new = Kept(SharedCall(partial(self._fetch, scope), deadlines.CALL_SECONDS))
+        return self._kept.setdefault(scope, new)
+
+    def _fetch(self, scope: str) -> AccessTokenInfo:
+        kept = self._ensure_kept(scope)
+        kept.tried_at = time.time()
+        deadline = time.monotonic() + deadlines.CALL_SECONDS
+        try:
+            with _named_failures(), deadlines.ending_at(deadline):
+                kept.token = super().get_token_info(scope)
+        except ManagedIdentityFailed as error:
+            log.warning("refresh_failed", upstream="managed identity", reason=str(error))
+            raise
+        return kept.token
+
+
+def _wait(call: SharedCall[AccessTokenInfo]) -> AccessTokenInfo:
+    try:
+        return call.start().wait()
+    except deadlines.NotSent as error:
+        raise ManagedIdentityFailed(str(error)) from error
 
 
 def _record_status(response: PipelineResponse[Any, Any]) -> None:
     _status.set(response.http_response.status_code)  # the SDK's exceptions have none
+    # MSAL would obey it for up to an hour; without it, for five seconds.
+    response.http_response.headers.pop("Retry-After", None)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def client_credential(settings: Settings, managed_identity: TokenCredential | No
         if managed_identity is None:
             raise UpstreamUnavailable("Entra ID", "no managed identity to prove who we are")
         with azure_call("Entra ID"):
-            return managed_identity.get_token(scope).token  # cached by azure-identity
+            return managed_identity.get_token(scope).token
 
     return {"client_assertion": get_assertion}
 
