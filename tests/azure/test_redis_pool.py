@@ -1,5 +1,6 @@
 """Redis with a token of the managed identity as the password: a real one, behind a front that checks it."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -7,12 +8,15 @@ from functools import partial
 from unittest import mock
 
 import pytest
+import requests
 
 from local_azure.entra.registration import IDENTITY_CLIENT_ID
 from tests.support.concurrency import run_concurrently, timed, wait_until
 from tests.support.entra_redis import EntraRedis, IdentityEndpoint, identity_endpoint
 from tests.support.local_azure import LocalAzure
+from tests.support.log import assert_not_logged
 from tests.support.redis import Redis
+from tests.support.service import Service
 from trusted_service.azure import transport
 from trusted_service.azure.managed_identity import ManagedIdentity
 from trusted_service.azure.redis_pool import Pool
@@ -121,3 +125,24 @@ def test_silent_identity_endpoint_delays_few(endpoint: IdentityEndpoint, front: 
     assert sum(seconds > 2 for _, seconds in outcomes) <= 8
     reasons = {reason for reason, _ in outcomes} - {None}
     assert reasons == {"managed identity: too many calls wait for it already"}
+
+
+def test_managed_identity_counts_rate_limits(
+    settings: dict[str, str], endpoint: IdentityEndpoint, front: EntraRedis, redis: Redis
+) -> None:
+    def sign_ins(service: Service, times: int) -> list[int]:
+        url = f"{service.url}/auth/sign-in"
+        return [requests.get(url, allow_redirects=False, timeout=30).status_code for _ in range(times)]
+
+    redis.client.flushdb()
+    identity = {"AZURE_CLIENT_ID": IDENTITY_CLIENT_ID, "RATE_LIMIT_STORAGE_URI": front.uri}
+    strict = settings | identity | endpoint.env | {"RATE_LIMIT_SIGN_IN": "3 per hour"}
+    with Service(strict) as first, Service(strict) as second:
+        assert sign_ins(first, 2) + sign_ins(second, 2) == [302, 302, 302, 429]
+        assert endpoint.calls == 2
+        assert_not_logged(first, *front.tokens)
+    endpoint.status = 500
+    with Service(strict) as alone:
+        assert sign_ins(alone, 4) == [302, 302, 302, 429]
+    (line,) = [line for line in alone.log().splitlines() if "rate_limits_counted_alone" in line]
+    assert json.loads(line)["reason"] == "managed identity: HTTP 500"

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_rolling_restart_loses_no_request(
             for instance in services:
                 before = front.served[instance.port]
                 how(front, instance)
-                wait_until(lambda: front.served[instance.port] > before + 50)
+                wait_until(partial(front.has_served, instance, before + 50))
         finally:
             ends.set()
         outcomes = sum((client.result() for client in clients), Counter[str]())

@@ -1,4 +1,4 @@
-"""A reverse proxy in front of several instances, which distributes requests as App Service's front end does."""
+"""A reverse proxy in front of several instances, which distributes requests as App Service's does."""
 
 import contextlib
 import http.client
@@ -53,6 +53,9 @@ class FrontEnd:
         """Send it no new requests; those under way go on, and its connections stay open."""
         with self._lock:
             self._ports.remove(instance.port)
+
+    def has_served(self, instance: Service, count: int) -> bool:
+        return self.served[instance.port] >= count
 
     def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         for port in self._in_turn():

@@ -55,7 +55,7 @@ class Pool(ConnectionPool):
         super().__init__(**({"socket_timeout": 1, "socket_connect_timeout": 1} | options))
 
     def renew(self) -> None:
-        """Replace connections that began with an older token, before Redis cuts them. Raises UpstreamError."""
+        """Replace connections that began with an older token, which Redis will cut. Raises UpstreamError."""
         if self._identity is not None:
             token = self._identity.call.start().wait(in_background=True)
             if token != self._token:

@@ -64,7 +64,7 @@ class Shares:
         self._own = MovingWindowRateLimiter(MemoryStorage())
         self._common = None
         self._common_from = -math.inf
-        self.redis: "Pool | None" = None
+        self.redis: Pool | None = None
         if storage_uri != "memory://":
             from trusted_service.azure.redis_pool import Pool  # costs a tenth of a second
 

@@ -92,7 +92,7 @@ def rate_limit_storage(value: str) -> str:
     ):
         raise unusable("must not turn off certificate checks")
     if connection.username and not connection.password:
-        parse_guid(redis_identity(value) or "")
+        value = value.replace(connection.username, parse_guid(redis_identity(value) or ""), 1)
         if not isinstance(connection, redis.SSLConnection):
             raise unusable("must be rediss:// where a managed identity connects: its token is the password")
     return value
