@@ -40,7 +40,10 @@ class EntraRedis(Forwarder):
         self._context = Authority(Path(azure.ca_path).parent).make_server_context()
 
     def handle(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), self._context.wrap_socket(client, server_side=True) as plain:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            self._context.wrap_socket(client, server_side=True) as plain,
+        ):
             *command, user, token = _read_command(plain.makefile("rb", buffering=0))
             log_scan.remember("token for Redis", token)
             ends = self._check(user, token)

@@ -66,9 +66,9 @@ class Shares:
         self._common_from = -math.inf
         self.redis: Pool | None = None
         if storage_uri != "memory://":
-            from trusted_service.azure.redis_pool import Pool  # costs a tenth of a second
+            from trusted_service.azure import redis_pool  # costs a tenth of a second
 
-            self.redis = Pool.from_url(storage_uri, credential=credential)
+            self.redis = redis_pool.Pool.from_url(storage_uri, credential=credential)
             storage = RedisStorage(storage_uri, self.redis, wrap_exceptions=True)
             self._common = MovingWindowRateLimiter(storage)
 

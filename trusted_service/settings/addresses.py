@@ -91,8 +91,9 @@ def rate_limit_storage(value: str) -> str:
         connection.cert_reqs == ssl.CERT_REQUIRED and connection.check_hostname
     ):
         raise unusable("must not turn off certificate checks")
-    if connection.username and not connection.password:
-        value = value.replace(connection.username, parse_guid(redis_identity(value) or ""), 1)
+    user, password = (getattr(connection, name) for name in ("username", "password"))
+    if user and not password:
+        value = value.replace(user, parse_guid(redis_identity(value) or ""), 1)
         if not isinstance(connection, redis.SSLConnection):
             raise unusable("must be rediss:// where a managed identity connects: its token is the password")
     return value
