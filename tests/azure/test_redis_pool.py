@@ -52,16 +52,18 @@ def test_token_is_the_password(endpoint: IdentityEndpoint, front: EntraRedis) ->
 
 
 def test_token_is_renewed_on_kept_connections(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
-    shares = connect(front)
+    pool = pool_of(connect(front))
     endpoint.lifetime = 240  # MSAL takes a token that ends in less than five minutes for one that has ended
-    pool_of(shares).renew()
-    assert shares.find_redis_failure() is None
-    held = pool_of(shares).get_connection()
-    first = front.tokens[-1]
-    pool_of(shares).renew()
-    pool_of(shares).release(held)
-    assert run_concurrently([shares.find_redis_failure] * 4) == [None] * 4
-    assert first not in front.tokens[front.tokens.index(first) + front.tokens.count(first) :]
+    pool.renew()
+    used, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+    before = front.tokens[:]
+    pool.renew()
+    pool.release(used)
+    for connection in [pool.get_connection() for _ in range(2)]:
+        pool.release(connection)
+    assert (len(before), len(front.tokens)) == (2, 4)
+    assert not set(before) & set(front.tokens[2:])
 
 
 def test_kept_token_replaces_no_connection(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
