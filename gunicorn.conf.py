@@ -1,7 +1,8 @@
 """How gunicorn serves this application, with the reason beside each number.
 
-On App Service the startup command must name this file (`gunicorn -c gunicorn.conf.py wsgi:app`):
-its own GUNICORN_CMD_ARGS would otherwise override it.
+On App Service the startup command is `exec gunicorn -c gunicorn.conf.py wsgi:app`. Without one, App Service
+sets GUNICORN_CMD_ARGS, which would override this file. Without `exec`, the shell that starts gunicorn gets
+SIGTERM in its place, and gunicorn is killed later with the requests under way.
 """
 
 import os
@@ -43,9 +44,11 @@ worker_connections = min(1000, _files // 2)
 preload_app = False
 # How long a worker may be unresponsive, not a request; requests end by the clients' own limits within 15 s.
 timeout = 30
-# A request under way may finish: the longest takes 15 s.
-graceful_timeout = 20
-# Longer than App Service's front end keeps idle connections, so that it never sends into a closing one.
+# A request under way may finish, which takes up to 15 s, and the process may end what it delayed. The host
+# must wait longer before it kills (on App Service WEBSITES_CONTAINER_STOP_TIME_LIMIT, by default 5 s).
+graceful_timeout = 25
+# Longer than App Service's front end keeps idle connections, so that it never sends into a closing one. A
+# worker that stops serves them for 2 s more and announces their end. By then, the front end must know.
 keepalive = 250
 # The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108

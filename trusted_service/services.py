@@ -29,6 +29,7 @@ from trusted_service.observability.health import Readiness
 from trusted_service.personal_data import PersonalData
 from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
 from trusted_service.settings import Settings
+from trusted_service.settings.addresses import redis_identity
 from trusted_service.storage.account import StorageAccount
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
@@ -47,6 +48,8 @@ log = structlog.get_logger(__name__)
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 ENTRA_SECONDS, PIN_REFRESH_SECONDS, WARN_SECONDS = 5.0, 15.0, 86_400.0
+RENEW_SECONDS = 60.0
+"""Redis wants a new token three minutes before the old one ends; there is one five minutes before."""
 
 
 class Services:
@@ -58,7 +61,8 @@ class Services:
         session = transport.new_session(MAX_CONNECTIONS)
         # The federated credential's identity, else the one that AZURE_CLIENT_ID names, else the system's.
         client_id = settings.entra_managed_identity_client_id or settings.azure_client_id
-        is_used = client_id or settings.communication_services_endpoint or settings.table_storage_endpoint
+        endpoints = settings.communication_services_endpoint, settings.table_storage_endpoint
+        is_used = client_id or any(endpoints) or redis_identity(settings.rate_limit_storage_uri)
         credential = ManagedIdentity(client_id, session) if is_used else None
 
         self.authority = authority = Authority(settings.entra_authority, session)
@@ -137,6 +141,8 @@ class Services:
         # A sign-in or a bearer token fetches the keys first, as a rule.
         self.background.run_every(ENTRA_SECONDS, self.authority.keys.refresh_if_due, first_after=60.0)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
+        if self.communication.shares.redis is not None:
+            self.background.run_every(RENEW_SECONDS, self.communication.shares.redis.renew)
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)

@@ -13,6 +13,7 @@ from azure.data.tables import AccountSasPermissions, ResourceTypes, generate_acc
 
 from local_azure.signing import SigningKey
 from tests.support.commands import run_command
+from tests.support.entra_redis import EntraRedis
 from tests.support.fake_redis import fake_redis
 from tests.support.local_azure import LocalAzure
 from tests.support.own_azure import World
@@ -246,6 +247,20 @@ def test_real_redis_says_what_it_refuses(connect: Connect, redis: Redis) -> None
         found = connect({REDIS: redis.uri})
         command(off)
         assert_fails(found, "redis", word, remedy)
+
+
+def test_managed_identity_connects_to_redis(connect: Connect, azure: LocalAzure, redis: Redis) -> None:
+    app = azure.get_app()
+    endpoint = {"IDENTITY_ENDPOINT": app.identity_endpoint, "IDENTITY_HEADER": app.identity_header}
+    with EntraRedis(redis, azure) as front:
+        identity = {REDIS: front.uri, "AZURE_CLIENT_ID": app.identity_client_id} | endpoint
+        assert connect(identity)["redis"] == "ok"
+        found = connect(identity | {"IDENTITY_HEADER": "wrong"})
+        assert_fails(found, "redis", "managed identity: HTTP 401", "AZURE_CLIENT_ID")
+        found = connect(identity | {"AZURE_CLIENT_ID": None})
+        assert_fails(found, "redis", "managed identity: HTTP 400", "AZURE_CLIENT_ID")
+        front.users.clear()
+        assert_fails(connect(identity), "redis", "WRONGPASS", "its object id (not its client id)")
 
 
 def test_untrusted_certificate_is_named(connect: Connect, azure: LocalAzure) -> None:

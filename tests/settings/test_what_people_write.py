@@ -58,6 +58,7 @@ WORKS: dict[tuple[str, object], list[str]] = {
     ],
     (REDIS, "rediss://:a%2Fb%3D@cache.example:6380/0"): ["RedisS://:a%2Fb%3D@cache.example:6380/0"],
     (REDIS, "rediss://user:a@b@c_d/?socket_timeout=3"): ["rediss://user:a@b@c_d/?socket_timeout=3"],
+    (REDIS, f"rediss://{TENANT}@c.example:10000"): [f"rediss://{TENANT.upper()}@c.example:10000"],
     (REDIS, "memory://"): ["Memory://"],
     ("RATE_LIMIT_TOKEN", "30 per 60 seconds"): ["30 Per Minute;", "30/minute"],
     ("COMMUNICATION_SERVICES_ENDPOINT", "https://a.example"): ["HTTPS://A.example:0443/"],
@@ -94,7 +95,9 @@ NAMED: dict[str, dict[str, list[str]]] = {
             *(f"rediss://:{MARK}#a@c.example", f"rediss://:{MARK}?a@c.example", f"rediss://:[{MARK}@c"),
             f"redis://:{MARK} x@c.example",
         ],
+        "must be rediss:// where a managed identity connects": [f"redis://{CLIENT}@c.example"],
         "must be memory:// or rediss://": [
+            *("rediss://bob@c.example", f"rediss://c.example?username={CLIENT}"),
             *(PORTAL, PORTAL[9:], PORTAL.replace(":6380", ""), "redis://", "redis://c.example/canary"),
             *("redis://c.example:0", "rediss://c.example?ssl_ca_certs=/nowhere/canary"),
             *("redis://c.example?db=x", f"redis://c.example?{MARK}=1", f"unix:///{MARK}"),

@@ -20,16 +20,16 @@ class Redis:
     """A server on one loopback port, which stays the same across restarts."""
 
     def __init__(self) -> None:
-        self._port = free_port()
-        self._password = secrets.token_hex(16)
-        remember("password of Redis", self._password)
-        self.uri = f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        self.port = free_port()
+        self.password = secrets.token_hex(16)
+        remember("password of Redis", self.password)
+        self.uri = f"redis://:{self.password}@127.0.0.1:{self.port}/0"
         self.client = redis.Redis.from_url(self.uri)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
         """Start the server and wait until it responds."""
-        options = {"port": self._port, "bind": "127.0.0.1", "save": "", "requirepass": self._password}
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "requirepass": self.password}
         arguments = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
         self._process = subprocess.Popen(
             ["/usr/bin/redis-server", *arguments],  # under this name the program acts as a server

@@ -49,7 +49,7 @@ class Communication:
         self._client = CommunicationIdentityClient(
             self._endpoint, key, transport=transport.new_transport(session), retry_total=0
         )
-        self.shares = shares.Shares(settings.rate_limit_storage_uri)
+        self.shares = shares.Shares(settings.rate_limit_storage_uri, credential)
         self._revocations = Revocations(self._revoke)
 
     def create_identity(self, scopes: tuple[str, ...], minutes: int) -> tuple[str, AccessToken]:

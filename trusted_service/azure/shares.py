@@ -9,23 +9,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
+from azure.core.credentials import TokenCredential
 from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
-from limits.storage import MemoryStorage, storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from trusted_service.azure.errors import network_reason
 from trusted_service.errors import UpstreamThrottled
+
+if TYPE_CHECKING:
+    from trusted_service.azure.redis_pool import Pool
 
 log = structlog.get_logger(__name__)
 
 CALLS, WINDOW_SECONDS = 500, 30
 """What Communication Services allows a resource: so many revocations, and as many deletions."""
 SHARES: Final = {"users": 0.3, "jobs": 0.5}
-REDIS_OPTIONS: Final = {"socket_timeout": 1, "socket_connect_timeout": 1}
 REDIS_RETRY_SECONDS = 30.0
 
 Kind = Literal["delete", "revoke"]
@@ -55,13 +58,18 @@ class Shares:
     `sharers`: how many processes divide each share.
     """
 
-    def __init__(self, storage_uri: str) -> None:
+    def __init__(self, storage_uri: str, credential: TokenCredential | None = None) -> None:
+        """`credential`: whose token is the password, if the user in `storage_uri` has none."""
         self.sharers: dict[Holder, int] = {"users": 1, "jobs": 1}
         self._own = MovingWindowRateLimiter(MemoryStorage())
         self._common = None
         self._common_from = -math.inf
+        self.redis: Pool | None = None
         if storage_uri != "memory://":
-            storage = storage_from_string(storage_uri, wrap_exceptions=True, **REDIS_OPTIONS)
+            from trusted_service.azure import redis_pool  # costs a tenth of a second
+
+            self.redis = redis_pool.Pool.from_url(storage_uri, credential=credential)
+            storage = RedisStorage(storage_uri, self.redis, wrap_exceptions=True)
             self._common = MovingWindowRateLimiter(storage)
 
     def pace(self, holder: Holder) -> float:
@@ -99,8 +107,12 @@ def redis_reason(error: BaseException | None) -> str:
     """Redis's own code, or what the network refused; never its text, which can repeat the password."""
     import redis  # costs a tenth of a second, so only where one fails
 
+    from trusted_service.azure.redis_pool import NoToken
+
     error = error.storage_error if isinstance(error, StorageError) else error
     match error:
+        case NoToken():
+            return str(error)
         case redis.InvalidResponse():
             return "it does not speak Redis's protocol, or wants TLS"
         case redis.TimeoutError():

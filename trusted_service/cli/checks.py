@@ -40,6 +40,8 @@ REMEDIES = {
     },
     "redis": {
         "MOVED|ASK|CROSSSLOT|CLUSTERDOWN": "use a Redis without cluster mode, or its Enterprise policy",
+        "WRONGPASS|NOAUTH|NOPERM": "check user and password in RATE_LIMIT_STORAGE_URI or, where a managed "
+        "identity connects, that its object id (not its client id) is a user of this Redis",
         "OOM": "give Redis more memory, or a policy that evicts keys",
         "READONLY|MASTERDOWN": "name the primary in RATE_LIMIT_STORAGE_URI, not a replica",
         r"LOADING|BUSY|MISCONF|ERR \(Conn": "Redis responds but cannot work at present: see its log",

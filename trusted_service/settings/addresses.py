@@ -62,6 +62,12 @@ def authority(value: str) -> str:
     return f"{base}/{tenant}"
 
 
+def redis_identity(value: str) -> str | None:
+    """The object id of the managed identity that connects to Redis: a user without a password."""
+    url = urlsplit(value)
+    return url.username if url.username and not url.password else None
+
+
 def rate_limit_storage(value: str) -> str:
     """https://redis.readthedocs.io/en/stable/connections.html#redis.Redis.from_url"""
     scheme, separator, rest = value.partition("://")
@@ -85,6 +91,11 @@ def rate_limit_storage(value: str) -> str:
         connection.cert_reqs == ssl.CERT_REQUIRED and connection.check_hostname
     ):
         raise unusable("must not turn off certificate checks")
+    user, password = (getattr(connection, name) for name in ("username", "password"))
+    if user and not password:
+        value = value.replace(user, parse_guid(redis_identity(value) or ""), 1)
+        if not isinstance(connection, redis.SSLConnection):
+            raise unusable("must be rediss:// where a managed identity connects: its token is the password")
     return value
 
 

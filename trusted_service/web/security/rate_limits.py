@@ -13,7 +13,7 @@ from flask import Flask, Response, current_app, request
 from flask_limiter import Limit, Limiter, RequestLimit
 from flask_limiter.util import get_qualified_name
 
-from trusted_service.azure.shares import REDIS_OPTIONS, redis_reason
+from trusted_service.azure.shares import redis_reason
 from trusted_service.web.http.context import caller, client_address, optional_caller, services
 
 log = structlog.get_logger(__name__)
@@ -72,7 +72,8 @@ def init_app(app: Flask, storage_uri: str) -> None:
     app.config["RATELIMIT_STORAGE_URI"] = storage_uri
     app.config["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] = True
     if storage_uri != "memory://":
-        app.config["RATELIMIT_STORAGE_OPTIONS"] = REDIS_OPTIONS
+        pool = app.extensions["trusted_service"].communication.shares.redis
+        app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": pool}
     limiter.init_app(app)
     limiter.logger.addFilter(_explain)
 

@@ -1,0 +1,151 @@
+"""Redis with a token of the managed identity as the password: a real one, behind a front that checks it."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from unittest import mock
+
+import pytest
+import requests
+
+from local_azure.entra.registration import IDENTITY_CLIENT_ID
+from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.entra_redis import EntraRedis, IdentityEndpoint, identity_endpoint
+from tests.support.local_azure import LocalAzure
+from tests.support.log import assert_not_logged
+from tests.support.redis import Redis
+from tests.support.service import Service
+from trusted_service.azure import transport
+from trusted_service.azure.managed_identity import ManagedIdentity
+from trusted_service.azure.redis_pool import Pool
+from trusted_service.azure.shares import Shares
+from trusted_service.errors import UpstreamUnavailable
+
+
+@pytest.fixture
+def endpoint(azure: LocalAzure) -> Iterator[IdentityEndpoint]:
+    with identity_endpoint(azure) as running, mock.patch.dict(os.environ, azure.env | running.env):
+        yield running
+
+
+@pytest.fixture
+def front(redis: Redis, azure: LocalAzure) -> Iterator[EntraRedis]:
+    with EntraRedis(redis, azure) as running:
+        yield running
+
+
+def connect(front: EntraRedis) -> Shares:
+    return Shares(front.uri, ManagedIdentity(IDENTITY_CLIENT_ID, transport.new_session(8)))
+
+
+def pool_of(shares: Shares) -> Pool:
+    assert shares.redis is not None
+    return shares.redis
+
+
+def test_token_is_the_password(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    shares = connect(front)
+    assert run_concurrently([shares.find_redis_failure] * 8) == [None] * 8
+    assert (len(set(front.tokens)), endpoint.calls) == (1, 1)
+
+
+def test_token_is_renewed_on_kept_connections(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    pool = pool_of(connect(front))
+    endpoint.lifetime = 240  # MSAL takes a token that ends in less than five minutes for one that has ended
+    pool.renew()
+    used, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+    before = front.tokens[:]
+    pool.renew()
+    pool.release(used)
+    for connection in [pool.get_connection() for _ in range(2)]:
+        pool.release(connection)
+    assert (len(before), len(front.tokens)) == (2, 4)
+    assert not set(before) & set(front.tokens[2:])
+
+
+def test_kept_token_replaces_no_connection(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    shares = connect(front)
+    for _ in range(3):
+        pool_of(shares).renew()
+        assert shares.find_redis_failure() is None
+    assert (len(front.tokens), endpoint.calls) == (1, 1)
+
+
+def test_connection_outlives_its_token(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    shares = connect(front)
+    endpoint.lifetime = 2
+    assert shares.find_redis_failure() is None
+    first = front.tokens[-1]
+    time.sleep(3)  # Redis has ended the connection
+    assert shares.find_redis_failure() is None
+    assert front.tokens[-1] != first
+
+
+@pytest.mark.parametrize("claims", [{"aud": "https://redis.example"}, {"oid": "somebody else"}])
+def test_token_for_others_is_refused(
+    endpoint: IdentityEndpoint, front: EntraRedis, claims: dict[str, object]
+) -> None:
+    endpoint.claims |= claims
+    assert str(connect(front).find_redis_failure()).startswith("WRONGPASS ")
+
+
+def test_user_removed_from_redis_is_refused(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    front.users.clear()
+    assert str(connect(front).find_redis_failure()).startswith("WRONGPASS ")
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500])
+def test_failing_identity_endpoint_is_named(
+    endpoint: IdentityEndpoint, front: EntraRedis, status: int
+) -> None:
+    shares = connect(front)
+    endpoint.status = status
+    assert str(shares.find_redis_failure()).startswith(f"managed identity: HTTP {status}")
+    with pytest.raises(UpstreamUnavailable, match="managed identity: "):  # MSAL repeats a refusal for seconds
+        pool_of(shares).renew()
+    shares.take("users", "delete")  # counts alone
+    endpoint.status = 200
+    wait_until(lambda: shares.find_redis_failure() is None)
+
+
+def test_failing_endpoint_ends_no_connection(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    shares = connect(front)
+    assert shares.find_redis_failure() is None
+    endpoint.status = 500
+    pool_of(shares).renew()  # the token in hand is good
+    assert shares.find_redis_failure() is None
+    assert len(front.tokens) <= 2
+
+
+def test_silent_identity_endpoint_delays_few(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
+    endpoint.seconds = 4.0
+    shares = connect(front)
+    outcomes = run_concurrently([partial(timed, shares.find_redis_failure)] * 24)
+    assert sum(seconds > 2 for _, seconds in outcomes) <= 8
+    reasons = {reason for reason, _ in outcomes} - {None}
+    assert reasons == {"managed identity: too many calls wait for it already"}
+
+
+def test_managed_identity_counts_rate_limits(
+    settings: dict[str, str], endpoint: IdentityEndpoint, front: EntraRedis, redis: Redis
+) -> None:
+    def sign_ins(service: Service, times: int) -> list[int]:
+        url = f"{service.url}/auth/sign-in"
+        return [requests.get(url, allow_redirects=False, timeout=30).status_code for _ in range(times)]
+
+    redis.client.flushdb()
+    identity = {"AZURE_CLIENT_ID": IDENTITY_CLIENT_ID, "RATE_LIMIT_STORAGE_URI": front.uri}
+    strict = settings | identity | endpoint.env | {"RATE_LIMIT_SIGN_IN": "3 per hour"}
+    with Service(strict) as first, Service(strict) as second:
+        assert sign_ins(first, 2) + sign_ins(second, 2) == [302, 302, 302, 429]
+        assert endpoint.calls == 2
+        assert_not_logged(first, *front.tokens)
+    endpoint.status = 500
+    with Service(strict) as alone:
+        assert sign_ins(alone, 4) == [302, 302, 302, 429]
+    (line,) = [line for line in alone.log().splitlines() if "rate_limits_counted_alone" in line]
+    assert json.loads(line)["reason"].startswith("managed identity: ")
+    assert "Entra ID: managed identity: HTTP 500" in alone.log()  # of the task that renews

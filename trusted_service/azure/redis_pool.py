@@ -1,0 +1,64 @@
+"""Connections to Redis, with a password or as the managed identity, whose password is a token of Entra ID.
+
+https://learn.microsoft.com/azure/redis/entra-for-authentication#microsoft-entra-client-workflow
+"""
+
+from typing import Any
+
+from azure.core.credentials import TokenCredential
+from redis import ConnectionPool, CredentialProvider, RedisError
+
+from trusted_service.azure.deadlines import NotSent
+from trusted_service.azure.errors import azure_call
+from trusted_service.azure.shared_call import SharedCall
+from trusted_service.errors import UpstreamError
+
+SCOPE = "https://redis.azure.com/.default"
+
+
+class NoToken(RedisError):
+    """The managed identity gives no token; the message says why and holds no secret."""
+
+
+class _Identity(CredentialProvider):
+    """User and password of each connection that begins: an object id and a token.
+
+    The credential keeps the token until five minutes before its end.
+    """
+
+    def __init__(self, object_id: str, credential: TokenCredential) -> None:
+        self._object_id, self._credential = object_id, credential
+        self.call = SharedCall(self._fetch)
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Raises NoToken."""
+        try:
+            return self._object_id, self.call.start().wait()
+        except UpstreamError as error:
+            raise NoToken(error.reason) from error
+        except NotSent as error:
+            raise NoToken(f"managed identity: {error}") from error
+
+    def _fetch(self) -> str:
+        with azure_call("Entra ID"):
+            return self._credential.get_token(SCOPE).token
+
+
+class Pool(ConnectionPool):
+    """A user without a password is the managed identity. `from_url` connects to nothing yet."""
+
+    def __init__(self, *, credential: TokenCredential | None, **options: Any) -> None:
+        self._identity, self._token = None, ""
+        if credential is not None and options.get("username") and not options.get("password"):
+            self._identity = _Identity(options.pop("username"), credential)
+            options["credential_provider"] = self._identity
+        super().__init__(**({"socket_timeout": 1, "socket_connect_timeout": 1} | options))
+
+    def renew(self) -> None:
+        """Replace connections that began with an older token, which Redis will cut. Raises UpstreamError."""
+        if self._identity is not None:
+            token = self._identity.call.start().wait(in_background=True)
+            if token != self._token:
+                self._token = token
+                self.update_active_connections_for_reconnect()
+                self.disconnect(inuse_connections=False)
