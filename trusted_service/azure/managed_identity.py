@@ -17,7 +17,7 @@ from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
 
 from trusted_service.azure import transport
-from trusted_service.azure.errors import ManagedIdentityFailed, network_reason
+from trusted_service.azure.errors import ManagedIdentityFailed, azure_call, network_reason
 
 HARMLESS = re.compile(
     r"AADSTS[0-9]{1,8}\b|No User Assigned or Delegated Managed Identity|No MSI found|Identity not found",
@@ -44,6 +44,12 @@ class ManagedIdentity(ManagedIdentityCredential):
         with _named_failures():
             token: AccessTokenInfo = super().get_token_info(*scopes, **options)
             return token
+
+
+def check_managed_identity(client_id: str | None, session: requests.Session) -> None:
+    """Get a token that is not from a cache, which may have one for a day. Raises UpstreamUnavailable."""
+    with azure_call("Entra ID"):
+        ManagedIdentity(client_id, session).get_token("https://storage.azure.com/.default")
 
 
 def _record_status(response: PipelineResponse[Any, Any]) -> None:
