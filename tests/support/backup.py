@@ -4,7 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from azure.core.exceptions import ResourceNotFoundError
@@ -22,9 +22,10 @@ Snapshot = dict[str, dict[tuple[str, str], dict[str, Any]]]
 
 def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
     """Plant `count` users of whom some are blocked or had another identity, and what has no identity."""
-    users = seed_users(settings, count, blocked=0.02)
+    users = seed_users(settings, count, blocked=0.1)
     resource = (users[0].acs_user_id or "").partition("_")[0]
-    now = datetime.now(UTC).replace(microsecond=123456)
+    # Two days ago: the tokens of another resource, which a block cannot revoke, have ended.
+    now = (datetime.now(UTC) - timedelta(days=2)).replace(microsecond=123456)
     for user in users[: count // 20]:  # of a resource from which users were moved
         row = {**identity_row(user, indexed=True), "SwitchedAt": now, "BlockReason": "left, é"}
         put_rows(settings, "identities", [row])
