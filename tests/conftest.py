@@ -8,6 +8,7 @@ from azure.data.tables import TableServiceClient
 from flask import Flask
 
 from tests.support.admin_client import ROLE, Admin
+from tests.support.canary import taken_turns
 from tests.support.concurrency import wait_until
 from tests.support.local_azure import LocalAzure, LocalAzureError
 from tests.support.own_azure import GENEROUS, World
@@ -62,8 +63,8 @@ def settings(azure: LocalAzure, storage_proxy: StorageProxy) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def service(settings: dict[str, str]) -> Iterator[Service]:
-    with Service(settings, measured=True) as running:
+def service(settings: dict[str, str], tables: TableServiceClient) -> Iterator[Service]:
+    with taken_turns(tables), Service(settings, measured=True) as running:
         yield running
 
 

@@ -4,7 +4,7 @@ The table `jobs` is read whole, because nothing leads from a user to the jobs ab
 rows under `sid-…` in `sessions`, only repeat others; `usage` is about nobody in particular.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -35,16 +35,13 @@ class PersonalData:
     def export(self, user_id: UserId, *, limited: bool = False) -> dict[str, Any]:
         """Everything about the user; if limited to what a request can read, `complete` may be false."""
         mentions, complete = self.jobs.mentions(user_id, MAX_JOB_ROWS if limited else None)
-        document = self._export(user_id, mentions.get(user_id, ()), MAX_EVENTS if limited else None)
+        document = self.describe(user_id, mentions.get(user_id, ()), MAX_EVENTS if limited else None)
         return document | {"complete": complete and document["complete"]}
 
-    def export_all(self) -> Iterator[dict[str, Any]]:
-        """The same about each user with a row."""
-        mentions, _ = self.jobs.mentions(None, None)
-        for identity in self.identities.all():
-            yield self._export(identity.user_id, mentions.get(identity.user_id, ()), None)
-
-    def _export(self, user_id: UserId, mentions: Sequence[Mention], limit: int | None) -> dict[str, Any]:
+    def describe(
+        self, user_id: UserId, mentions: Sequence[Mention], limit: int | None = None
+    ) -> dict[str, Any]:
+        """The same, given the jobs about the user, with up to `limit` events."""
         identity = self.identities.find(user_id)
         entries = self.ledger.all_of(identity) if identity else []
         events = self.audit.about_or_by(user_id)

@@ -17,8 +17,11 @@ from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure import transport
 from trusted_service.azure.communication import Communication
-from trusted_service.azure.managed_identity import ManagedIdentity
+from trusted_service.azure.managed_identity import ManagedIdentity, check_managed_identity
 from trusted_service.background import BackgroundTasks
+from trusted_service.backup import Backup
+from trusted_service.canary import SECONDS as CANARY_SECONDS
+from trusted_service.canary import Canary, Check
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
@@ -128,7 +131,12 @@ class Services:
         self.retention = Retention(ledger_table.now, self.background, rules)
 
         self.personal_data = PersonalData(identities, sessions, ledger, audit, self.jobs, self.administrators)
+        self.backup = Backup(self.personal_data, pin)
 
+        checks: list[Check] = [self.entra.check]
+        if credential:
+            checks.append(partial(check_managed_identity, client_id, session))
+        self.canary = Canary(ledger_table, pin, communication, settings.token_scopes, checks)
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
         )
@@ -148,6 +156,7 @@ class Services:
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
+        self.background.run_every(CANARY_SECONDS, self.canary.run, first_after=CANARY_SECONDS)
         self.background.run_every(WARN_SECONDS, self.warn, first_after=WARN_SECONDS)
 
     def warn(self) -> None:

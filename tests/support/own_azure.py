@@ -11,6 +11,7 @@ from azure.data.tables import TableEntity, TableServiceClient
 
 from tests.support import rows
 from tests.support.admin_client import ROLE, Admin, bearer, post_token
+from tests.support.canary import taken_turns
 from tests.support.commands import repair
 from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
@@ -121,7 +122,7 @@ def own_azure(
     data: Path | None = None,
 ) -> Iterator[OwnAzure]:
     """Start everything; `settings` override the service's, `data` is the local Azure's data folder."""
-    with open_upstreams(data) as (azure, storage, tables):
+    with open_upstreams(data) as (azure, storage, tables), taken_turns(tables):
         through_proxy = {"TABLE_STORAGE_CONNECTION_STRING": storage.connection_string}
         together = azure.env | GENEROUS | through_proxy | dict(settings or {})
         with Service(together, workers=workers, measured=measured) as service:

@@ -7,7 +7,7 @@ import pytest
 
 from trusted_service.jobs.upload import NAMES
 from trusted_service.users.csv_file import UnreadableFile, read_table
-from trusted_service.users.importing import read_mappings
+from trusted_service.users.mapping_file import read_mappings
 
 A, B, M = (f"{letter}c9e6679-7425-40de-944b-e07fc1f90ae7" for letter in "abc")
 """Two users, and the manager who must never be taken for one."""

@@ -23,7 +23,7 @@ from tests.support.seed import create_identities
 from tests.support.service import Service
 from tests.support.storage_proxy import Fault, StorageProxy
 from tests.support.user_lists import find
-from trusted_service.users.importing import read_mappings
+from trusted_service.users.mapping_file import read_mappings
 
 HEADER = "objectId,communicationUserId"
 WITH_BLOCKED = f"{HEADER},blocked"

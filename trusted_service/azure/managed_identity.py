@@ -21,7 +21,7 @@ from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
 
 from trusted_service.azure import deadlines, transport
-from trusted_service.azure.errors import ManagedIdentityFailed, network_reason
+from trusted_service.azure.errors import ManagedIdentityFailed, azure_call, network_reason
 from trusted_service.azure.shared_call import SharedCall
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,12 @@ def _wait(call: SharedCall[AccessTokenInfo]) -> AccessTokenInfo:
         return call.start().wait()
     except deadlines.NotSent as error:
         raise ManagedIdentityFailed(str(error)) from error
+
+
+def check_managed_identity(client_id: str | None, session: requests.Session) -> None:
+    """Get a token that is not from a cache, which may have one for a day. Raises UpstreamUnavailable."""
+    with azure_call("Entra ID"):
+        ManagedIdentity(client_id, session).get_token("https://storage.azure.com/.default")
 
 
 def _record_status(response: PipelineResponse[Any, Any]) -> None:

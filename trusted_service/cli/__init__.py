@@ -6,13 +6,14 @@ import click
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from trusted_service.cli import checks, identities, users  # noqa: F401 # `identities` adds to `users`
+from trusted_service.cli import checks, doctor, identities, users  # noqa: F401 # `identities` adds to `users`
 from trusted_service.services import Services
 from trusted_service.settings import SettingsError
 
 
 def init_app(app: Flask) -> None:
     app.cli.add_command(check_config)
+    app.cli.add_command(doctor.doctor)
     app.cli.add_command(users.users)
 
 

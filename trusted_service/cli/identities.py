@@ -1,8 +1,9 @@
 """`flask --app wsgi users …`: operators' commands about identities and the index of users."""
 
+import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import BinaryIO, get_args
 
@@ -10,12 +11,14 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from trusted_service.backup import BackupFile
 from trusted_service.cli.users import command, operator, print_array, print_result, user_id
 from trusted_service.models import UserId
 from trusted_service.representation import csv_lines, user_json
 from trusted_service.services import Services
 from trusted_service.users.csv_file import UnreadableFile
-from trusted_service.users.importing import Result, read_mappings
+from trusted_service.users.importing import MappingRow, Result
+from trusted_service.users.mapping_file import read_mappings
 
 MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner")
 UNREADABLE = {
@@ -24,6 +27,7 @@ UNREADABLE = {
     "column": "a row above all others must name objectId and communicationUserId. Line {line} has: {found}.",
     "cells": "line {line} has more cells than the header: {found}.",
     "lists": "line {line} stands among the users like the title of another list: {found}.",
+    "backup": "line {line} is not as this version's `users export` writes it, or the file is cut short.",
     "empty": "there is no row in it.",
 }
 
@@ -33,21 +37,29 @@ UNREADABLE = {
 @click.option("--dry-run", is_flag=True, help="Report what would happen to each row; change nothing.")
 @click.option("--allow-other-resource", is_flag=True, help="Take identities of other resources too.")
 def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **options: bool) -> None:
-    """Import users with the identities that they have from another system, or from `users.csv`.
+    """Import users with the identities that they have from another system, or what `users export` wrote.
 
-    CSV with a header: objectId and communicationUserId, tenantId where several tenants are allowed, and if
+    CSV has a header: objectId and communicationUserId, tenantId where several tenants are allowed, and if
     known name, username, createdAt, lastTokenAt, blocked. Each is named once; titles may stand above. Nothing
-    is overwritten; doing it again continues. Exit 1 where a row is not taken.
+    is overwritten; doing it again continues. Exit 1 where a row is not taken. An export restores users and
+    ledger, not sessions, events and jobs.
     """
+    source = file if file.seekable() else io.BytesIO(file.read())
+    rows: Sequence[MappingRow] | BackupFile
     try:
-        rows = read_mappings(file.read(), services.settings.entra_allowed_tenants, datetime.now(UTC))
+        if BackupFile.recognises(source):
+            rows = BackupFile(source)
+        else:
+            source.seek(0)
+            rows = read_mappings(source.read(), services.settings.entra_allowed_tenants, datetime.now(UTC))
     except UnreadableFile as error:
         raise click.UsageError(f"{file.name}: {UNREADABLE[error.problem].format_map(vars(error))}") from None
     counts: Counter[Result] = Counter()
 
     def report() -> Iterator[dict[str, object]]:
         """Import and count the rows, with a progress bar on a terminal."""
-        results = services.mapping_import.run(operator(), rows, **options)
+        pin = rows.pin if isinstance(rows, BackupFile) else None
+        results = services.mapping_import.run(operator(), rows, pin, **options)
         console, hidden = Console(stderr=True), not sys.stderr.isatty()
         for row in track(results, "Importing", len(rows), console=console, transient=True, disable=hidden):
             counts[row.result] += 1

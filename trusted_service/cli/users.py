@@ -162,7 +162,10 @@ for _action in ACTIONS.values():
 @command("export")
 @click.argument("user", type=user_id, required=False)
 def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
-    """Write all that is stored, of one user or of everybody, as JSON (with or without --json)."""
+    """Write all that is stored, of one user or of everybody, as JSON (with or without --json).
+
+    `users import` restores it.
+    """
     if not (
         user is None
         or services.identities.find(user)
@@ -172,9 +175,9 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         raise NotFound
     with services.audit.action(operator(), "export", user):
         if user is not None:
-            print_result(services.personal_data.export(user), as_json=True)
+            print_result(services.backup.export(user), as_json=True)
         else:
-            print_array(services.personal_data.export_all())
+            print_array(services.backup.export_all())
 
 
 @command("repair")

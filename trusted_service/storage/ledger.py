@@ -50,13 +50,22 @@ class Ledger:
 
     def claim(self, owner: UserId, acs_user_id: str, since: datetime) -> bool:
         """Record the identity as the user's; False if it is already. Raises IdentityTaken."""
+        return self._add(LedgerEntry(acs_user_id=acs_user_id, owner=owner, since=since))
+
+    def restore(self, entry: LedgerEntry) -> None:
+        """Add a former identity, or one that was erased, as a backup has it. Raises IdentityTaken."""
+        self._add(entry)
+        if entry.until is not None:
+            self._put_copy(entry)
+
+    def _add(self, entry: LedgerEntry) -> bool:
         try:
-            self._table.insert(_row(LedgerEntry(acs_user_id=acs_user_id, owner=owner, since=since)))
+            self._table.insert(_row(entry))
         except RowExists:
-            entry = self.find(acs_user_id)
-            if entry is None:
+            here = self.find(entry.acs_user_id)
+            if here is None:
                 raise UpstreamUnavailable("Table Storage", "a conflicting row is gone") from None
-            if entry.owner != owner:
+            if here.owner != entry.owner:
                 raise IdentityTaken from None
             return False
         return True

@@ -40,21 +40,16 @@ class SessionTable:
     absolute: timedelta
 
     def create(
-        self,
-        user: User,
-        *,
-        entra_session_id: str | None = None,
-        login_hint: str | None = None,
-        **browser: Any,
+        self, user: User, *, entra_session_id: str | None = None, login_hint: str | None = None, **others: Any
     ) -> tuple[str, Session]:
         """Start a session; return its id, which is stored nowhere else, and the session.
 
-        `browser` is the fields of Session that describe it.
+        `others` are the fields of Session that describe it.
         """
         secret = secrets.token_bytes(SECRET_BYTES)
         partition, now = _partition(user.id), datetime.now(UTC)
         key = f"{partition}/{_hash(secret)}"
-        session = Session(key=key, user=user, created_at=now, seen_at=now, login_hint=login_hint, **browser)
+        session = Session(key=key, user=user, created_at=now, seen_at=now, login_hint=login_hint, **others)
         if entra_session_id:
             # Before the session: after a crash in between there is no session that a logout would miss.
             self.table.put(
@@ -65,6 +60,10 @@ class SessionTable:
         except RowExists as error:
             raise UpstreamUnavailable("Table Storage", "HTTP 409 for a new random key") from error
         return partition + secret.hex(), session
+
+    def all_keys(self) -> Iterator[Row]:
+        """The rows of all sessions, with nothing but their keys; some may have ended."""
+        return self.table.query("PartitionKey lt @first", {"first": SID}, columns=())
 
     def find(self, session_id: str) -> Session | None:
         """The session with this id; None if there is none or it has ended."""

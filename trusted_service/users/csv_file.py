@@ -49,7 +49,9 @@ class UnreadableFile(Exception):
     `found` are the first cells of a row that should have named the columns, or that does not fit them.
     """
 
-    problem: Literal["encoding", "syntax", "column", "cells", "lists", "empty", "too-many", "too-many-names"]
+    problem: Literal[
+        "encoding", "syntax", "column", "cells", "lists", "empty", "backup", "too-many", "too-many-names"
+    ]
     line: int = 0
     found: str = ""
 
