@@ -64,8 +64,8 @@ def authority(value: str) -> str:
 
 def redis_identity(value: str) -> str | None:
     """The object id of the managed identity that connects to Redis: a user without a password."""
-    url = urlsplit(value)
-    return url.username if url.username and not url.password else None
+    found = re.match(r"(?i)rediss?://([^:@/?#]+):?@", value)
+    return found[1] if found else None
 
 
 def rate_limit_storage(value: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from trusted_service.settings.addresses import redis_identity
 from trusted_service.settings.credentials import PLACEHOLDER, read_file, require_trusted_certificates
 
 EXACTLY_ONE = (
@@ -74,7 +75,8 @@ def read(variables: Mapping[str, str], names: Iterable[str]) -> tuple[dict[str, 
             problems |= dict.fromkeys(given, f"{' and '.join(given)} are set; set exactly one")
         elif not given and not problems.keys() & set(group):
             problems |= dict.fromkeys(group, f"{' or '.join(group)} {missing(variables, *group)}")
-    if "ENTRA_MANAGED_IDENTITY_CLIENT_ID" in values or "_ENDPOINT" not in "".join(values):
+    is_used = "_ENDPOINT" in "".join(values) or redis_identity(values.get("RATE_LIMIT_STORAGE_URI", ""))
+    if "ENTRA_MANAGED_IDENTITY_CLIENT_ID" in values or not is_used:
         for unused in values, problems:  # it may be meant for another program
             unused.pop("AZURE_CLIENT_ID", None)
     for name, may_be_folder in CA_VARIABLES.items():
