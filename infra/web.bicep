@@ -44,7 +44,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     keyVaultReferenceIdentity: identityId
     siteConfig: {
       linuxFxVersion: 'PYTHON|${pythonVersion}'
-      appCommandLine: 'gunicorn -c gunicorn.conf.py wsgi:app'
+      appCommandLine: 'exec gunicorn -c gunicorn.conf.py wsgi:app'
       healthCheckPath: '/healthz'
       alwaysOn: true
       http20Enabled: true

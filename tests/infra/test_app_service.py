@@ -85,7 +85,7 @@ def test_redis_address_is_the_one_of_bicep() -> None:
 
 def test_web_app_runs_gunicorn_as_documented(app: Any) -> None:
     expected = {
-        "appCommandLine": "gunicorn -c gunicorn.conf.py wsgi:app",
+        "appCommandLine": "exec gunicorn -c gunicorn.conf.py wsgi:app",
         "healthCheckPath": "/healthz",
         "alwaysOn": True,
         "http20Enabled": True,

@@ -8,9 +8,7 @@ from typing import Any
 from azure.core.credentials import TokenCredential
 from redis import ConnectionPool, CredentialProvider, RedisError
 
-from trusted_service.azure.deadlines import NotSent
 from trusted_service.azure.errors import azure_call
-from trusted_service.azure.shared_call import SharedCall
 from trusted_service.errors import UpstreamError
 
 SCOPE = "https://redis.azure.com/.default"
@@ -21,27 +19,22 @@ class NoToken(RedisError):
 
 
 class _Identity(CredentialProvider):
-    """User and password of each connection that begins: an object id and a token.
-
-    The credential keeps the token until five minutes before its end.
-    """
+    """User and password of each connection that begins: an object id and a token."""
 
     def __init__(self, object_id: str, credential: TokenCredential) -> None:
         self._object_id, self._credential = object_id, credential
-        self.call = SharedCall(self._fetch)
+
+    def get_token(self) -> str:
+        """Raises UpstreamError."""
+        with azure_call("Entra ID"):
+            return self._credential.get_token(SCOPE).token
 
     def get_credentials(self) -> tuple[str, str]:
         """Raises NoToken."""
         try:
-            return self._object_id, self.call.start().wait()
+            return self._object_id, self.get_token()
         except UpstreamError as error:
             raise NoToken(error.reason) from error
-        except NotSent as error:
-            raise NoToken(f"managed identity: {error}") from error
-
-    def _fetch(self) -> str:
-        with azure_call("Entra ID"):
-            return self._credential.get_token(SCOPE).token
 
 
 class Pool(ConnectionPool):
@@ -57,7 +50,7 @@ class Pool(ConnectionPool):
     def renew(self) -> None:
         """Replace connections that began with an older token, which Redis will cut. Raises UpstreamError."""
         if self._identity is not None:
-            token = self._identity.call.start().wait(in_background=True)
+            token = self._identity.get_token()
             if token != self._token:
                 self._token = token
                 self.update_active_connections_for_reconnect()
