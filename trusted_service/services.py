@@ -142,7 +142,7 @@ class Services:
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
-        self.background.run_every(WARN_SECONDS, self.warn, first_after=WARN_SECONDS)
+        self.background.run_every(WARN_SECONDS, self.warn, first_after=60.0)
 
     def warn(self) -> None:
         """Log again what gunicorn.conf.py logs at the start, such as that a certificate expires soon."""

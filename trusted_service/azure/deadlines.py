@@ -49,6 +49,7 @@ class NotSent(Exception):
 class Call:
     """A call in progress, and the sockets from which it reads responses."""
 
+    upstream: Upstream
     deadline: float
     sockets: list[socket] = field(default_factory=list)
     over: bool = False
@@ -119,7 +120,7 @@ def call(upstream: Upstream) -> Iterator[Call]:
     deadline = min(now + CALL_SECONDS, _request_deadline.get())
     wait_until = min(now + MAX_WAIT_SECONDS, deadline)
     with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until):
-        current = Call(deadline)
+        current = Call(upstream, deadline)
         if not current.seconds_left():
             raise NotSent("no time left in this request")
         token = _current.set(current)

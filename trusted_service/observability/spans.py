@@ -1,0 +1,78 @@
+"""Spans by OpenTelemetry: one for each request, and one for each call to an upstream.
+
+They hold routes and the names of operations. The instrumentations of Flask and requests would record addresses,
+which hold codes, keys and ids, and clients' IP addresses, and miss the requests that a hook refuses.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from requests import Response
+from structlog.typing import EventDict
+
+from trusted_service.observability import metrics
+
+T = TypeVar("T")
+
+STATUS = "http.response.status_code"
+FAILED = trace.StatusCode.ERROR
+NAME = re.compile(r"/([$:]?[a-z_-]+)(?=/|$)", re.IGNORECASE)
+
+_tracer = trace.get_tracer("trusted_service")
+
+
+def request_span() -> AbstractContextManager[trace.Span]:
+    """The span of a request. A client's trace id is not believed, like its request id."""
+    return _tracer.start_as_current_span("request", Context(), trace.SpanKind.SERVER, record_exception=False)
+
+
+def describe_request(method: str, route: str, status: int) -> None:
+    span = trace.get_current_span()
+    span.set_attributes({"http.request.method": method, "http.route": route, STATUS: status})
+    if status >= 500:
+        span.set_status(FAILED)
+
+
+def observe_call(upstream: str, method: str, url: str, send: Callable[[], Response]) -> Response:
+    """Send a request to an upstream, and record its operation, its status (0: no response) and its duration."""
+    address, operation = urlsplit(url), name_operation(url)
+    attributes = {
+        "http.request.method": method,
+        "peer.service": upstream,
+        "url.full": f"{address.scheme}://{address.netloc}/{operation}",
+    }
+    status, began = 0, time.monotonic()
+    with _tracer.start_as_current_span(
+        f"{method} {operation}", None, trace.SpanKind.CLIENT, attributes, record_exception=False
+    ) as span:
+        try:
+            response = send()
+            status = response.status_code
+            return response
+        finally:
+            metrics.record_call(upstream, f"{method} {operation}", status, time.monotonic() - began)
+            span.set_attribute(STATUS, status)
+            # Others, such as 404 and 409, are answers that the service expects.
+            if status in (0, 401, 403, 429) or status >= 500:
+                span.set_status(FAILED)
+
+
+def name_operation(url: str) -> str:
+    """The last name in the path: `token`, `:issueAccessToken`, or the table. Never a key or an id."""
+    names = NAME.findall(urlsplit(url).path.partition("(")[0])
+    return names[-1] if names else ""
+
+
+def add_trace_ids(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name the current span in a log line. A processor of structlog."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+        event["span_id"] = trace.format_span_id(context.span_id)
+    return event
