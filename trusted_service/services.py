@@ -142,10 +142,10 @@ class Services:
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
-        self.background.run_every(WARN_SECONDS, self.warn, first_after=60.0)
+        self.background.run_every(WARN_SECONDS, self.warn)
 
     def warn(self) -> None:
-        """Log again what gunicorn.conf.py logs at the start, such as that a certificate expires soon."""
+        """Log what is probably a mistake, or soon will be one, such as that a certificate expires."""
         for warning in self.settings.warnings():
             log.warning("settings_warning", reason=warning)
 

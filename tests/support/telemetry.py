@@ -6,10 +6,25 @@ https://learn.microsoft.com/azure/azure-monitor/reference/tables-index
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb_kql
+import requests
+
+from tests.support.concurrency import wait_until
+from tests.support.own_azure import World
+
+INFRA = Path(__file__).parents[2] / "infra"
+OFTEN = {
+    "OTEL_METRIC_EXPORT_INTERVAL": "300",
+    "OTEL_BSP_SCHEDULE_DELAY": "300",
+    "OTEL_BLRP_SCHEDULE_DELAY": "300",
+    "OTEL_TRACES_SAMPLER": "always_on",
+}
+"""Settings of the OpenTelemetry SDK: how many milliseconds it waits; and without sampling."""
 
 Envelope = Mapping[str, Any]
 
@@ -93,3 +108,38 @@ def _call(data: Mapping[str, Any], code: str) -> dict[str, Any]:
     days, hours, minutes, seconds = map(float, re.split(r"[.:]", data["duration"], maxsplit=3))
     milliseconds = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000
     return {"name": data["name"], "success": str(data["success"]), "resultCode": code, "duration": milliseconds}
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """The upstreams and a service with telemetry."""
+
+    world: World
+
+    def settle(self) -> list[Envelope]:
+        """Return the envelopes, once those of everything up to now have arrived."""
+        marker = requests.get(f"{self.world.service.url}/api/me", timeout=30).headers["X-Request-ID"]
+        wait_until(lambda: _has_arrived(self.world.azure.list_envelopes(), marker))
+        return self.world.azure.list_envelopes()
+
+
+def _has_arrived(envelopes: Iterable[Envelope], marker: str) -> bool:
+    """Tell whether the line, the span and the metric of a refused request, and of those before it, are there."""
+    found = [(envelope["data"]["baseType"], envelope["data"]["baseData"], envelope) for envelope in envelopes]
+    lines = [data["properties"] for kind, data, _ in found if kind == "MessageData" and data["message"] == "request"]
+    points = [data["metrics"][0] for kind, data, _ in found if kind == "MetricData"]
+    counted = sum(point["value"] for point in points if point["name"] == "trusted_service.refusals")
+    traces = {envelope["tags"]["ai.operation.id"] for kind, _, envelope in found if kind == "RequestData"}
+    own = [line for line in lines if line["request_id"] == marker]
+    refused = sum(line["status"] in ("401", "403", "429") for line in lines)
+    return bool(own) and own[0]["trace_id"] in traces and counted == refused
+
+
+def find_firing(envelopes: Iterable[Envelope]) -> set[str]:
+    """Return the names of the alerts whose queries return a row for these envelopes."""
+    tables = Tables(envelopes)
+    return {alert["name"] for alert in read_alerts() if tables.query("\n".join(alert["query"]))}
+
+
+def read_alerts() -> list[dict[str, Any]]:
+    return list(json.loads((INFRA / "alerts.json").read_text(encoding="utf-8")))

@@ -8,28 +8,34 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from requests import Response
 from structlog.typing import EventDict
 
 from trusted_service.observability import metrics
 
-T = TypeVar("T")
-
 STATUS = "http.response.status_code"
 FAILED = trace.StatusCode.ERROR
+QUIET: Final = {"record_exception": False, "set_status_on_exception": False}
+"""Texts of exceptions hold addresses."""
 NAME = re.compile(r"/([$:]?[a-z_-]+)(?=/|$)", re.IGNORECASE)
 
 _tracer = trace.get_tracer("trusted_service")
 
 
+class HasStatus(Protocol):
+    status_code: int
+
+
+Response = TypeVar("Response", bound=HasStatus)
+
+
 def request_span() -> AbstractContextManager[trace.Span]:
     """The span of a request. A client's trace id is not believed, like its request id."""
-    return _tracer.start_as_current_span("request", Context(), trace.SpanKind.SERVER, record_exception=False)
+    return _tracer.start_as_current_span("request", Context(), trace.SpanKind.SERVER, **QUIET)
 
 
 def describe_request(method: str, route: str, status: int) -> None:
@@ -49,7 +55,7 @@ def observe_call(upstream: str, method: str, url: str, send: Callable[[], Respon
     }
     status, began = 0, time.monotonic()
     with _tracer.start_as_current_span(
-        f"{method} {operation}", None, trace.SpanKind.CLIENT, attributes, record_exception=False
+        f"{method} {operation}", None, trace.SpanKind.CLIENT, attributes, **QUIET
     ) as span:
         try:
             response = send()
