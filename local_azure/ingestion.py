@@ -6,6 +6,7 @@ The format is that of the exporters' own client (`/v2.1/track`, a JSON array or 
 import gzip
 import json
 import threading
+import uuid
 from collections import deque
 
 from flask import Flask, request
@@ -15,7 +16,6 @@ from local_azure.faults import Faults
 from local_azure.journal import Journal
 from local_azure.watch import Watch
 
-INSTRUMENTATION_KEY = "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9"
 MAX_ENVELOPES = 50_000
 
 
@@ -23,7 +23,9 @@ class Ingestion:
     """The envelopes that arrived, oldest first."""
 
     def __init__(self, origin: str) -> None:
-        self.connection_string = f"InstrumentationKey={INSTRUMENTATION_KEY};IngestionEndpoint={origin}/"
+        # A new one each time: exporters keep on disk, by key, what they could not send.
+        self.key = str(uuid.uuid4())
+        self.connection_string = f"InstrumentationKey={self.key};IngestionEndpoint={origin}/"
         self._lock = threading.Lock()
         self._envelopes: deque[object] = deque(maxlen=MAX_ENVELOPES)
 
@@ -51,7 +53,7 @@ def create_app(ingestion: Ingestion, journal: Journal, faults: Faults) -> Flask:
         if request.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         envelopes = _read_envelopes(body.decode())
-        own = [envelope for envelope in envelopes if envelope.get("iKey") == INSTRUMENTATION_KEY]
+        own = [envelope for envelope in envelopes if envelope.get("iKey") == ingestion.key]
         ingestion.add([*own])
         errors = [
             {"index": index, "statusCode": 400, "message": "Invalid instrumentation key"}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from trusted_service.observability.spans import name_operation
 ACS = "https://contoso.communication.azure.com/identities"
 ENTRA = "https://login.microsoftonline.com/5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
 HANGS_SECONDS = 1.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 10.0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_refused_request_is_sent_too(telemetry: Telemetry) -> None:
     for path, method in (("/api/me", "GET"), ("/wp-admin/x.php", "GET"), ("/api/token", "BREW")):
         requests.request(method, url + path, timeout=30)
     tables = Tables(telemetry.settle())
-    found = tables.query("requests | project operation_Name, resultCode | distinct *")
+    found = tables.query("requests | distinct operation_Name, resultCode")
     assert {("GET /api/me", "401"), ("GET ", "404")} <= {tuple(request.values()) for request in found}
 
 
@@ -89,7 +90,7 @@ def test_app_service_instance_is_named(telemetry: Telemetry) -> None:
     assert found == {("mine", "instance-7")}
 
 
-def read_metrics(envelopes: list[Envelope], *names: str) -> Counter[tuple[str, ...]]:
+def read_metrics(envelopes: Sequence[Envelope], *names: str) -> Counter[tuple[str, ...]]:
     """Sum the service's own metrics by name and dimensions."""
     totals = Counter[tuple[str, ...]]()
     for envelope in envelopes:
@@ -106,7 +107,9 @@ def test_tokens_and_refusals_are_counted(telemetry: Telemetry) -> None:
     world.azure.clear_envelopes()
     person = world.new_user()
     person.token()
-    teams = world.azure.mint_tokens(username=person.account.username, scope="teams", clientId=world.azure.get_app().spa_client_id)
+    teams = world.azure.mint_tokens(
+        username=person.account.username, scope="teams", clientId=world.azure.get_app().spa_client_id
+    )
     headers = bearer(world.azure, person)
     body = {"teamsUserAadToken": teams[0]}
     response = call("POST", f"{person.url}/api/token/teams", headers=headers, json=body)
@@ -143,16 +146,16 @@ def test_envelopes_hold_no_secrets_and_names(telemetry: Telemetry, tmp_path: Pat
     person = world.new_user(name="Eve Nightingale-Peculiar")
     identity = world.identity_of(person)
     plant_everywhere(world.service, JWT)
+    world.azure.plant_fault("acs", "issue", "reset", times=3)
+    assert person.token().status_code == 503
     world.admin.do("api", person, "block", reason="Eve Nightingale-Peculiar has left")
-    world.azure.plant_fault("acs", "issue", "hang")
-    person.token()
     envelopes = telemetry.settle()
     sent = tmp_path / "envelopes.json"
     sent.write_text("\n".join(json.dumps(envelope) for envelope in envelopes), encoding="utf-8")
     assert log_scan.find_leaks([sent]) == []
     text = sent.read_text(encoding="utf-8")
-    for personal in ("Nightingale", person.account.username, "127.0.0.1", "python-requests", world.service.env["SECRET_KEY"]):
-        assert personal not in text, personal
+    for unwanted in ("Nightingale", person.account.username, "python-requests", '"client"', "ai.location.ip"):
+        assert unwanted not in text, unwanted
     for envelope in envelopes:
         if envelope["data"]["baseType"] not in ("MessageData", "ExceptionData"):
             assert person.account.object_id not in json.dumps(envelope)

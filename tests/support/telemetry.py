@@ -5,7 +5,7 @@ https://learn.microsoft.com/azure/azure-monitor/reference/tables-index
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +22,14 @@ OFTEN = {
     "OTEL_METRIC_EXPORT_INTERVAL": "300",
     "OTEL_BSP_SCHEDULE_DELAY": "300",
     "OTEL_BLRP_SCHEDULE_DELAY": "300",
-    "OTEL_TRACES_SAMPLER": "always_on",
 }
-"""Settings of the OpenTelemetry SDK: how many milliseconds it waits; and without sampling."""
+"""Settings of the OpenTelemetry SDK: how many milliseconds it waits."""
 
 Envelope = Mapping[str, Any]
 
-COMMON = "timestamp TIMESTAMP, operation_Id TEXT, cloud_RoleName TEXT, cloud_RoleInstance TEXT, itemCount BIGINT"
+COMMON = (
+    "timestamp TIMESTAMP, operation_Id TEXT, cloud_RoleName TEXT, cloud_RoleInstance TEXT, itemCount BIGINT"
+)
 CALL = "name TEXT, success TEXT, resultCode TEXT, duration DOUBLE"
 TABLES = {
     "requests": f"{CALL}, operation_Name TEXT, url TEXT",
@@ -57,8 +58,10 @@ class Tables:
             self._database.execute(f"CREATE TABLE {name} ({COMMON}, {columns}, customDimensions JSON)")
         for envelope in envelopes:
             table, row = KINDS[envelope["data"]["baseType"]], {**_common(envelope), **_own(envelope)}
-            places = ", ".join("?" * len(row))
-            self._database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", [*row.values()])  # noqa: S608
+            names, places = ", ".join(row), ", ".join("?" * len(row))
+            # S608: the names are ours.
+            insert = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608
+            self._database.execute(insert, [*row.values()])
 
     def query(self, kql: str) -> list[dict[str, Any]]:
         """Run a query. Raises KqlError for what is no KQL, or uses a column that does not exist."""
@@ -91,7 +94,10 @@ def _own(envelope: Envelope) -> dict[str, Any]:
         case "MessageData":
             return {"message": data["message"], "severityLevel": data["severityLevel"]}
         case "ExceptionData":
-            return {"type": data["exceptions"][0]["typeName"], "outerMessage": data["exceptions"][0]["message"]}
+            return {
+                "type": data["exceptions"][0]["typeName"],
+                "outerMessage": data["exceptions"][0]["message"],
+            }
     (point,) = data["metrics"]
     count = point.get("count") or 1
     return {
@@ -107,7 +113,12 @@ def _own(envelope: Envelope) -> dict[str, Any]:
 def _call(data: Mapping[str, Any], code: str) -> dict[str, Any]:
     days, hours, minutes, seconds = map(float, re.split(r"[.:]", data["duration"], maxsplit=3))
     milliseconds = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000
-    return {"name": data["name"], "success": str(data["success"]), "resultCode": code, "duration": milliseconds}
+    return {
+        "name": data["name"],
+        "success": str(data["success"]),
+        "resultCode": code,
+        "duration": milliseconds,
+    }
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ class Telemetry:
 
     world: World
 
-    def settle(self) -> list[Envelope]:
+    def settle(self) -> Sequence[Envelope]:
         """Return the envelopes, once those of everything up to now have arrived."""
         marker = requests.get(f"{self.world.service.url}/api/me", timeout=30).headers["X-Request-ID"]
         wait_until(lambda: _has_arrived(self.world.azure.list_envelopes(), marker))
@@ -124,15 +135,19 @@ class Telemetry:
 
 
 def _has_arrived(envelopes: Iterable[Envelope], marker: str) -> bool:
-    """Tell whether the line, the span and the metric of a refused request, and of those before it, are there."""
-    found = [(envelope["data"]["baseType"], envelope["data"]["baseData"], envelope) for envelope in envelopes]
-    lines = [data["properties"] for kind, data, _ in found if kind == "MessageData" and data["message"] == "request"]
-    points = [data["metrics"][0] for kind, data, _ in found if kind == "MetricData"]
-    counted = sum(point["value"] for point in points if point["name"] == "trusted_service.refusals")
-    traces = {envelope["tags"]["ai.operation.id"] for kind, _, envelope in found if kind == "RequestData"}
-    own = [line for line in lines if line["request_id"] == marker]
-    refused = sum(line["status"] in ("401", "403", "429") for line in lines)
-    return bool(own) and own[0]["trace_id"] in traces and counted == refused
+    """Tell whether a refused request has arrived as line, span and metric, with all before it."""
+    lines, spans, counted = {}, set(), 0
+    for envelope in envelopes:
+        data, trace = envelope["data"]["baseData"], envelope["tags"].get("ai.operation.id")
+        match envelope["data"]["baseType"]:
+            case "MessageData" if data["message"] == "request":
+                lines[data["properties"]["request_id"]] = trace, data["properties"]["status"]
+            case "RequestData":
+                spans.add(trace)
+            case "MetricData" if data["metrics"][0]["name"] == "trusted_service.refusals":
+                counted += data["metrics"][0]["value"]
+    refused = sum(status in ("401", "403", "429") for _, status in lines.values())
+    return marker in lines and lines[marker][0] in spans and counted == refused
 
 
 def find_firing(envelopes: Iterable[Envelope]) -> set[str]:

@@ -24,7 +24,11 @@ def configure(log_format: LogFormat) -> None:
     """Send structlog's and the standard library's records to standard error in this format."""
     structlog.configure(
         # Records with plain attributes, which Azure Monitor's handler understands too.
-        processors=[structlog.contextvars.merge_contextvars, count_event, structlog.stdlib.render_to_log_kwargs],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            count_event,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -1,7 +1,7 @@
 """The metrics of this service, by OpenTelemetry: nothing is recorded until `telemetry` has configured it.
 
-Most are counted where a log line marks the moment (`count_event`), so line and metric cannot differ. The canary
-calls `canary("ok")` or `canary("failed", upstream)`.
+Most are counted where a log line marks the moment (`count_event`), so that line and metric cannot differ. The
+canary calls `canary("ok")` or `canary("failed", upstream)`.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Spans by OpenTelemetry: one for each request, and one for each call to an upstream.
 
-They hold routes and the names of operations. The instrumentations of Flask and requests would record addresses,
+They hold routes and the names of operations. The instrumentations of Flask and requests record addresses,
 which hold codes, keys and ids, and clients' IP addresses, and miss the requests that a hook refuses.
 """
 
@@ -8,7 +8,8 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -19,11 +20,11 @@ from trusted_service.observability import metrics
 
 STATUS = "http.response.status_code"
 FAILED = trace.StatusCode.ERROR
-QUIET: Final = {"record_exception": False, "set_status_on_exception": False}
-"""Texts of exceptions hold addresses."""
 NAME = re.compile(r"/([$:]?[a-z_-]+)(?=/|$)", re.IGNORECASE)
 
 _tracer = trace.get_tracer("trusted_service")
+# Texts of exceptions hold addresses.
+_start = partial(_tracer.start_as_current_span, record_exception=False, set_status_on_exception=False)
 
 
 class HasStatus(Protocol):
@@ -35,7 +36,7 @@ Response = TypeVar("Response", bound=HasStatus)
 
 def request_span() -> AbstractContextManager[trace.Span]:
     """The span of a request. A client's trace id is not believed, like its request id."""
-    return _tracer.start_as_current_span("request", Context(), trace.SpanKind.SERVER, **QUIET)
+    return _start("request", context=Context(), kind=trace.SpanKind.SERVER)
 
 
 def describe_request(method: str, route: str, status: int) -> None:
@@ -46,7 +47,7 @@ def describe_request(method: str, route: str, status: int) -> None:
 
 
 def observe_call(upstream: str, method: str, url: str, send: Callable[[], Response]) -> Response:
-    """Send a request to an upstream, and record its operation, its status (0: no response) and its duration."""
+    """Send a request to an upstream, and record its operation, status (0: no response) and duration."""
     address, operation = urlsplit(url), name_operation(url)
     attributes = {
         "http.request.method": method,
@@ -54,9 +55,7 @@ def observe_call(upstream: str, method: str, url: str, send: Callable[[], Respon
         "url.full": f"{address.scheme}://{address.netloc}/{operation}",
     }
     status, began = 0, time.monotonic()
-    with _tracer.start_as_current_span(
-        f"{method} {operation}", None, trace.SpanKind.CLIENT, attributes, **QUIET
-    ) as span:
+    with _start(f"{method} {operation}", kind=trace.SpanKind.CLIENT, attributes=attributes) as span:
         try:
             response = send()
             status = response.status_code

@@ -14,12 +14,16 @@ from trusted_service.models import without_secrets
 PERSONAL = ("client", "detail")
 """Fields of log lines that stay here: addresses, and what administrators write about people."""
 LIBRARIES = ("azure_sdk", "django", "fastapi", "flask", "httpx", "psycopg2", "requests", "urllib", "urllib3")
-QUIET = {
-    # Nothing is sent but what the connection string asks for: no statistics about the SDK, no remote settings.
+SECONDS = 2.0
+ENVIRONMENT = {
+    # Nothing is sent elsewhere: no statistics about the SDK, no request for remote settings.
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     # The other detector asks the metadata service of a virtual machine, and waits for it.
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_app_service",
+    # The default keeps five a second, and little of what comes in a burst.
+    "OTEL_TRACES_SAMPLER": "always_on",
 }
 
 
@@ -45,7 +49,7 @@ def configure(connection_string: str) -> None:
     """Start to send what this process records. Must come after any fork."""
     # The exporter reads the variable, too, and refuses forms of it that we understand.
     os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"] = connection_string
-    for name, value in QUIET.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Not the name of the site, as App Service would have it: queries and alerts are the same everywhere.
     role = os.environ.get("OTEL_SERVICE_NAME") or "trusted-service"
@@ -55,6 +59,10 @@ def configure(connection_string: str) -> None:
         resource=Resource({"service.name": role}),
         log_record_processors=[SafeRecords()],
         enable_live_metrics=False,
+        # What cannot be sent at once is kept on disk and sent later. So the end of a process does not wait long.
+        retry_total=0,
+        read_timeout=SECONDS,
+        timeout=SECONDS,
         # See `spans`.
         instrumentation_options={name: {"enabled": False} for name in LIBRARIES},
     )
