@@ -124,7 +124,9 @@ FAULTS: dict[str, tuple[Plant, Callable[[Scene], object], set[str]]] = {
     "person not assigned": (entra("refuse", code="AADSTS50105"), sign_in, set()),
     "identity lost": (nothing, lose_identities, {"identity-replaced"}),
     # One process replaces five in ten minutes.
-    "identities lost": (nothing, partial(lose_identities, count=6), {"identity-replaced", "replacement-stopped"}),
+    "identities lost": (
+        nothing, partial(lose_identities, count=8), {"identity-replaced", "replacement-stopped"}
+    ),
     "create without response": (acs("fail-after-commit", "create", times=1), create, {"identity-orphaned"}),
     "outcome not audited": (
         storage(kind="status", method="P", table="audit", skip=2), revoke, {"audit-not-written"}
@@ -155,7 +157,7 @@ def test_defect_fires_its_alert(telemetry: Telemetry) -> None:
     telemetry.settle()
     world.azure.clear_envelopes()
     world.change_row(person, IndexKeys="{")
-    assert person.signed_in().token().status_code == 500
+    assert person.sign_in().status_code == 500
     assert find_firing(telemetry.settle()) - CANARY == {"internal-error"}
 
 

@@ -59,7 +59,7 @@ def configure(connection_string: str) -> None:
         resource=Resource({"service.name": role}),
         log_record_processors=[SafeRecords()],
         enable_live_metrics=False,
-        # What cannot be sent at once is kept on disk and sent later. So the end of a process does not wait long.
+        # What cannot be sent at once is kept on disk and sent later, and an end need not wait.
         retry_total=0,
         read_timeout=SECONDS,
         timeout=SECONDS,
