@@ -79,8 +79,6 @@ Response.default_headers = _without_server
 def on_starting(server: Arbiter) -> None:
     if server.cfg.spew:
         sys.exit("--spew would print every secret that the service handles.")
-    for warning in _settings.warnings():
-        server.log.warning("%s", warning)
 
 
 def post_fork(server: Arbiter, worker: Worker) -> None:

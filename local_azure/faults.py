@@ -9,11 +9,12 @@ from local_azure.documents import Members
 
 Kind = Literal["status", "hang", "reset", "delay", "half", "drip", "fail-after-commit", "refuse"]
 AfterCommit = Literal["status", "reset", "hang"]
-Service = Literal["entra", "acs"]
+Service = Literal["entra", "acs", "ingestion"]
 
 OPERATIONS: Mapping[Service, tuple[str, ...]] = {
     "entra": ("discovery", "keys", "authorize", "token", "logout", "msi"),
     "acs": ("create", "issue", "revoke", "delete", "exchange"),
+    "ingestion": ("track",),
 }
 ANY = "*"
 

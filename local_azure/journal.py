@@ -68,7 +68,7 @@ class Journal:
     def to_json(self) -> dict[str, object]:
         """Return counts by service and operation, and the last calls, oldest first."""
         with self._lock:
-            counts: dict[str, dict[str, int]] = {"entra": {}, "acs": {}}
+            counts: dict[str, dict[str, int]] = {"entra": {}, "acs": {}, "ingestion": {}}
             for (service, operation), number in self._counts.items():
                 counts[service][operation] = number
             return {"counts": counts, "recent": [call.to_json() for call in self._recent]}

@@ -19,6 +19,8 @@ from local_azure.entra.identity import PATH as IDENTITY_PATH
 from local_azure.entra.registration import IDENTITY_CLIENT_ID
 from local_azure.entra.service import EntraId
 from local_azure.faults import Faults
+from local_azure.ingestion import Ingestion
+from local_azure.ingestion import create_app as create_ingestion_app
 from local_azure.journal import Journal
 from local_azure.servers import LoopbackServer
 from local_azure.store import Store
@@ -58,7 +60,8 @@ def run_local_azure(
         stack.callback(store.close)
         context = authority.make_server_context()
         tls, acs, other_acs = LoopbackServer(context), LoopbackServer(context), LoopbackServer(context)
-        pages, control = LoopbackServer(), LoopbackServer()
+        pages, control, telemetry = LoopbackServer(), LoopbackServer(), LoopbackServer(context)
+        ingestion = Ingestion(telemetry.origin)
         entra = EntraId.load(store, tls_origin=tls.origin, page_origin=pages.origin)
         web = entra.registrations.web
         web.redirect_uris += tuple(redirect_uris)
@@ -73,6 +76,7 @@ def run_local_azure(
         controlled = Controlled(
             entra=entra,
             endpoints=(endpoint, other_endpoint),
+            ingestion=ingestion,
             journal=journal,
             faults=faults,
             client_certificates=folder,
@@ -84,6 +88,7 @@ def run_local_azure(
             (pages, entra_app),
             (acs, create_communication_app(endpoint, journal, faults)),
             (other_acs, create_communication_app(other_endpoint, journal, faults)),
+            (telemetry, create_ingestion_app(ingestion, journal, faults)),
             (control, create_control_app(controlled)),
         ):
             server.start(app)

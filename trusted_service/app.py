@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.applicationinsights_connection_string:
         from trusted_service.observability import telemetry  # costs a second, so only if it is used
 
-        telemetry.configure(app, settings.applicationinsights_connection_string)
+        telemetry.configure(settings.applicationinsights_connection_string)
     app.wsgi_app = with_context(app.wsgi_app, settings.public_url)  # type: ignore[assignment,method-assign]
     if settings.trusted_proxy_hops:
         # The client's address and nothing else: scheme and host are those of PUBLIC_URL.

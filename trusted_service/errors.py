@@ -125,6 +125,12 @@ class UpstreamError(TrustedServiceError):
     details: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     done: Done = field(default="", init=False)
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a log line says about the failure."""
+        fields = {"upstream": self.upstream, "reason": self.reason, "error": type(self).__name__}
+        return {**fields, **self.details}
+
     def __str__(self) -> str:
         return f"{PARTLY_DONE.get(self.done, '')}{self.upstream}: {self.reason}"
 
@@ -152,6 +158,14 @@ class ChangedTooOften(UpstreamUnavailable):
 
     def __init__(self) -> None:
         super().__init__("Table Storage", "the row changed too often")
+
+
+class AppRefused(UpstreamUnavailable):
+    """Entra ID refuses the app itself: its credential, or its registration."""
+
+
+class IdentityMissing(UpstreamUnavailable):
+    """The identity does not exist, and is not replaced yet."""
 
 
 class IdentityNotOwned(UpstreamUnavailable):

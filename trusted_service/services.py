@@ -157,10 +157,10 @@ class Services:
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
         self.background.run_every(CANARY_SECONDS, self.canary.run, first_after=CANARY_SECONDS)
-        self.background.run_every(WARN_SECONDS, self.warn, first_after=WARN_SECONDS)
+        self.background.run_every(WARN_SECONDS, self.warn)
 
     def warn(self) -> None:
-        """Log again what gunicorn.conf.py logs at the start, such as that a certificate expires soon."""
+        """Log what is probably a mistake, or soon will be one, such as that a certificate expires."""
         for warning in self.settings.warnings():
             log.warning("settings_warning", reason=warning)
 

@@ -38,6 +38,20 @@ def reset_calls() -> ResponseReturnValue:
     return "", HTTPStatus.NO_CONTENT
 
 
+@bp.get("/telemetry")
+def show_telemetry() -> ResponseReturnValue:
+    """Show the envelopes that arrived, oldest first, and the connection string that leads here."""
+    ingestion = get_controlled().ingestion
+    return {"connectionString": ingestion.connection_string, "envelopes": ingestion.list()}
+
+
+@bp.delete("/telemetry")
+def clear_telemetry() -> ResponseReturnValue:
+    """Forget all envelopes."""
+    get_controlled().ingestion.clear()
+    return "", HTTPStatus.NO_CONTENT
+
+
 @bp.post("/faults")
 def plant_fault() -> ResponseReturnValue:
     """Plant a fault (see `faults.Fault`)."""

@@ -10,6 +10,7 @@ from local_azure.communication.service import CommunicationServices, Endpoint
 from local_azure.documents import Members
 from local_azure.entra.service import EntraId
 from local_azure.faults import Faults
+from local_azure.ingestion import Ingestion
 from local_azure.journal import Journal
 
 
@@ -20,6 +21,7 @@ class Controlled:
     entra: EntraId
     endpoints: tuple[Endpoint, Endpoint]
     """Of Communication Services; the settings name the first one."""
+    ingestion: Ingestion
     journal: Journal
     faults: Faults
     client_certificates: Path

@@ -12,6 +12,7 @@ from tests.support.pages import assert_error_page
 from tests.support.person import Person
 from tests.support.service import Service, request_lines
 
+IDS = ("aadsts", "entra_trace_id", "entra_correlation_id")
 GUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FOR_PEOPLE = {
     16000: (400, "choice of an account"),
@@ -31,9 +32,9 @@ FOR_OPERATORS = [7000222, 7000215, 700027, 9002327, 500011, 90033]
 
 def assert_ids(event: dict[str, Any], number: int) -> None:
     assert event["aadsts"] == f"AADSTS{number}"
-    assert GUID.fullmatch(event["trace_id"])
-    assert GUID.fullmatch(event["correlation_id"])
-    assert event["trace_id"] != event["correlation_id"]
+    assert GUID.fullmatch(event["entra_trace_id"])
+    assert GUID.fullmatch(event["entra_correlation_id"])
+    assert event["entra_trace_id"] != event["entra_correlation_id"]
 
 
 @pytest.mark.parametrize("endpoint", ["authorize", "token"])
@@ -48,9 +49,9 @@ def test_refusal_says_whose_turn_it_is(world: World, person: Person, endpoint: s
     assert page.find("a", href=re.compile("^/auth/sign-in"))
     event = read_event(world.service, response, "authn_login_fail")
     assert_ids(event, number)
-    for secret in ("AADSTS", str(number), event["trace_id"], event["correlation_id"], "Trace ID"):
+    for secret in ("AADSTS", str(number), event["entra_trace_id"], event["entra_correlation_id"], "Trace ID"):
         assert secret not in response.text
-    assert endpoint == "token" or event["trace_id"] in callback
+    assert endpoint == "token" or event["entra_trace_id"] in callback
 
 
 @pytest.mark.parametrize("number", FOR_OPERATORS)
@@ -62,7 +63,7 @@ def test_refused_app_is_named_to_operators(world: World, person: Person, number:
     event = read_event(world.service, response, "upstream_error")
     assert_ids(event, number)
     assert event["reason"].endswith(f" AADSTS{number}")
-    assert event["trace_id"] not in response.text
+    assert event["entra_trace_id"] not in response.text
     assert "AADSTS" not in response.text
 
 
@@ -113,7 +114,7 @@ SENTENCE = "could not be completed"
         ("x", "AADSTS1: call +1 555 0100, password canary", 400, SENTENCE, {"aadsts": "AADSTS1"}),
         ("x", f"Trace ID: {JWT} Correlation ID: canary", 400, SENTENCE, {}),
         ("x", "\r\n".join(["Trace ID: 255D1AEF-8c98-452f-ac51-23d051240864"] * 9), 400, SENTENCE, {
-            "trace_id": "255D1AEF-8c98-452f-ac51-23d051240864"}),
+            "entra_trace_id": "255D1AEF-8c98-452f-ac51-23d051240864"}),
         ("x", "A" * 5000 + "AADSTS50105", 400, SENTENCE, {}),
         ("server_error", "AADSTS90033: transient", 400, SENTENCE, {"aadsts": "AADSTS90033"}),
         ("login_required", "", 400, "choice of an account", {}),
@@ -131,7 +132,7 @@ def test_forged_refusal_chooses_among_our_sentences(
     response = person.finish_sign_in(join_callback(address, forged))
     assert words in assert_error_page(response, status).get_text()
     event = read_event(service, response, "authn_login_fail")
-    assert {name: event[name] for name in ("aadsts", "trace_id", "correlation_id") if name in event} == logged
+    assert {name: event[name] for name in IDS if name in event} == logged
     for planted in ("canary", "555", JWT, "AADSTS"):
         assert planted not in response.text
     assert "canary" not in "".join(request_lines(service.log(), response.headers["X-Request-ID"]))

@@ -183,7 +183,7 @@ def test_refused_consent_is_a_failed_sign_in(service: Service, person: Person) -
         assert "No consent was given" in page.get_text()
         event = read_event(service, response, "authn_login_fail")
         assert event["reason"] == "admin-consent"
-        assert (NUMBERED in query) is ("aadsts" in event) is ("trace_id" in event)
+        assert (NUMBERED in query) is ("aadsts" in event) is ("entra_trace_id" in event)
     assert_error_page(person.get(f"/auth/callback?{CONSENT}&admin_consent=True"), 400)
 
 

@@ -1,50 +1,178 @@
-"""Telemetry holds no codes, states or other secrets of addresses."""
+"""Telemetry: every request, call and count arrives under one role, without secrets and personal data."""
 
-from collections.abc import Callable
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
-from flask import Flask
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+import requests
 
-from tests.support.local_azure import LocalAzure
-from tests.support.settings import OWN_SETTINGS
-from trusted_service.app import create_app
-from trusted_service.observability import telemetry
-from trusted_service.settings import Settings
+from tests.observability.test_log_lines import JWT, plant_everywhere
+from tests.support import log_scan
+from tests.support.admin_client import bearer, call
+from tests.support.concurrency import run_concurrently, timed
+from tests.support.log import read_events
+from tests.support.service import Service
+from tests.support.telemetry import OFTEN, Envelope, Tables, Telemetry
+from trusted_service.observability.spans import name_operation
 
-
-@pytest.fixture
-def new_app(azure: LocalAzure, settings: dict[str, str]) -> Callable[[TracerProvider], Flask]:
-    def make(provider: TracerProvider) -> Flask:
-        with azure.in_environment():
-            app = create_app(Settings.from_env(settings | OWN_SETTINGS))
-        telemetry.instrument(app, provider)
-        return app
-
-    return make
+ACS = "https://contoso.communication.azure.com/identities"
+ENTRA = "https://login.microsoftonline.com/5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
+HANGS_SECONDS = 1.0
+STOP_SECONDS = 10.0
 
 
-@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["on", "off"])
-def test_request_succeeds_sampled_or_not(
-    new_app: Callable[[TracerProvider], Flask], sampler: Sampler
-) -> None:
-    provider = TracerProvider(sampler=sampler)
-    provider.add_span_processor(telemetry.SafeSpans())
-    assert new_app(provider).test_client().get("/healthz").status_code == 200
+@pytest.mark.parametrize(
+    ("url", "operation"),
+    [
+        (f"{ACS}?api-version=2023-10-01", "identities"),
+        (f"{ACS}/8:acs:9a1b_0c0f/:issueAccessToken?x=/y", ":issueAccessToken"),
+        (f"{ACS}/8%3Aacs%3A9a1b_0c0f?api-version=2023-10-01", "identities"),
+        ("https://a.table.core.windows.net/identities(PartitionKey='a',RowKey='b/c/d')", "identities"),
+        ("http://127.0.0.1:10002/account1/sessions()?$filter=x", "sessions"),
+        ("https://a.table.core.windows.net/$batch", "$batch"),
+        (f"{ENTRA}/oauth2/v2.0/token", "token"),
+        (f"{ENTRA}/v2.0/.well-known/openid-configuration", "openid-configuration"),
+        ("https://contoso.communication.azure.com/", ""),
+    ],
+)
+def test_operation_names_no_key(url: str, operation: str) -> None:
+    assert name_operation(url) == operation
 
 
-def test_spans_hold_no_queries_and_unknown_paths(new_app: Callable[[TracerProvider], Flask]) -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    for processor in (telemetry.SafeSpans(), SimpleSpanProcessor(exporter)):
-        provider.add_span_processor(processor)
-    app = new_app(provider)
-    for address in ("/auth/callback?code=SECRET&state=SECRET", "/SECRET?code=SECRET"):
-        app.test_client().get(address)
-    call = {"url.full": "https://localhost/?code=SECRET", "url.path": "/", "url.query": "code=SECRET"}
-    provider.get_tracer("calls").start_span("POST", attributes=call).end()
-    spans = exporter.get_finished_spans()
-    assert "SECRET" not in "".join(span.to_json() for span in spans)
-    assert [span.name for span in spans] == ["GET /auth/callback", "GET", "POST"]
+def test_requests_and_calls_share_a_trace(telemetry: Telemetry) -> None:
+    person = telemetry.world.new_user()
+    response = person.token(csrf=person.csrf_headers())
+    tables = Tables(telemetry.settle())
+    events = read_events(telemetry.world.service, response)
+    (trace,) = {event["trace_id"] for event in events if event["event"] == "request"}
+    (request,) = tables.query(f'requests | where operation_Id == "{trace}"')
+    assert (request["operation_Name"], request["resultCode"]) == ("POST /api/token", "200")
+    assert request["success"] == "True"
+    calls = tables.query(f'dependencies | where operation_Id == "{trace}" | project name, target, resultCode')
+    assert [tuple(called.values()) for called in calls] == [
+        ("GET /sessions", "Table Storage", "200"),
+        ("POST /:issueAccessToken", "Communication Services", "200"),
+    ]
+    lines = tables.query(f'traces | where operation_Id == "{trace}" | project message')
+    assert {line["message"] for line in lines} == {"authn_token_created", "request"}
+
+
+def test_refused_request_is_sent_too(telemetry: Telemetry) -> None:
+    url = telemetry.world.service.url
+    for path, method in (("/api/me", "GET"), ("/wp-admin/x.php", "GET"), ("/api/token", "BREW")):
+        requests.request(method, url + path, timeout=30)
+    tables = Tables(telemetry.settle())
+    found = tables.query("requests | distinct operation_Name, resultCode")
+    assert {("GET /api/me", "401"), ("GET ", "404")} <= {tuple(request.values()) for request in found}
+
+
+def test_role_and_instance_are_named(telemetry: Telemetry) -> None:
+    tags = [envelope["tags"] for envelope in telemetry.settle() if "ai.cloud.role" in envelope["tags"]]
+    assert {tag["ai.cloud.role"] for tag in tags} == {"trusted-service"}
+    assert all(tag["ai.cloud.roleInstance"] for tag in tags)
+
+
+def test_app_service_instance_is_named(telemetry: Telemetry) -> None:
+    place = {"WEBSITE_SITE_NAME": "a-site", "WEBSITE_INSTANCE_ID": "instance-7", "OTEL_SERVICE_NAME": "mine"}
+    telemetry.world.azure.clear_envelopes()
+    with Service(telemetry.world.settings | place) as service:
+        other = Telemetry(replace(telemetry.world, service=service))
+        found = {
+            (envelope["tags"]["ai.cloud.role"], envelope["tags"]["ai.cloud.roleInstance"])
+            for envelope in other.settle()
+            if envelope["tags"].get("ai.cloud.role") != "trusted-service"
+        }
+    assert found == {("mine", "instance-7")}
+
+
+def read_metrics(envelopes: Sequence[Envelope], *names: str) -> Counter[tuple[str, ...]]:
+    """Sum the service's own metrics by name and dimensions."""
+    totals = Counter[tuple[str, ...]]()
+    for envelope in envelopes:
+        data = envelope["data"]["baseData"]
+        if envelope["data"]["baseType"] == "MetricData" and data["metrics"][0]["name"] in names:
+            point = data["metrics"][0]
+            totals[point["name"], *data["properties"].values()] += point["value"]
+    return totals
+
+
+def test_tokens_and_refusals_are_counted(telemetry: Telemetry) -> None:
+    world = telemetry.world
+    telemetry.settle()
+    world.azure.clear_envelopes()
+    person = world.new_user()
+    person.token()
+    teams = world.azure.mint_tokens(
+        username=person.account.username, scope="teams", clientId=world.azure.get_app().spa_client_id
+    )
+    headers = bearer(world.azure, person)
+    body = {"teamsUserAadToken": teams[0]}
+    response = call("POST", f"{person.url}/api/token/teams", headers=headers, json=body)
+    assert response.status_code == 200, response.text
+    assert person.post("/api/token").status_code == 403
+    totals = read_metrics(telemetry.settle(), "trusted_service.tokens", "trusted_service.refusals")
+    assert totals == {
+        ("trusted_service.tokens", "communication"): 2,
+        ("trusted_service.tokens", "teams"): 1,
+        ("trusted_service.refusals", "csrf_failed"): 1,
+        ("trusted_service.refusals", "not_signed_in"): 1,
+    }
+
+
+def test_upstream_durations_tell_operation_and_status(telemetry: Telemetry) -> None:
+    world = telemetry.world
+    person = world.new_user()
+    world.azure.plant_fault("acs", "issue", "status", status=503)
+    world.azure.plant_fault("acs", "issue", "reset")
+    for status in (503, 503, 200):
+        assert person.token().status_code == status
+    kql = (
+        'customMetrics | where name == "trusted_service.upstream_duration" and valueMin >= 0 '
+        '| where customDimensions.operation == "POST :issueAccessToken" and valueMax < 15'
+        "| summarize calls = sum(valueCount) by status = tostring(customDimensions.status)"
+    )
+    calls = {row["status"]: row["calls"] for row in Tables(telemetry.settle()).query(kql)}
+    assert calls["503"] == calls["0"] == 1
+    assert calls["200"] >= 1
+
+
+def test_envelopes_hold_no_secrets_and_names(telemetry: Telemetry, tmp_path: Path) -> None:
+    world = telemetry.world
+    person = world.new_user(name="Eve Nightingale-Peculiar")
+    identity = world.identity_of(person)
+    plant_everywhere(world.service, JWT)
+    world.azure.plant_fault("acs", "issue", "reset", times=3)
+    assert person.token().status_code == 503
+    world.admin.do("api", person, "block", reason="Eve Nightingale-Peculiar has left")
+    envelopes = telemetry.settle()
+    sent = tmp_path / "envelopes.json"
+    sent.write_text("\n".join(json.dumps(envelope) for envelope in envelopes), encoding="utf-8")
+    assert log_scan.find_leaks([sent]) == []
+    text = sent.read_text(encoding="utf-8")
+    for unwanted in ("Nightingale", person.account.username, "python-requests", '"client"', "ai.location.ip"):
+        assert unwanted not in text, unwanted
+    for envelope in envelopes:
+        if envelope["data"]["baseType"] not in ("MessageData", "ExceptionData"):
+            assert person.account.object_id not in json.dumps(envelope)
+            assert identity.partition("_")[2] not in json.dumps(envelope)
+
+
+def request_often(service: Service) -> list[float]:
+    """Return the seconds that each of some requests took, in several threads."""
+    get = partial(timed, partial(requests.get, f"{service.url}/api/me", timeout=30))
+    return [seconds for _ in range(20) for _, seconds in run_concurrently([get] * 10)]
+
+
+@pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "status", "status": 500}, {"kind": "reset"}])
+def test_failing_ingestion_affects_no_request(telemetry: Telemetry, fault: dict[str, Any]) -> None:
+    world = telemetry.world
+    with Service(world.settings | OFTEN) as service:
+        world.azure.plant_fault("ingestion", "track", times=None, **fault)
+        assert max(request_often(service)) < HANGS_SECONDS
+        _, seconds = timed(service.stop)
+        assert seconds < STOP_SECONDS

@@ -183,6 +183,18 @@ class AzureControl:
     def swap_resources(self) -> None:
         self._call("PATCH", "/acs", {"swap": True})
 
+    @property
+    def telemetry_connection_string(self) -> str:
+        """The value of `APPLICATIONINSIGHTS_CONNECTION_STRING` that leads to the ingestion endpoint."""
+        return str(self._call("GET", "/telemetry")["connectionString"])
+
+    def list_envelopes(self) -> list[Json]:
+        """Return the telemetry that arrived, oldest first."""
+        return list(self._call("GET", "/telemetry")["envelopes"])
+
+    def clear_envelopes(self) -> None:
+        self._call("DELETE", "/telemetry")
+
     def turn_limits(self, on: bool) -> None:
         self._call("PATCH", "/acs", {"limits": on})
 

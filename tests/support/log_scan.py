@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -69,9 +69,9 @@ def remember_response(response: requests.Response, *_args: object, **_options: o
             remember(name, str(document.get(name) or ""))
 
 
-def find_leaks() -> list[str]:
-    """Return where secrets are in the logs of this run, without the secrets."""
-    return [leak for log in _logs if log.exists() for leak in scan(log, _secrets)]
+def find_leaks(logs: Sequence[Path] = _logs) -> list[str]:
+    """Return where secrets are in these logs, by default those of this run, without the secrets."""
+    return [leak for log in logs if log.exists() for leak in scan(log, _secrets)]
 
 
 def scan(log: Path, secrets: Secrets) -> Iterator[str]:

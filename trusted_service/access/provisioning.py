@@ -144,7 +144,7 @@ class Provisioning:
             if left > timedelta():
                 seconds = str(math.ceil(left.total_seconds()))
                 reason = "the identity does not exist"
-                raise errors.UpstreamUnavailable("Communication Services", reason, seconds)
+                raise errors.IdentityMissing("Communication Services", reason, seconds)
         self.brake.take(identity.acs_user_id or "")
         return self._switch_to_new(request, identity, "replaced")
 

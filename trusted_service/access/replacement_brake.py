@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from trusted_service.errors import UpstreamUnavailable
+from trusted_service.errors import IdentityMissing
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ class ReplacementBrake:
         self._taken: dict[str, float] = {}
 
     def take(self, acs_user_id: str) -> None:
-        """Count the identity, once for requests that overlap. Raises UpstreamUnavailable if one too many."""
+        """Count the identity, once for requests that overlap. Raises IdentityMissing if one too many."""
         with self._lock:
             now = time.monotonic()
             self._taken = {key: at for key, at in self._taken.items() if now - at < WINDOW_SECONDS}
@@ -30,5 +30,5 @@ class ReplacementBrake:
                 log.critical("replacement_brake", replaced=len(self._taken), window_seconds=WINDOW_SECONDS)
                 seconds = int(min(self._taken.values()) + WINDOW_SECONDS - now) + 1
                 reason = "too many identities are missing at once"
-                raise UpstreamUnavailable("Communication Services", reason, str(seconds))
+                raise IdentityMissing("Communication Services", reason, str(seconds))
             self._taken[acs_user_id] = now

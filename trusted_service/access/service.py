@@ -119,6 +119,7 @@ class AccessService:
         if caller.session is not None and not self.sessions.exists(caller.session.key):
             raise NotSignedIn
         self.usage.count(TOKEN)
+        log.info("teams_token_issued", user=str(caller.user.id))
         return token
 
     def recording(self, caller: Caller, issued: IssuedToken | None) -> Callable[[], None] | None:

@@ -49,6 +49,7 @@ class NotSent(Exception):
 class Call:
     """A call in progress, and the sockets from which it reads responses."""
 
+    upstream: Upstream
     deadline: float
     sockets: list[socket] = field(default_factory=list)
     over: bool = False
@@ -118,14 +119,15 @@ def call(upstream: Upstream) -> Iterator[Call]:
     now = time.monotonic()
     deadline = min(now + CALL_SECONDS, _request_deadline.get())
     wait_until = min(now + MAX_WAIT_SECONDS, deadline)
-    with _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until), ending_at(deadline) as made:
-        yield made
+    places = _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until)
+    with places[0], places[1], ending_at(upstream, deadline) as current:
+        yield current
 
 
 @contextmanager
-def ending_at(deadline: float) -> Iterator[Call]:
+def ending_at(upstream: Upstream, deadline: float) -> Iterator[Call]:
     """A call outside the bulkhead, for a thread of which there is one. Raises NotSent if no time is left."""
-    current = Call(deadline)
+    current = Call(upstream, deadline)
     if not current.seconds_left():
         raise NotSent("no time left in this request")
     token = _current.set(current)

@@ -11,6 +11,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestE
 
 from trusted_service.azure import deadlines
 from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, UpstreamUnavailable
+from trusted_service.observability import metrics
 from trusted_service.texts import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
@@ -65,6 +66,8 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
     reason = display_text(f"HTTP {status} {code}")
     kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
     unknown = not 400 <= status < 500
+    if kind is UpstreamThrottled:
+        metrics.count_throttle(service)
     return kind(service, reason, retry_after, outcome_unknown=unknown, details=support_ids(error))
 
 

@@ -84,7 +84,7 @@ class ManagedIdentity(ManagedIdentityCredential):
         kept.tried_at = time.time()
         deadline = time.monotonic() + deadlines.CALL_SECONDS
         try:
-            with _named_failures(), deadlines.ending_at(deadline):
+            with _named_failures(), deadlines.ending_at("Entra ID", deadline):
                 kept.token = super().get_token_info(scope)
         except ManagedIdentityFailed as error:
             log.warning("refresh_failed", upstream="managed identity", reason=str(error))

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from os import environ
 from socket import socket
@@ -16,6 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError
 
 from trusted_service.azure import deadlines
+from trusted_service.observability.spans import observe_call
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
@@ -84,7 +86,10 @@ class _Adapter(HTTPAdapter):
         if request_id:
             request.headers["x-ms-client-request-id"] = request_id
             request.headers["client-request-id"] = request_id
-        return super().send(request, *args, **kwargs)
+        send, call = partial(super().send, request, *args, **kwargs), deadlines.current_call()
+        if call is None:
+            return send()
+        return observe_call(call.upstream, request.method or "", request.url or "", send)
 
 
 def new_session(connections: int) -> requests.Session:

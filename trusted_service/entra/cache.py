@@ -88,7 +88,7 @@ class Cache(Generic[T]):
             self._failures += 1
             if isinstance(error, UpstreamError):
                 self._error = error
-                log.warning("refresh_failed", upstream=error.upstream, reason=error.reason, **error.details)
+                log.warning("refresh_failed", **error.log_fields)
                 raise
             log.exception("refresh_failed")
             self._error = UpstreamUnavailable("Entra ID", "unexpected response")

@@ -23,7 +23,7 @@ NUMBERS: dict[Cause, tuple[int, ...]] = {
         *(53004, 70043, 70044, 500121),
     ),
     # At the token endpoint this is a failure of the service: see `EntraSignIn.complete`.
-    "setup": (65005, 90002, 500011, 700016, 700027, 7000112, 7000215, 7000222),
+    "setup": (65005, 70021, 90002, 500011, 700016, 700027, 700213, 7000112, 7000215, 7000222),
 }
 CAUSES = {str(number): cause for cause, numbers in NUMBERS.items() for number in numbers}
 WORDS: dict[str, Cause] = {
@@ -38,8 +38,8 @@ WORDS: dict[str, Cause] = {
 GUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 PATTERNS = {
     "aadsts": r"\b(AADSTS[0-9]{1,8})\b",
-    "trace_id": rf"\bTrace ID: ({GUID})\b",
-    "correlation_id": rf"\bCorrelation ID: ({GUID})\b",
+    "entra_trace_id": rf"\bTrace ID: ({GUID})\b",
+    "entra_correlation_id": rf"\bCorrelation ID: ({GUID})\b",
 }
 MAX_DESCRIPTION = 4000
 

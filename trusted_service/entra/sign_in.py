@@ -18,7 +18,7 @@ from trusted_service.azure.errors import azure_call
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.refusals import Refusal, read_refusal
 from trusted_service.entra.tokens import EntraTokens, issued_at
-from trusted_service.errors import SignInFailed, UpstreamUnavailable
+from trusted_service.errors import AppRefused, SignInFailed, UpstreamUnavailable
 from trusted_service.models import User
 from trusted_service.settings import Settings
 
@@ -156,7 +156,8 @@ class EntraSignIn:
 
 
 def _unavailable(refusal: Refusal) -> UpstreamUnavailable:
-    return UpstreamUnavailable("Entra ID", f"token endpoint: {refusal}", details=refusal.details)
+    kind = AppRefused if refusal.cause == "setup" else UpstreamUnavailable
+    return kind("Entra ID", f"token endpoint: {refusal}", details=refusal.details)
 
 
 def _text(value: object) -> str | None:

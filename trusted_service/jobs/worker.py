@@ -25,6 +25,7 @@ from trusted_service.azure.shares import Kind, Shares
 from trusted_service.jobs.models import Check, Item, ItemChange, Job, Page
 from trusted_service.jobs.service import Jobs
 from trusted_service.models import UserId
+from trusted_service.observability import metrics
 from trusted_service.users.administration import SWEEP_DELAYS, Administration
 
 log = structlog.get_logger(__name__)
@@ -64,10 +65,9 @@ class JobWorker:
         jobs, now = self.jobs.list_open(), datetime.now(UTC)
         with self._lock:
             self._runs = [run for run in self._runs if run.is_alive()]
-            own = {run.begun.id for run in self._runs}
             leased = {job.id for job in jobs if (job.lease_until or now) > now}
             # What begins elsewhere counts from the next poll.
-            self.shares.sharers["jobs"] = 1 + len(leased - own)
+            self.shares.sharers["jobs"] = 1 + len(leased - {run.begun.id for run in self._runs})
             for job in jobs:
                 if job.id not in leased and not self._closed and len(self._runs) < MAX_RUNS:
                     self._runs.append(JobRun(self, job))
@@ -166,8 +166,7 @@ class JobRun(threading.Thread):
         while not self.stop.wait(self._worker.take_turn(kind, pause)) and self._await_lease():
             pause = 0.0
             try:
-                names = bound_contextvars(request_id=request_id)
-                with deadlines.request_budget(request_id), names:
+                with deadlines.request_budget(request_id), bound_contextvars(request_id=request_id):
                     self._worker.take_calls(kind)
                     return self._act(item, user_id)
             except errors.UpstreamThrottled as error:
@@ -246,5 +245,6 @@ class JobRun(threading.Thread):
                 raise LeaseLost
             self._job = found
         self._renewed_at = began
+        metrics.count_job_rows(self.begun.action, [item.state for _, item in changes])
         if not self._job.active:
             self.stop.set()

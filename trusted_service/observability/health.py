@@ -51,6 +51,6 @@ def _find_failure(check: Callable[[], None]) -> str | None:
     try:
         check()
     except UpstreamError as error:
-        log.warning("upstream_failing", upstream=error.upstream, reason=error.reason, **error.details)
+        log.warning("upstream_failing", **error.log_fields)
         return error.reason
     return None

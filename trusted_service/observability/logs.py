@@ -11,6 +11,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from trusted_service.models import without_secrets
+from trusted_service.observability.metrics import count_event
+from trusted_service.observability.spans import add_trace_ids
 
 LogFormat = Literal["json", "text"]
 
@@ -22,7 +24,11 @@ def configure(log_format: LogFormat) -> None:
     """Send structlog's and the standard library's records to standard error in this format."""
     structlog.configure(
         # Records with plain attributes, which Azure Monitor's handler understands too.
-        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            count_event,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -53,6 +59,7 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
+            add_trace_ids,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _strip_request_target,

@@ -1,9 +1,11 @@
 """The metrics of this service, by OpenTelemetry: nothing is recorded until `telemetry` has configured it.
 
-Most are counted where a log line marks the moment (`count_event`), so line and metric cannot differ. The canary
-calls `canary("ok")` or `canary("failed", upstream)`.
+Most are counted where a log line marks the moment (`count_event`), so that line and metric cannot differ. The
+canary calls `canary("ok")` or `canary("failed", upstream)`.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Literal
 
 from opentelemetry.metrics import get_meter
@@ -27,12 +29,15 @@ def canary(result: Literal["ok", "failed"], upstream: str = "") -> None:
     _canary.add(1, {"result": result, "upstream": upstream})
 
 
-def count_job_row(action: str, result: str) -> None:
-    _job_rows.add(1, {"action": action, "result": result})
+def count_job_rows(action: str, results: Iterable[str]) -> None:
+    """Count the rows of a job that are over, by result."""
+    for result, rows in Counter(results).items():
+        if result != "pending":
+            _job_rows.add(rows, {"action": action, "result": result})
 
 
 def count_throttle(upstream: str) -> None:
-    """Count a call that an upstream refused as one too many, or that was not made because of a share."""
+    """Count a call that an upstream refused as one too many."""
     _throttles.add(1, {"upstream": upstream})
 
 

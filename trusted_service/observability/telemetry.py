@@ -1,4 +1,4 @@
-"""Sends traces, metrics and logs to Azure Monitor.
+"""Sends spans, metrics and logs to Azure Monitor.
 
 https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?tabs=python
 """
@@ -6,50 +6,63 @@ https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?
 import os
 
 from azure.monitor.opentelemetry import configure_azure_monitor
-from flask import Flask
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
-from opentelemetry.trace import SpanKind
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
+from opentelemetry.sdk.resources import Resource
 
 from trusted_service.models import without_secrets
 
-ADDRESSES = ("http.target", "http.url", "url.full", "url.path", "url.query")
+PERSONAL = ("client", "detail")
+"""Fields of log lines that stay here: addresses, and what administrators write about people."""
+LIBRARIES = ("azure_sdk", "django", "fastapi", "flask", "httpx", "psycopg2", "requests", "urllib", "urllib3")
+SECONDS = 2.0
+ENVIRONMENT = {
+    # Nothing is sent elsewhere: no statistics about the SDK, no request for remote settings.
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
+    # The other detector asks the metadata service of a virtual machine, and waits for it.
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_app_service",
+    # The default keeps five a second, and little of what comes in a burst.
+    "OTEL_TRACES_SAMPLER": "always_on",
+}
 
 
-class SafeSpans(SpanProcessor):
-    def on_start(self, span: Span, parent_context: object = None) -> None:
-        clean(span)
+class SafeRecords(LogRecordProcessor):
+    """Takes personal data and secrets out of records before they are sent."""
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        record = log_record.log_record
+        record.attributes = {
+            name: without_secrets(value) if isinstance(value, str) else value
+            for name, value in (record.attributes or {}).items()
+            if name not in PERSONAL
+        }
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        return True
 
 
-def clean(span: Span | None, *_: object) -> None:
-    """Replace the address of a request by its route, and cut the query, hence codes, off that of a call."""
-    # A request that was refused early has none, and one that is not sampled has one that holds nothing.
-    if span is None or not span.is_recording():
-        return
-    attributes, is_request = span.attributes or {}, span.kind is SpanKind.SERVER
-    route = str(attributes.get("http.route", ""))
-    for name in attributes.keys() & ADDRESSES:
-        path = without_secrets(str(attributes[name]).partition("?")[0])
-        span.set_attribute(name, "" if name == "url.query" else route if is_request else path)
-    if is_request:
-        span.update_name(f"{span.name.split()[0]} {route}".strip())
-
-
-def configure(app: Flask, connection_string: str) -> None:
-    """Instrument this process and the application. Must come after any fork."""
+def configure(connection_string: str) -> None:
+    """Start to send what this process records. Must come after any fork."""
     # The exporter reads the variable, too, and refuses forms of it that we understand.
     os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"] = connection_string
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Not the name of the site, as App Service would have it: queries and alerts are the same everywhere.
+    role = os.environ.get("OTEL_SERVICE_NAME") or "trusted-service"
     configure_azure_monitor(
         connection_string=connection_string,
         logger_name="trusted_service",
-        span_processors=[SafeSpans()],
+        resource=Resource({"service.name": role}),
+        log_record_processors=[SafeRecords()],
         enable_live_metrics=False,
-        # The class Flask is imported by now: the application is instrumented by itself instead.
-        instrumentation_options={"flask": {"enabled": False}},
+        # What cannot be sent at once is kept on disk and sent later, and an end need not wait.
+        retry_total=0,
+        read_timeout=SECONDS,
+        timeout=SECONDS,
+        # See `spans`.
+        instrumentation_options={name: {"enabled": False} for name in LIBRARIES},
     )
-    instrument(app)
-
-
-def instrument(app: Flask, provider: TracerProvider | None = None) -> None:
-    """Record a span for each request, and clean it again: after its start, its whole address is set again."""
-    FlaskInstrumentor().instrument_app(app, response_hook=clean, tracer_provider=provider)  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from flask import Flask, Response, current_app, g, request
 
 from trusted_service.azure import deadlines
 from trusted_service.models import Actor, Caller, IssuedToken, User
+from trusted_service.observability.spans import describe_request, request_span
 from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
 from trusted_service.web.security.audiences import Audience, audience_of
@@ -39,7 +40,7 @@ def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
         # Always a new id: one from outside could be made to look like another request's.
         request_id = uuid.uuid4().hex
         names = structlog.contextvars.bound_contextvars(request_id=request_id, client=None, user=None)
-        with deadlines.request_budget(request_id), names:
+        with deadlines.request_budget(request_id), names, request_span():
             return app(environ | ours | {ARRIVED_AT: environ.get("HTTP_HOST", "")}, start_response)
 
     return call
@@ -149,11 +150,13 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
     if response.status_code in (401, 403, 429) and (is_api(request.path) or request.blueprint == "auth"):
         services().usage.count(REFUSAL)
+    # Not the path, which may hold a secret.
+    route = None if request.url_rule is None else request.url_rule.rule
+    describe_request(request.method, route or "", response.status_code)
     log.info(
         "request",
         method=request.method,
-        # Not the path, which may hold a secret.
-        route=None if request.url_rule is None else request.url_rule.rule,
+        route=route,
         status=response.status_code,
         milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
         code=g.get("error_code"),

@@ -142,8 +142,7 @@ def _handle_domain_error(error: errors.TrustedServiceError) -> Response:
 
 def _handle_upstream_error(error: errors.UpstreamError) -> Response:
     throttled = isinstance(error, errors.UpstreamThrottled)
-    context = {"upstream": error.upstream, "reason": error.reason, "throttled": throttled}
-    log.error("upstream_error", **context, **error.details)
+    log.error("upstream_error", throttled=throttled, **error.log_fields)
     code = "upstream_throttled" if throttled else "upstream_unavailable"
     code = "conflict" if isinstance(error, errors.ChangedTooOften) else code
     seconds = errors.retry_after_seconds(error.retry_after)

@@ -142,7 +142,6 @@ def _show_teams_token(signed_in: SignedIn, flow: str) -> str:
     if signed_in.user.id != user_id:
         raise OtherUser
     token = services().access.exchange_teams_token(caller(), signed_in.access_token)
-    log.info("teams_token_issued", user=str(user_id))
     if (session := caller().session) is not None:
         context.run_after_response(functools.partial(services().sessions.record_flow, session, flow))
     return render_template(
