@@ -199,3 +199,7 @@ def retry_after_seconds(value: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+class ManagedIdentityFailed(Exception):
+    """The managed identity gives no token, so there was no call; the message says why and holds no secret."""

@@ -19,15 +19,14 @@ from trusted_service.azure import transport
 from trusted_service.azure.communication import Communication
 from trusted_service.azure.managed_identity import ManagedIdentity, check_managed_identity
 from trusted_service.background import BackgroundTasks
-from trusted_service.backup import Backup
-from trusted_service.canary import SECONDS as CANARY_SECONDS
-from trusted_service.canary import Canary, Check
 from trusted_service.entra.authority import Authority
 from trusted_service.entra.sign_in import EntraSignIn, client_credential
 from trusted_service.entra.tokens import EntraTokens
 from trusted_service.errors import UpstreamError
 from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
+from trusted_service.observability.canary import SECONDS as CANARY_SECONDS
+from trusted_service.observability.canary import Canary, Check
 from trusted_service.observability.health import Readiness
 from trusted_service.personal_data import PersonalData
 from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
@@ -130,8 +129,9 @@ class Services:
         rules["sessions"] = PURGE_DELAY, sessions.purge
         self.retention = Retention(ledger_table.now, self.background, rules)
 
-        self.personal_data = PersonalData(identities, sessions, ledger, audit, self.jobs, self.administrators)
-        self.backup = Backup(self.personal_data, pin)
+        self.personal_data = PersonalData(
+            identities, sessions, ledger, audit, self.jobs, self.administrators, pin
+        )
 
         checks: list[Check] = [self.entra.check]
         if credential:

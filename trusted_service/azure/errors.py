@@ -10,17 +10,19 @@ import requests
 from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
 from trusted_service.azure import deadlines
-from trusted_service.errors import Upstream, UpstreamError, UpstreamThrottled, UpstreamUnavailable
+from trusted_service.errors import (
+    ManagedIdentityFailed,
+    Upstream,
+    UpstreamError,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
 from trusted_service.observability import metrics
 from trusted_service.texts import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
 IDS = ("x-ms-request-id", "ms-cv")
 """Headers by which Microsoft's support finds a call."""
-
-
-class ManagedIdentityFailed(Exception):
-    """The managed identity gives no token, so there was no call; the message says why and holds no secret."""
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
 
 from trusted_service.azure import deadlines, transport
-from trusted_service.azure.errors import ManagedIdentityFailed, azure_call, network_reason
+from trusted_service.azure.errors import azure_call, network_reason
 from trusted_service.azure.shared_call import SharedCall
+from trusted_service.errors import ManagedIdentityFailed
 
 log = structlog.get_logger(__name__)
 

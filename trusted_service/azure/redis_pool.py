@@ -8,8 +8,7 @@ from typing import Any
 from azure.core.credentials import TokenCredential
 from redis import ConnectionPool, CredentialProvider, RedisError
 
-from trusted_service.azure.errors import azure_call
-from trusted_service.errors import UpstreamError
+from trusted_service.errors import ManagedIdentityFailed, UpstreamUnavailable
 
 SCOPE = "https://redis.azure.com/.default"
 
@@ -25,15 +24,17 @@ class _Identity(CredentialProvider):
         self._object_id, self._credential = object_id, credential
 
     def get_token(self) -> str:
-        """Raises UpstreamError."""
-        with azure_call("Entra ID"):
+        """Raises UpstreamUnavailable."""
+        try:
             return self._credential.get_token(SCOPE).token
+        except ManagedIdentityFailed as error:
+            raise UpstreamUnavailable("Entra ID", f"managed identity: {error}") from error
 
     def get_credentials(self) -> tuple[str, str]:
         """Raises NoToken."""
         try:
             return self._object_id, self.get_token()
-        except UpstreamError as error:
+        except UpstreamUnavailable as error:
             raise NoToken(error.reason) from error
 
 
@@ -48,7 +49,7 @@ class Pool(ConnectionPool):
         super().__init__(**({"socket_timeout": 1, "socket_connect_timeout": 1} | options))
 
     def renew(self) -> None:
-        """Replace connections that began with an older token, which Redis will cut. Raises UpstreamError."""
+        """Replace connections that began with an older token, which Redis will cut."""
         if self._identity is not None:
             token = self._identity.get_token()
             if token != self._token:

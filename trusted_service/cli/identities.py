@@ -11,14 +11,13 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from trusted_service.backup import BackupFile
 from trusted_service.cli.users import command, operator, print_array, print_result, user_id
 from trusted_service.models import UserId
 from trusted_service.representation import csv_lines, user_json
 from trusted_service.services import Services
+from trusted_service.users.backup_file import BackupFile
 from trusted_service.users.csv_file import UnreadableFile
-from trusted_service.users.importing import MappingRow, Result
-from trusted_service.users.mapping_file import read_mappings
+from trusted_service.users.mapping_file import MappingRow, Result, read_mappings
 
 MAP_HEADER = ("acs_user_id", "entra_object_id", "target_tenant_id", "status", "decision_owner")
 UNREADABLE = {

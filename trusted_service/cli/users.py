@@ -175,9 +175,9 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         raise NotFound
     with services.audit.action(operator(), "export", user):
         if user is not None:
-            print_result(services.backup.export(user), as_json=True)
+            print_result(services.personal_data.back_up(user), as_json=True)
         else:
-            print_array(services.backup.export_all())
+            print_array(services.personal_data.back_up_all())
 
 
 @command("repair")

@@ -7,45 +7,23 @@ claimed in the ledger before a row names it, by other imports too. A repeated im
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
-from typing import Literal
 
 from trusted_service.access.resource_pin import Pin, ResourcePin
 from trusted_service.access.user_index import UserIndex
 from trusted_service.audit import AuditTrail
 from trusted_service.azure.parallel import retry
 from trusted_service.errors import UpstreamError, UpstreamUnavailable
-from trusted_service.models import Actor, Identity, LedgerEntry, find_resource
+from trusted_service.models import Actor, find_resource
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import IdentityTaken, Ledger
 from trusted_service.storage.tables import RowExists
 from trusted_service.storage.transactions import batches
 from trusted_service.users.administration import Administration
+from trusted_service.users.mapping_file import MappingRow, Result
 
 THREADS = 8
 OTHER_RESOURCE = "that of the settings"
-
-
-Result = Literal["imported", "present", "conflict", "invalid", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class MappingRow:
-    """A row of the file with its result. `identity` is None where it is invalid; the ids are for display.
-
-    A backup has more: `since` when the user has the identity, the other `entries` of the ledger and, where
-    nobody has a row, those without `identity`.
-    """
-
-    line: int
-    user: str
-    acs_user_id: str
-    identity: Identity | None = None
-    result: Result = "imported"
-    detail: str = ""
-    since: datetime | None = None
-    entries: tuple[LedgerEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
-from trusted_service.models import Identity, UserId
+from trusted_service.models import Identity, LedgerEntry, UserId
 from trusted_service.storage.tables import find_utc
 from trusted_service.texts import display_text
 from trusted_service.users.csv_file import GUID, OBJECT_ID, TENANT_ID, UnreadableFile, read_table
-from trusted_service.users.importing import MappingRow
 
 RAW_ID = re.compile(rf"8:(?:gcch-|dod-)?acs:{GUID}_{GUID}")
 """https://learn.microsoft.com/azure/communication-services/concepts/identifiers#raw-id-representation"""
@@ -30,6 +30,27 @@ FLAGS |= dict.fromkeys(("true", "t", "1", "yes", "wahr", "vrai"), True)
 """Spreadsheets translate them."""
 CLOCK_TOLERANCE = timedelta(minutes=1)
 SHIFTED = "the row has not as many cells as the header, perhaps because of an unquoted comma"
+
+
+Result = Literal["imported", "present", "conflict", "invalid", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRow:
+    """A row of the file with its result. `identity` is None where it is invalid; the ids are for display.
+
+    A backup has more: `since` when the user has the identity, the other `entries` of the ledger and, where
+    nobody has a row, those without `identity`.
+    """
+
+    line: int
+    user: str
+    acs_user_id: str
+    identity: Identity | None = None
+    result: Result = "imported"
+    detail: str = ""
+    since: datetime | None = None
+    entries: tuple[LedgerEntry, ...] = ()
 
 
 def read_mappings(data: bytes, tenants: Sequence[str], now: datetime) -> list[MappingRow]:

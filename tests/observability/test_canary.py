@@ -19,9 +19,9 @@ from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service import services as services_module
 from trusted_service.app import create_app
 from trusted_service.background import JITTER
-from trusted_service.canary import MAX_SECONDS, SECONDS
 from trusted_service.models import Actor
 from trusted_service.observability import logs
+from trusted_service.observability.canary import MAX_SECONDS, SECONDS
 from trusted_service.services import Services
 from trusted_service.settings import Settings
 

@@ -1,28 +1,23 @@
-"""Backups: what `users export` writes about everybody, and how `users import` reads it.
+"""Backups: each document that `users export` writes has a record, and `users import` restores it exactly.
 
-Each document of an export has a record, from which it can be restored exactly. Sessions, events and jobs are
-in the export, but never restored: a trail that may come from a file would prove nothing.
+Sessions, events and jobs are in the export, but never restored: a trail that may come from a file would prove
+nothing.
 """
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, BinaryIO, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from trusted_service.access.resource_pin import Pin, ResourcePin
-from trusted_service.azure.parallel import map_parallel
+from trusted_service.access.resource_pin import Pin
 from trusted_service.models import Identity, LedgerEntry, UserId, find_resource
-from trusted_service.personal_data import PersonalData
-from trusted_service.representation import ledger_json, user_json
-from trusted_service.storage.transactions import batches
 from trusted_service.users.csv_file import UnreadableFile
-from trusted_service.users.importing import MappingRow
+from trusted_service.users.mapping_file import MappingRow
 
 START = re.compile(rb'\s*(\[\s*\]|(\[\s*)?\{\s*"user")')
 
@@ -54,46 +49,11 @@ class Record(BaseModel):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    personal_data: PersonalData
-    pin: ResourcePin
-
-    def export(self, user_id: UserId) -> dict[str, Any]:
-        """Everything about one user."""
-        identity, document = self.personal_data.identities.find(user_id), self.personal_data.export(user_id)
-        return (
-            document | self._record(identity, self.personal_data.ledger.all_of(identity))
-            if identity
-            else document
-        )
-
-    def export_all(self) -> Iterator[dict[str, Any]]:
-        """The same about everybody, and the ACS ids of erased users, in documents without other ids.
-
-        The ledger is held in memory, and of the rest some users at a time.
-        """
-        data, entries = self.personal_data, defaultdict[UserId | None, list[LedgerEntry]](list)
-        for entry in data.ledger.all():
-            entries[entry.owner].append(entry)
-        mentions, _ = data.jobs.mentions(None, None)
-
-        def describe(user_id: UserId, identity: Identity | None) -> dict[str, Any]:
-            own = entries.pop(user_id, [])
-            return data.describe(user_id, mentions.get(user_id, ())) | self._record(identity, own)
-
-        for some in batches(data.identities.all()):
-            yield from map_parallel(lambda identity: describe(identity.user_id, identity), some)
-        for entry in entries.pop(None, []):
-            user = user_json(UserId("", "")) | {"communicationUserId": entry.acs_user_id}
-            yield {"user": user, "identities": [ledger_json(entry)], **self._record(None, [entry])}
-        for owner in filter(None, list(entries)):
-            yield describe(owner, data.identities.find(owner))
-
-    def _record(self, identity: Identity | None, entries: Sequence[LedgerEntry]) -> dict[str, Any]:
-        row = identity and _portable(identity)
-        record = Record(version=1, pin=self.pin.find(), identity=row, entries=tuple(entries))
-        return {"backup": record.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+def backup_json(pin: Pin | None, identity: Identity | None, entries: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """What makes a user's export a backup."""
+    row = identity and _portable(identity)
+    record = Record(version=1, pin=pin, identity=row, entries=tuple(entries))
+    return {"backup": record.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
 
 class BackupFile:
