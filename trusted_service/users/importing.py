@@ -4,7 +4,7 @@ Nothing is overwritten: a user keeps their identity, and no identity gets a seco
 claimed in the ledger before a row names it, by other imports too. A repeated import resumes where it stopped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,7 +92,9 @@ class MappingImport:
                 if result == "imported":
                     raise UpstreamUnavailable("Table Storage", "a conflicting row is gone") from None
         if result == "present" and row.identity and not dry_run:
-            self.index.update(row.identity.user_id)  # an earlier import may have been killed before that
+            # An earlier import may have been killed before that.
+            self.index.update(row.identity.user_id)
+            detail = _block(partial(self.administration.finish_block, row.identity.user_id))
         return replace(row, result=result, detail=detail)
 
     def _compare(self, row: MappingRow) -> tuple[Result, str]:
@@ -134,11 +136,16 @@ class MappingImport:
             raise
         self.index.update(user_id)
         if identity.blocked:
-            # The row refuses them already; their sessions and tokens from before still have to end.
-            try:
-                self.administration.block(actor, user_id, identity.block_reason)
-            except UpstreamError as error:
-                if not error.done:
-                    raise
-                return f"{error}; `users repair` finishes it"
+            return _block(partial(self.administration.block, actor, user_id, identity.block_reason))
         return ""
+
+
+def _block(block: Callable[[], None]) -> str:
+    """Block a user whom the row refuses already: sessions and tokens from before end. Return what is left."""
+    try:
+        block()
+    except UpstreamError as error:
+        if not error.done:
+            raise
+        return f"{error}; `users repair` finishes it"
+    return ""
