@@ -136,9 +136,13 @@ def test_upstream_durations_tell_operation_and_status(telemetry: Telemetry) -> N
         '| where customDimensions.operation == "POST :issueAccessToken" and valueMax < 15'
         "| summarize calls = sum(valueCount) by status = tostring(customDimensions.status)"
     )
-    calls = {row["status"]: row["calls"] for row in Tables(telemetry.settle()).query(kql)}
+    tables = Tables(telemetry.settle())
+    calls = {row["status"]: row["calls"] for row in tables.query(kql)}
     assert calls["503"] == calls["0"] == 1
     assert calls["200"] >= 1
+    for table, codes in (("requests", ["503"]), ("dependencies", ["0", "503"])):
+        failed = tables.query(f'{table} | where success == "False" and resultCode !in ("401", "403", "404")')
+        assert sorted({row["resultCode"] for row in failed}) == codes
 
 
 def test_envelopes_hold_no_secrets_and_names(telemetry: Telemetry, tmp_path: Path) -> None:
@@ -148,7 +152,7 @@ def test_envelopes_hold_no_secrets_and_names(telemetry: Telemetry, tmp_path: Pat
     plant_everywhere(world.service, JWT)
     world.azure.plant_fault("acs", "issue", "reset", times=3)
     assert person.token().status_code == 503
-    world.admin.do("api", person, "block", reason="Eve Nightingale-Peculiar has left")
+    world.admin.do("page", person, "block", reason="Eve Nightingale-Peculiar has left")
     envelopes = telemetry.settle()
     sent = tmp_path / "envelopes.json"
     sent.write_text("\n".join(json.dumps(envelope) for envelope in envelopes), encoding="utf-8")
