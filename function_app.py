@@ -4,7 +4,6 @@ The level is anonymous because the service checks its callers itself. A function
 at best, never which user; a browser cannot keep it, and Entra ID's redirects do not carry it.
 """
 
-import sys
 import time
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -31,8 +30,6 @@ class Adapter(func.WsgiMiddleware):
 
 def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Respond with the whole body at once; the adapter would not close it, which starts background tasks."""
-    # The adapter's own buffer for errors belongs to all requests, and is never emptied.
-    environ["wsgi.errors"] = sys.stderr
     body = service(environ, start_response)
     try:
         return [b"".join(body)]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import requests
@@ -16,7 +17,7 @@ from tests.support.local_azure import LocalAzure
 from tests.support.person import Person
 from tests.support.problems import assert_problem
 from tests.support.routes import list_routes
-from tests.support.rows import find_identity_row
+from tests.support.rows import age_session, get_session
 from tests.support.seed import seed_users
 from tests.support.service import Service
 
@@ -90,8 +91,10 @@ def test_upstream_failure_is_a_problem(azure: LocalAzure, root: Person) -> None:
 
 
 def test_uses_are_recorded_after_response(root: Person, tables: TableServiceClient) -> None:
-    root.get_token()
-    wait_until(lambda: "LastTokenAt" in (find_identity_row(tables, root) or ()), seconds=10)
+    age_session(tables, root, "SeenAt", timedelta(minutes=30))
+    before = get_session(tables, root)["SeenAt"]
+    assert root.is_signed_in()
+    wait_until(lambda: get_session(tables, root)["SeenAt"] > before, seconds=10)
 
 
 def test_timer_waits_for_jobs(root: Person) -> None:
@@ -115,6 +118,12 @@ def test_client_address_is_the_front_ends(function_app: Service, root: Person) -
     lines = [line for line in function_app.log().splitlines() if request_id in line]
     assert all('"client": "203.0.113.7"' in line for line in lines)
     assert lines
+
+
+def test_missing_proxy_hops_are_warned_of(function_app: Service, settings: dict[str, str]) -> None:
+    with type(function_app)(settings) as alone:
+        assert "TRUSTED_PROXY_HOPS is 0" in alone.log()
+    assert "TRUSTED_PROXY_HOPS is 0" not in function_app.log()
 
 
 def test_host_keeps_none_of_our_paths(application: Flask) -> None:

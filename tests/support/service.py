@@ -29,6 +29,7 @@ class Service:
     """One gunicorn, which logs JSON lines to `log_path`; coverage includes it if `measured`."""
 
     def __init__(self, settings: Mapping[str, str], *, workers: int = 1, measured: bool = False) -> None:
+        self.folder = ROOT
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
@@ -45,7 +46,7 @@ class Service:
         # Its own session, because signals must reach the workers through gunicorn's master alone.
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
+                self.command(), cwd=self.folder, env=self.env, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_healthy():
