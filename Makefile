@@ -89,7 +89,7 @@ secrets: $(venv)
 
 # Weaknesses in the workflows of GitHub Actions and in the settings of Dependabot.
 workflows: $(venv)
-	@.venv/bin/zizmor --offline --quiet --pedantic .github
+	@.venv/bin/zizmor --offline --quiet --pedantic --strict-collection .github
 
 ## make fix      fix what ruff can fix, then format
 fix: $(venv)
