@@ -22,7 +22,8 @@ pytest := pytest -n $${TEST_PROCESSES:-4} --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes, which share their compiled files.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run run-secretless token cli demo-data test coverage soak mutate test-packages check lint format types walls bandit secrets fix lock clean
+.PHONY: help run run-secretless token cli demo-data test coverage soak mutate test-packages check lint format types walls bandit secrets workflows \
+    fix lock sbom clean
 
 ## make run      install what is needed, start the local Azure, the service on http://localhost:8000 and the examples
 help:
@@ -68,7 +69,7 @@ mutate: $(venv) $(azurite)
 	@$(python) -m tools.mutate $(ARGS)
 
 ## make check    look for mistakes without running anything: lint, format, types, walls between modules, security
-check: lint format types walls bandit secrets
+check: lint format types walls bandit secrets workflows
 
 lint: $(venv)
 	@$(python) -m ruff check
@@ -90,6 +91,10 @@ bandit: $(venv)
 secrets: $(venv)
 	@git ls-files -z | xargs -0 $(python) -m detect_secrets.pre_commit_hook --no-verify
 
+# Weaknesses in the workflows of GitHub Actions and in the settings of Dependabot.
+workflows: $(venv)
+	@.venv/bin/zizmor --offline --quiet --pedantic --strict-collection .github
+
 ## make fix      fix what ruff can fix, then format
 fix: $(venv)
 	@$(python) -m ruff check --fix; $(python) -m ruff format
@@ -97,6 +102,10 @@ fix: $(venv)
 ## make lock     rewrite both requirements files from pyproject.toml (newer versions: make lock ARGS=--upgrade)
 lock: $(venv)
 	@sh tools/lock.sh $(ARGS)
+
+## make sbom     write what is deployed, as CycloneDX, and its licences into build/; fails on one that does not fit
+sbom: $(venv)
+	@sh tools/sbom.sh
 
 ## make clean    remove what was installed and built; the data of the local Azure in .local stays
 clean:

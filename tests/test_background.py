@@ -42,6 +42,22 @@ def test_full_queue_drops_no_timed_tasks(monkeypatch: pytest.MonkeyPatch) -> Non
         tasks.close()
 
 
+def test_idle_means_nothing_due_or_running() -> None:
+    tasks, started, finished = BackgroundTasks(), threading.Event(), threading.Event()
+    assert tasks.is_idle()
+
+    def run() -> None:
+        started.set()
+        finished.wait(10)
+
+    tasks.run_every(60, run)
+    assert started.wait(10)
+    assert not tasks.is_idle()
+    finished.set()
+    wait_until(tasks.is_idle, seconds=5)
+    tasks.close()
+
+
 def test_throttling_uses_up_no_retry() -> None:
     tasks, runs, done = BackgroundTasks(), list[int](), threading.Event()
 

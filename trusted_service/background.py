@@ -6,7 +6,7 @@ import sched
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import structlog
 
@@ -32,6 +32,7 @@ class BackgroundTasks:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="background")
         self._pending = threading.BoundedSemaphore(MAX_PENDING)
         self._timed_pool = ThreadPoolExecutor(TIMED_THREADS, thread_name_prefix="timed")
+        self._running: set[Future[None]] = set()
         self._delayed = sched.scheduler()
         self._changed = threading.Condition()
         self._timer: threading.Thread | None = None
@@ -82,6 +83,12 @@ class BackgroundTasks:
 
         self._schedule(first_after, repeat)
 
+    def is_idle(self) -> bool:
+        """Whether no delayed or periodic task is due or running."""
+        with self._changed:
+            due = any(event.time <= time.monotonic() for event in self._delayed.queue)
+            return not due and not self._running
+
     def close(self) -> None:
         """Run the delayed tasks that remain, as many as start within CLOSE_SECONDS, and no periodic ones."""
         with self._changed:
@@ -106,7 +113,9 @@ class BackgroundTasks:
 
     def _run_timed(self, task: Task) -> None:
         with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-            self._timed_pool.submit(_run, task)
+            future = self._timed_pool.submit(_run, task)
+            self._running.add(future)
+            future.add_done_callback(self._running.discard)
 
 
 def _run(task: Task) -> None:

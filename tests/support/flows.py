@@ -26,7 +26,8 @@ def flow_cookies(person: Person) -> dict[str, str]:
 def read_own_flow(service: Service, person: Person) -> dict[str, Any]:
     """Return the content of the browser's only flow cookie."""
     (cookie,) = flow_cookies(person).values()
-    return dict(json.loads(_cipher(service).decrypt(cookie)))
+    padded = cookie + "=" * (-len(cookie) % 4)
+    return dict(json.loads(_cipher(service).decrypt(padded)))
 
 
 def write_own_flow(

@@ -29,6 +29,7 @@ class Service:
     """One gunicorn, which logs JSON lines to `log_path`; coverage includes it if `measured`."""
 
     def __init__(self, settings: Mapping[str, str], *, workers: int = 1, measured: bool = False) -> None:
+        self.folder = ROOT
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
         self.log_path = Path(tempfile.mkdtemp(prefix="service-")) / "service.log"
@@ -43,11 +44,9 @@ class Service:
     def start(self) -> Self:
         """Start the service and wait until it responds. Raises ServiceError with its log."""
         # Its own session, because signals must reach the workers through gunicorn's master alone.
-        command = [sys.executable, "-m", "gunicorn", "wsgi:app"]
-        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(self._workers)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
+                self.command(), cwd=self.folder, env=self.env, stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         while not self.is_healthy():
@@ -56,6 +55,11 @@ class Service:
                 raise ServiceError(self.log())
             time.sleep(0.05)
         return self
+
+    def command(self) -> list[str]:
+        """Return the command that serves on `port`."""
+        program = [sys.executable, "-m", "gunicorn", "wsgi:app"]
+        return [*program, "--bind", f"127.0.0.1:{self.port}", "--workers", str(self._workers)]
 
     def is_healthy(self) -> bool:
         """Whether /healthz responds with 200."""

@@ -36,7 +36,8 @@ def test_cursors_and_sign_in_cookie_are_encrypted(admin: Admin, azure: LocalAzur
         values += parse_qs(urlsplit(link).query)["cursor"]
     assert len(values) == 5
     for value in values:
-        assert base64.urlsafe_b64decode(value)[0] == FERNET_VERSION
+        assert "=" not in value, "a host may escape it in cookies"
+        assert base64.urlsafe_b64decode(value + "==")[0] == FERNET_VERSION
 
 
 @pytest.fixture(scope="module")

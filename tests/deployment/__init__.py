@@ -1,0 +1,1 @@
+"""What other hosts than App Service, and the supply chain, are made of."""
