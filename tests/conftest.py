@@ -26,6 +26,7 @@ SLOWEST_FILES = """
     jobs/test_jobs_resume access/test_resource_pin access/test_missing_identity cli/test_command_crashes
     faults/test_fault_matrix faults/test_admin_faults users/test_user_index usage/test_usage
     faults/test_crashes test_make_run cli/test_user_commands observability/test_readiness faults/test_soak
+    observability/test_alerts observability/test_telemetry
     jobs/test_jobs browser/test_accessibility users/test_overlapping_actions users/test_restored_copies
     web/test_rate_limits clients/test_retries web/test_schemathesis faults/test_sign_in_faults
     entra/test_bearer_keys

@@ -18,7 +18,7 @@ from tests.support.concurrency import run_concurrently, timed
 from tests.support.log import read_events
 from tests.support.service import Service
 from tests.support.telemetry import OFTEN, Envelope, Tables, Telemetry
-from trusted_service.observability.spans import name_operation
+from trusted_service.observability.signals import name_operation
 
 ACS = "https://contoso.communication.azure.com/identities"
 ENTRA = "https://login.microsoftonline.com/5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"

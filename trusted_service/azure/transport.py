@@ -17,7 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError
 
 from trusted_service.azure import deadlines
-from trusted_service.observability.spans import observe_call
+from trusted_service.observability.signals import observe_call
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0

@@ -4,15 +4,12 @@ Security events: https://cheatsheetseries.owasp.org/cheatsheets/Logging_Vocabula
 """
 
 import logging.config
-import re
 from typing import Any, Literal
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import Processor
 
-from trusted_service.models import without_secrets
-from trusted_service.observability.metrics import count_event
-from trusted_service.observability.spans import add_trace_ids
+from trusted_service.observability import signals
 
 LogFormat = Literal["json", "text"]
 
@@ -26,7 +23,7 @@ def configure(log_format: LogFormat) -> None:
         # Records with plain attributes, which Azure Monitor's handler understands too.
         processors=[
             structlog.contextvars.merge_contextvars,
-            count_event,
+            signals.count_event,
             structlog.stdlib.render_to_log_kwargs,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -59,20 +56,12 @@ def _formatter(log_format: LogFormat) -> structlog.stdlib.ProcessorFormatter:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.ExtraAdder(),
-            add_trace_ids,
+            signals.add_trace_ids,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _strip_request_target,
+            signals.strip_request_target,
             structlog.processors.format_exc_info,
             renderer,
-            lambda _logger, _method, line: without_secrets(str(line)),
+            signals.remove_secrets,
         ],
     )
-
-
-def _strip_request_target(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """gunicorn quotes what it cannot read, and the whole address of what fails. Both can hold codes."""
-    message = str(event["event"])
-    if message.startswith(("Invalid request from", "Error handling request")):
-        event["event"] = re.split(r"['\"?]", message, maxsplit=1)[0].rstrip(" :b")
-    return event

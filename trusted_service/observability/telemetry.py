@@ -63,6 +63,6 @@ def configure(connection_string: str) -> None:
         retry_total=0,
         read_timeout=SECONDS,
         timeout=SECONDS,
-        # See `spans`.
+        # See `signals`.
         instrumentation_options={name: {"enabled": False} for name in LIBRARIES},
     )

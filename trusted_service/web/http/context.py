@@ -15,7 +15,7 @@ from flask import Flask, Response, current_app, g, request
 
 from trusted_service.azure import deadlines
 from trusted_service.models import Actor, Caller, IssuedToken, User
-from trusted_service.observability.spans import describe_request, request_span
+from trusted_service.observability.signals import describe_request, request_span
 from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
 from trusted_service.web.security.audiences import Audience, audience_of
