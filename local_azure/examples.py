@@ -73,7 +73,7 @@ def make_settings(azure: Mapping[str, str], service_url: str) -> dict[str, objec
         "serviceUrl": service_url,
         "clientId": app["spaClientId"],
         "authority": azure["ENTRA_AUTHORITY"],
-        "scope": f"api://{app['clientId']}/{APP_SCOPE}",
+        "scope": f"{app['clientId']}/{APP_SCOPE}",
         "communicationEndpoint": endpoint,
         "authorityMetadata": describe_authority(azure["ENTRA_AUTHORITY"], app["pageOrigin"]),
     }
