@@ -24,7 +24,7 @@ ACS = "https://contoso.communication.azure.com/identities"
 ENTRA = "https://login.microsoftonline.com/5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
 HANGS_SECONDS = 1.0
 STOP_SECONDS = 15.0
-"""Of which the service may use half, as each of three exports ends in two seconds; statistics took twenty."""
+"""Each of three exports ends in two seconds; the statistics of the SDK took twenty."""
 
 
 @pytest.mark.parametrize(
