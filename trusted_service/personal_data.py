@@ -5,8 +5,9 @@ rows under `sid-…` in `sessions`, only repeat others; `usage` is about nobody 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -38,59 +39,59 @@ class PersonalData:
     administrators: Administrators
     pin: ResourcePin
 
-    def export(self, user_id: UserId, *, limited: bool = False) -> dict[str, Any]:
+    def export(self, user_id: UserId, *, limited: bool = False, is_backup: bool = False) -> dict[str, Any]:
         """Everything about the user; if limited to what a request can read, `complete` may be false."""
         mentions, complete = self.jobs.mentions(user_id, MAX_JOB_ROWS if limited else None)
-        document = self._describe(user_id, mentions.get(user_id, ()), MAX_EVENTS if limited else None)
+        user, limit = self.identities.find(user_id) or user_id, MAX_EVENTS if limited else None
+        document = self._describe(user, mentions, limit=limit, is_backup=is_backup)
         return document | {"complete": complete and document["complete"]}
 
-    def back_up(self, user_id: UserId) -> dict[str, Any]:
-        """The same, from which a user who has a row can be restored."""
-        identity, document = self.identities.find(user_id), self.export(user_id)
-        if identity is None:
-            return document
-        return document | backup_json(self.pin.find(), identity, self.ledger.all_of(identity))
-
     def back_up_all(self) -> Iterator[dict[str, Any]]:
-        """The same about everybody, and the ACS ids of erased users, in documents without other ids.
+        """Everything about everybody, and the ACS ids of erased users, in documents without other ids.
 
-        The ledger is held in memory, and of the rest some users at a time.
+        The users' ids are held in memory, and of the rest some users at a time.
         """
-        entries = defaultdict[UserId | None, list[LedgerEntry]](list)
-        for entry in self.ledger.all():
-            entries[entry.owner].append(entry)
-        mentions, _ = self.jobs.mentions(None, None)
-
-        def describe(user_id: UserId, identity: Identity | None) -> dict[str, Any]:
-            document = self._describe(user_id, mentions.get(user_id, ()))
-            return document | backup_json(self.pin.find(), identity, entries.pop(user_id, []))
-
+        describe = partial(self._describe, mentions=self.jobs.mentions(None, None)[0], is_backup=True)
+        seen, lost = set[UserId](), defaultdict[UserId, list[LedgerEntry]](list)
         for some in batches(self.identities.all()):
-            yield from map_parallel(lambda identity: describe(identity.user_id, identity), some)
-        for entry in entries.pop(None, []):
-            user = user_json(UserId("", "")) | {"communicationUserId": entry.acs_user_id}
-            record = backup_json(self.pin.find(), None, [entry])
-            yield {"user": user, "identities": [ledger_json(entry)], **record}
-        for owner in filter(None, list(entries)):
-            yield describe(owner, self.identities.find(owner))
+            seen.update(row.user_id for row in some)
+            yield from map_parallel(describe, some)
+        for entry in self.ledger.all():
+            if entry.owner is None:
+                user = user_json(UserId("", "")) | {"communicationUserId": entry.acs_user_id}
+                record = backup_json(self.pin.find(), None, [entry])
+                yield {"user": user, "identities": [ledger_json(entry)], **record}
+            elif entry.owner not in seen:
+                lost[entry.owner].append(entry)
+        for owner, entries in lost.items():
+            yield describe(self.identities.find(owner) or owner, entries=entries)
 
     def _describe(
-        self, user_id: UserId, mentions: Sequence[Mention], limit: int | None = None
+        self,
+        user: Identity | UserId,
+        mentions: Mapping[UserId, Sequence[Mention]],
+        entries: Sequence[LedgerEntry] = (),
+        *,
+        limit: int | None = None,
+        is_backup: bool = False,
     ) -> dict[str, Any]:
-        """Everything, given the jobs about the user, with up to `limit` events."""
-        identity = self.identities.find(user_id)
-        entries = self.ledger.all_of(identity) if identity else []
+        """Everything about a user by their row or, without one, by id and `entries`, with `limit` events."""
+        row, user_id = (user, user.user_id) if isinstance(user, Identity) else (None, user)
+        if row:  # the ledger after the row, so that it has what the row names
+            entries = self.ledger.all_of(row)
+        has_record = is_backup and (row or entries)
         events = self.audit.about_or_by(user_id)
         seen_at = self.administrators.find_seen_at(user_id)
         return {
-            "user": user_json(identity or user_id),
-            "blockReason": identity.block_reason if identity else "",
+            "user": user_json(user),
+            "blockReason": row.block_reason if row else "",
             "administratorSeenAt": seen_at and rfc3339(seen_at),
             "identities": [ledger_json(entry) for entry in entries],
             "sessions": [session_json(session) for session in self.sessions.list_by_user(user_id)],
             "audit": [_event_json(event, user_id) for event in islice(events, limit)],
-            "jobs": [_mention_json(mention) for mention in mentions],
+            "jobs": [_mention_json(mention) for mention in mentions.get(user_id, ())],
             "complete": next(events, None) is None,
+            **(backup_json(self.pin.find(), row, entries) if has_record else {}),
         }
 
 

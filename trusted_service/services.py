@@ -25,8 +25,7 @@ from trusted_service.entra.tokens import EntraTokens
 from trusted_service.errors import UpstreamError
 from trusted_service.jobs.service import Jobs
 from trusted_service.jobs.worker import POLL_SECONDS, JobWorker
-from trusted_service.observability.canary import SECONDS as CANARY_SECONDS
-from trusted_service.observability.canary import Canary, Check
+from trusted_service.observability import canary
 from trusted_service.observability.health import Readiness
 from trusted_service.personal_data import PersonalData
 from trusted_service.retention import FIRST_RUN_SECONDS, RUN_SECONDS, Retention
@@ -133,10 +132,12 @@ class Services:
             identities, sessions, ledger, audit, self.jobs, self.administrators, pin
         )
 
-        checks: list[Check] = [self.entra.check]
+        checks = [self.entra.check]
         if credential:
             checks.append(partial(check_managed_identity, client_id, session))
-        self.canary = Canary(ledger_table, pin, communication, settings.token_scopes, checks)
+        self.canary = canary.Canary(
+            *(ledger_table, ledger, pin, communication, new_identities), settings.token_scopes, checks
+        )
         self.readiness = Readiness(
             {"entraId": authority.refresh, "tableStorage": storage.check, "communicationServices": pin.check}
         )
@@ -156,7 +157,7 @@ class Services:
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)
         self.background.run_every(POLL_SECONDS, self.job_worker.poll)
         self.background.run_every(FINISH_SECONDS, self.repair.finish_blocks)
-        self.background.run_every(CANARY_SECONDS, self.canary.run, first_after=CANARY_SECONDS)
+        self.background.run_every(canary.SECONDS, self.canary.run, first_after=canary.FIRST_SECONDS)
         self.background.run_every(WARN_SECONDS, self.warn)
 
     def warn(self) -> None:

@@ -181,7 +181,7 @@ metrics.canary(*sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("result", [("ok",), ("failed", "Entra ID")], ids=lambda result: result[0])
+@pytest.mark.parametrize("result", [("ok",), ("waiting",), ("failed", "Entra ID")], ids=lambda one: one[0])
 def test_canary_alerts_tell_failure_from_silence(telemetry: Telemetry, result: tuple[str, ...]) -> None:
     world = telemetry.world
     assert "canary-absent" in find_firing([])

@@ -2,22 +2,62 @@
 
 import contextlib
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableServiceClient
+from flask import Flask
 
+from tests.support.commands import read_json, run_command
 from tests.support.rows import FORMER_RESOURCE, empty
 from tests.support.seed import identity_row, ledger_row, make_users, put_rows, seed_users
+from tests.support.storage_proxy import Fault, StorageProxy
 from trusted_service.access.user_index import VERSION
+from trusted_service.app import create_app
 from trusted_service.models import Identity
+from trusted_service.settings import Settings
 from trusted_service.storage.index_rows import index_rows
 
 TABLES = ("identities", "ledger", "userindex")
 Snapshot = dict[str, dict[tuple[str, str], dict[str, Any]]]
+
+
+@dataclass
+class Backup:
+    """A storage behind a proxy, and the file of its backup."""
+
+    proxy: StorageProxy
+    env: dict[str, str]
+    path: Path
+
+    def application(self) -> Flask:
+        """A new process, in effect, which has cached nothing."""
+        return create_app(Settings.from_env(self.env))
+
+    def export(self, *arguments: str) -> list[dict[str, Any]]:
+        """Write the backup; return its documents."""
+        done = run_command(self.application(), "users", "export", *arguments)
+        assert done.exit_code == 0, done.output
+        self.path.write_text(done.stdout, encoding="utf-8")
+        documents = read_json(done)
+        return documents if isinstance(documents, list) else [documents]
+
+    def run_before(
+        self, method: str, about: str, action: Callable[[], object], *, table: str = "ledger"
+    ) -> Fault:
+        """Run the action before the next call of the table that mentions this."""
+        fault = Fault(kind="signal", method=method, table=table, about=about, times=1, action=action)
+        self.proxy.plant(fault)
+        return fault
+
+    def restore(self, *options: str, exit_code: int = 0) -> list[tuple[str, str]]:
+        done = run_command(self.application(), "users", "import", str(self.path), "--json", *options)
+        assert done.exit_code == exit_code, done.output
+        return [(row["result"], row["detail"]) for row in read_json(done)]
 
 
 def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
@@ -35,13 +75,13 @@ def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
         copies = [_copy(one, user) for one in (ended, current)]
         put_rows(settings, "ledger", [ended, current, *copies])
     tenant = users[0].user_id.tenant_id
-    never, half, gone, lost = make_users(4, tenant, resource.rpartition(":")[2])
+    never, gone, lost = make_users(3, tenant, resource.rpartition(":")[2])
     block = {**identity_row(replace(never, acs_user_id=None, blocked=True), indexed=True), "BlockReason": "x"}
-    put_rows(settings, "identities", [block, {**identity_row(half), "Deleting": True}])
+    put_rows(settings, "identities", [block])
     put_rows(settings, "userindex", index_rows(replace(never, acs_user_id=None, blocked=True)))
     erased = {**ledger_row(gone), "TenantId": "", "ObjectId": "", "Reason": "deleted"}
     del erased["Since"]
-    put_rows(settings, "ledger", [erased, ledger_row(half), ledger_row(lost)])
+    put_rows(settings, "ledger", [erased, ledger_row(lost)])
     pin = {"PartitionKey": "resource", "RowKey": "pin", "Resource": resource, "Former": FORMER_RESOURCE}
     put_rows(settings, "ledger", [pin])
     put_rows(settings, "userindex", [{"PartitionKey": "index", "RowKey": "complete", "Version": VERSION}])
@@ -51,6 +91,15 @@ def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
 def _copy(row: Mapping[str, object], user: Identity) -> dict[str, object]:
     partition = f"user-{user.user_id.object_id}-{user.user_id.tenant_id}"
     return {**row, "PartitionKey": partition, "RowKey": row["PartitionKey"]}
+
+
+def switch(settings: Mapping[str, str], user: Identity, now: Identity) -> None:
+    """Let the user's row name the identity of `now`, as the service does for a missing one."""
+    at = datetime.now(UTC)
+    ended: dict[str, object] = {**ledger_row(user), "Until": at, "Reason": "replaced"}
+    current: dict[str, object] = {**ledger_row(now), "Since": at}
+    put_rows(settings, "ledger", [ended, current, _copy(ended, user), _copy(current, user)])
+    put_rows(settings, "identities", [{**identity_row(now, indexed=True), "SwitchedAt": at}])
 
 
 def wipe(settings: Mapping[str, str]) -> None:

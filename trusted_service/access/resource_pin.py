@@ -6,10 +6,10 @@ from typing import Literal
 import structlog
 
 from trusted_service.azure.communication import Communication
-from trusted_service.errors import UpstreamError, WrongResource
+from trusted_service.errors import Conflict, UpstreamError, WrongResource
 from trusted_service.models import find_resource
 from trusted_service.storage.identities import IdentityTable
-from trusted_service.storage.tables import RowExists, Table, version_of
+from trusted_service.storage.tables import RowChanged, RowExists, Table, version_of
 
 log = structlog.get_logger(__name__)
 
@@ -80,12 +80,15 @@ class ResourcePin:
             raise WrongResource(pin.resource)
 
     def move(self, pin: Pin | None, resource: str, former: frozenset[str]) -> None:
-        """Accept another resource. Raises RowChanged or RowExists if `pin` is not what is stored."""
+        """Accept another resource. Raises Conflict if `pin` is not what is stored."""
         moved = Pin(resource=resource, former=former - {resource})
-        if pin is None:
-            self._table.insert(moved.row())
-        else:
-            self._table.replace(moved.row(), version=pin.version)
+        try:
+            if pin is None:
+                self._table.insert(moved.row())
+            else:
+                self._table.replace(moved.row(), version=pin.version)
+        except (RowChanged, RowExists) as error:
+            raise Conflict("The resource was changed meanwhile.") from error
         self._pin = moved
 
     def _read(self) -> Pin | None:

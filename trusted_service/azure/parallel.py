@@ -25,6 +25,19 @@ def map_parallel(
         return [future.result() for future in futures]
 
 
+def find_failures(checks: Iterable[Callable[[], object]]) -> list[UpstreamError | None]:
+    """Make the checks side by side; return how each fails, if it does."""
+
+    def find_failure(check: Callable[[], object]) -> UpstreamError | None:
+        try:
+            check()
+        except UpstreamError as error:
+            return error
+        return None
+
+    return map_parallel(find_failure, checks)
+
+
 def retry(action: Callable[[Given], Got], value: Given) -> Got:
     """Call the action, and retry it when an upstream fails. Raises the last UpstreamError."""
     for seconds in RETRY_DELAYS:
@@ -33,9 +46,3 @@ def retry(action: Callable[[Given], Got], value: Given) -> Got:
         except UpstreamError:
             time.sleep(seconds)
     return action(value)
-
-
-def retry_each(action: Callable[[Given], Got], values: Iterable[Given]) -> list[Got]:
-    """Call the action with retries for each value, in the threads of a pool."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda value: retry(action, value), values))

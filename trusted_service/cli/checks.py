@@ -1,10 +1,9 @@
 """What `check-config --connect` asks of each upstream, and the remedy where one refuses."""
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 
-from trusted_service.azure.parallel import map_parallel
+from trusted_service.azure.parallel import find_failures
 from trusted_service.errors import UpstreamError, WrongResource
 from trusted_service.services import Services
 
@@ -54,15 +53,16 @@ REMEDIES = {
 
 def connect(services: Services) -> dict[str, str]:
     """Authenticate to each upstream; for each by name, `ok` or what it says and what to do."""
-    checks: dict[str, Callable[[], str | None]] = {
+    checks = {
         "entraId": services.entra.check,
         "tableStorage": services.storage.check_write,
         "communicationServices": lambda: _check_resource(services),
     }
+    failures = zip(checks, find_failures(checks.values()), strict=True)
+    found = {name: _reason(failure) if failure else None for name, failure in failures}
     if services.settings.rate_limit_storage_uri != "memory://":
-        checks["redis"] = services.communication.shares.find_redis_failure
-    found = map_parallel(_find_failure, list(checks.values()))
-    return {name: _line(name, failure) for name, failure in zip(checks, found, strict=True)}
+        found["redis"] = services.communication.shares.find_redis_failure()
+    return {name: _line(name, failure) for name, failure in found.items()}
 
 
 def _check_resource(services: Services) -> None:
@@ -75,12 +75,9 @@ def _check_resource(services: Services) -> None:
         raise WrongResource(pin.resource, str(found))
 
 
-def _find_failure(check: Callable[[], str | None]) -> str | None:
-    try:
-        return check()
-    except UpstreamError as error:
-        ids = ", ".join(f"{name} {id}" for name, id in error.details.items() if id not in error.reason)
-        return f"{error.reason} ({ids})" if ids else error.reason
+def _reason(failure: UpstreamError) -> str:
+    ids = ", ".join(f"{name} {id}" for name, id in failure.details.items() if id not in failure.reason)
+    return f"{failure.reason} ({ids})" if ids else failure.reason
 
 
 def _line(name: str, failure: str | None) -> str:

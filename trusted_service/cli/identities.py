@@ -49,7 +49,6 @@ def import_mappings(services: Services, file: BinaryIO, *, as_json: bool, **opti
         if BackupFile.recognises(source):
             rows = BackupFile(source)
         else:
-            source.seek(0)
             rows = read_mappings(source.read(), services.settings.entra_allowed_tenants, datetime.now(UTC))
     except UnreadableFile as error:
         raise click.UsageError(f"{file.name}: {UNREADABLE[error.problem].format_map(vars(error))}") from None

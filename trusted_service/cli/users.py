@@ -175,7 +175,7 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         raise NotFound
     with services.audit.action(operator(), "export", user):
         if user is not None:
-            print_result(services.personal_data.back_up(user), as_json=True)
+            print_result(services.personal_data.export(user, is_backup=True), as_json=True)
         else:
             print_array(services.personal_data.back_up_all())
 

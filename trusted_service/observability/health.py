@@ -7,17 +7,14 @@ from contextlib import suppress
 import structlog
 
 from trusted_service.azure.deadlines import NotSent
-from trusted_service.azure.parallel import map_parallel
+from trusted_service.azure.parallel import find_failures
 from trusted_service.azure.shared_call import SharedCall
-from trusted_service.errors import UpstreamError
 
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS, CHECK_SECONDS = 4.0, 6.0
 """After how long there is a new check, and how long one may take: so a result is at most 10 s old."""
 KEPT_SECONDS = FRESH_SECONDS + CHECK_SECONDS
-
-UNKNOWN = "no response yet"
 
 
 class Readiness:
@@ -38,19 +35,13 @@ class Readiness:
             with suppress(NotSent):
                 self._call.start().wait()
         if time.monotonic() - self._checked_at > KEPT_SECONDS:
-            return dict.fromkeys(self._checks, UNKNOWN)
+            return dict.fromkeys(self._checks, "no response yet")
         return dict(self._failures)
 
     def _check(self) -> None:
-        failures = map_parallel(_find_failure, list(self._checks.values()))
-        self._failures = dict(zip(self._checks, failures, strict=True))
+        failures = find_failures(self._checks.values())
+        for failure in filter(None, failures):
+            log.warning("upstream_failing", **failure.log_fields)
+        reasons = (failure.reason if failure else None for failure in failures)
+        self._failures = dict(zip(self._checks, reasons, strict=True))
         self._checked_at = time.monotonic()
-
-
-def _find_failure(check: Callable[[], None]) -> str | None:
-    try:
-        check()
-    except UpstreamError as error:
-        log.warning("upstream_failing", **error.log_fields)
-        return error.reason
-    return None

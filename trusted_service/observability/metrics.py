@@ -1,7 +1,7 @@
 """The metrics of this service, by OpenTelemetry: nothing is recorded until `telemetry` has configured it.
 
 Most are counted where a log line marks the moment (`signals.count_event`), so that line and metric cannot
-differ. The canary calls `canary("ok")` or `canary("failed", upstream)`.
+differ. The canary calls `canary("ok")`, `canary("failed", upstream)` or, before the first user, `"waiting"`.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ _job_rows = _meter.create_counter("trusted_service.job_rows", description="by ac
 _canary = _meter.create_counter("trusted_service.canary", description="runs, by result and upstream")
 
 
-def canary(result: Literal["ok", "failed"], upstream: str = "") -> None:
+def canary(result: Literal["ok", "failed", "waiting"], upstream: str = "") -> None:
     """Count a run of the canary; `upstream` is the one that failed."""
     _canary.add(1, {"result": result, "upstream": upstream})
 

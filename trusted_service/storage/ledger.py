@@ -6,7 +6,7 @@ Table `ledger`:
   tenants, so inserting it if absent is the claim to the identity.
 - `user-<object id>-<tenant id>/<ACS user id in lower case>`: a copy for a user with more than one identity,
   so that they are found by their owner. The first identity gets it when it ends, a later one when it begins.
-- `resource/pin`: see `access.resource_pin`.
+- `resource/pin`, `resource/canary`: see `access.resource_pin` and `observability.canary`.
 
 An identity that stops being current is recorded before the mapping names another one, so a crash in between
 loses no identity.
@@ -16,10 +16,11 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
-from trusted_service.azure.parallel import retry_each
+from trusted_service.azure.parallel import map_parallel, retry
 from trusted_service.errors import UpstreamUnavailable
 from trusted_service.models import Identity, LedgerEntry, Reason, UserId, find_resource
 from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, find_utc, version_of
@@ -53,9 +54,10 @@ class Ledger:
         return self._add(LedgerEntry(acs_user_id=acs_user_id, owner=owner, since=since))
 
     def restore(self, entry: LedgerEntry) -> None:
-        """Add a former identity, or one that was erased, as a backup has it. Raises IdentityTaken."""
+        """Add an entry that is missing. Raises IdentityTaken, and RowChanged after an erasure."""
         self._add(entry)
-        if entry.until is not None:
+        key = entry.acs_user_id.lower()
+        if entry.owner and entry.until and self._table.find(_partition(entry.owner), key) is None:
             self._put_copy(entry)
 
     def _add(self, entry: LedgerEntry) -> bool:
@@ -93,7 +95,7 @@ class Ledger:
         """Record the identities that have no entry. Holds the ids of all entries in memory."""
         known = {entry.acs_user_id.lower() for entry in self.all()}
         missing = (one for one in identities if (one.acs_user_id or "").lower() not in known)
-        retry_each(self.record, missing)
+        map_parallel(partial(retry, self.record), missing)
 
     def end(self, identity: Identity, reason: Reason) -> None:
         """Record that the row is about to name another identity. Raises RowChanged."""

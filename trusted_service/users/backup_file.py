@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from trusted_service.access.resource_pin import Pin
 from trusted_service.models import Identity, LedgerEntry, UserId, find_resource
+from trusted_service.texts import without_acs_user_ids
 from trusted_service.users.csv_file import UnreadableFile
 from trusted_service.users.mapping_file import MappingRow
 
@@ -33,25 +34,38 @@ class Record(BaseModel):
     entries: tuple[LedgerEntry, ...]
 
     def checked(self) -> Self:
-        """Raises ValueError for ids and times that no export has."""
-        parts = [part for part in (self.identity, *self.entries) if part]
-        owners = {entry.owner for entry in self.entries} | (
-            {self.identity.user_id} if self.identity else set()
-        )
-        times = [getattr(part, field.name) for part in parts for field in fields(part)]
+        """Raises ValueError for what no export has: other ids or times, or a second current identity."""
+        row, names = self.identity, [entry.acs_user_id for entry in self.entries]
+        owners = {entry.owner for entry in self.entries} | ({row.user_id} if row else set())
+        resources = (self.pin.resource, *self.pin.former) if self.pin else ()
+        times = [getattr(one, field.name) for one in (row, *self.entries) if one for field in fields(one)]
         if (
             len(owners) != 1
             or any(owner and owner != UserId.parse(*owner) for owner in owners)
-            or None in [find_resource(entry.acs_user_id) for entry in self.entries]
+            or None in map(find_resource, [*names, *(f"{resource}_0" for resource in resources)])
+            or (row and not (row.acs_user_id in names if row.acs_user_id else row.blocked))
+            or (row and any(one.until is None and one.acs_user_id != row.acs_user_id for one in self.entries))
             or any(isinstance(at, datetime) and (at.tzinfo is None or at.year < 1970) for at in times)
         ):
             raise ValueError("not a record of an export")
         return self
 
+    def ended(self) -> Self:
+        """What a deletion in progress, if any, will leave: ids and, of a blocked user, the block."""
+        if (row := self.identity) is None or not row.deleting:
+            return self
+        reason = without_acs_user_ids(row.block_reason)
+        block = Identity(user_id=row.user_id, created_at=row.created_at, blocked=True, block_reason=reason)
+        erased = [replace(one, owner=None, since=None, until=None, reason="deleted") for one in self.entries]
+        return self.model_copy(update={"identity": block if row.blocked else None, "entries": tuple(erased)})
+
 
 def backup_json(pin: Pin | None, identity: Identity | None, entries: Sequence[LedgerEntry]) -> dict[str, Any]:
     """What makes a user's export a backup."""
-    row = identity and _portable(identity)
+    if row := identity and _portable(identity):
+        # It is the truth: the others have ended, whatever a ledger says that is older or newer.
+        names = row.acs_user_id
+        entries = [one if one.acs_user_id == names else replace(one, until=one.ended_at) for one in entries]
     record = Record(version=1, pin=pin, identity=row, entries=tuple(entries))
     return {"backup": record.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
@@ -80,20 +94,16 @@ class BackupFile:
 
     def __iter__(self) -> Iterator[MappingRow]:
         for line, record in self._records():
-            if (identity := record.identity) is None:
-                first = record.entries[0]
-                yield MappingRow(line, str(first.owner or ""), first.acs_user_id, entries=record.entries)
-                continue
-            own = {entry.acs_user_id == identity.acs_user_id: entry.since for entry in record.entries}
-            others = tuple(entry for entry in record.entries if entry.acs_user_id != identity.acs_user_id)
-            ids = str(identity.user_id), identity.acs_user_id or ""
-            yield MappingRow(line, *ids, _portable(identity), since=own.get(True), entries=others)
+            row, entries = record.identity, record.entries
+            ids = (row.user_id, row.acs_user_id) if row else (entries[0].owner, entries[0].acs_user_id)
+            user, acs_user_id = (str(one or "") for one in ids)
+            yield MappingRow(line, user, acs_user_id, row and _portable(row), entries=entries)
 
     def _records(self) -> Iterator[tuple[int, Record]]:
         line = 1
         try:
             for line, text in _documents(self._file):
-                yield line, Record.model_validate(json.loads(text)["backup"]).checked()
+                yield line, Record.model_validate(json.loads(text)["backup"]).checked().ended()
         except (ValueError, LookupError, TypeError, RecursionError):
             raise UnreadableFile("backup", line) from None
 
@@ -109,12 +119,11 @@ def _documents(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     if (first := file.readline()).strip() != b"[":
         yield 1, first + file.read()  # of one user
         return
-    ended = False
     for line, text in enumerate(map(bytes.strip, file), 2):
-        if text and ended:
-            raise ValueError("more than one array")
-        ended = ended or text == b"]"
-        if text and not ended:
+        if text == b"]":
+            if file.read().strip():
+                raise ValueError("more than one array")
+            return
+        if text:
             yield line, text.removesuffix(b",")
-    if not ended:
-        raise ValueError("cut short")
+    raise ValueError("cut short")

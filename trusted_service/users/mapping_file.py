@@ -39,8 +39,7 @@ Result = Literal["imported", "present", "conflict", "invalid", "skipped"]
 class MappingRow:
     """A row of the file with its result. `identity` is None where it is invalid; the ids are for display.
 
-    A backup has more: `since` when the user has the identity, the other `entries` of the ledger and, where
-    nobody has a row, those without `identity`.
+    A backup has more: the user's `entries` of the ledger and, where nobody has a row, those alone.
     """
 
     line: int
@@ -49,7 +48,6 @@ class MappingRow:
     identity: Identity | None = None
     result: Result = "imported"
     detail: str = ""
-    since: datetime | None = None
     entries: tuple[LedgerEntry, ...] = ()
 
 

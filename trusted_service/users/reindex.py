@@ -8,18 +8,16 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 
 from trusted_service.access.user_index import UserIndex, keys_of
-from trusted_service.azure.parallel import retry, retry_each
+from trusted_service.azure.parallel import map_parallel, retry
 from trusted_service.models import Identity, UserId
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.index_rows import index_rows
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.tables import Row
-from trusted_service.storage.transactions import Columns
-
-USERS_AT_ONCE, ROWS_AT_ONCE = 200, 50
+from trusted_service.storage.transactions import Columns, batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +30,7 @@ class Reindex:
         """Yield the number of users indexed since the last yield; the index is complete at the end."""
         build = secrets.token_hex(4)
         self.ledger.record_missing(self.identities.all())
-        users = self.identities.all()
-        while some := list(islice(users, USERS_AT_ONCE)):
+        for some in batches(self.identities.all()):
             self._write([one for one in some if not one.deleting], build)
             yield len(some)
         self.index.set_complete()
@@ -45,10 +42,8 @@ class Reindex:
         rows = {one.user_id: index_rows(one, build) for one in users}
         for tenant_id, user_ids in groupby(sorted(rows), key=lambda user_id: user_id.tenant_id):
             together = [row for user_id in user_ids for row in rows[user_id]]
-            starts = range(0, len(together), ROWS_AT_ONCE)
-            chunks = (together[start : start + ROWS_AT_ONCE] for start in starts)
-            retry_each(partial(self.index.write, tenant_id), chunks)
-        retry_each(lambda one: self._record(one, rows[one.user_id]), users)
+            map_parallel(partial(retry, partial(self.index.write, tenant_id)), batches(together))
+        map_parallel(partial(retry, lambda one: self._record(one, rows[one.user_id])), users)
 
     def _record(self, identity: Identity, rows: list[Columns]) -> None:
         keys = keys_of(rows)

@@ -16,7 +16,7 @@ from trusted_service.storage.attempts import attempts
 from trusted_service.storage.identities import IdentityTable
 from trusted_service.storage.ledger import Ledger
 from trusted_service.storage.sessions import SessionTable
-from trusted_service.storage.tables import RowChanged, RowExists
+from trusted_service.storage.tables import RowChanged
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +86,7 @@ class Restoration:
             former |= plan.pin.former | {plan.pin.resource}
         detail = f"{plan.pin.resource if plan.pin else 'none'} -> {plan.to}"
         with self.audit.action(actor, "move-resource", None, detail):
-            try:
-                self.pin.move(plan.pin, plan.to, former)
-            except (RowChanged, RowExists) as error:
-                raise Conflict("The resource was changed meanwhile.") from error
+            self.pin.move(plan.pin, plan.to, former)
 
     def identity_map(self) -> Iterator[tuple[str, str, str, str]]:
         """Every identity ever issued, the object and tenant id of its user, `mapped` or `archive-only`."""
