@@ -118,7 +118,7 @@ def make_users(
         user = Identity(
             user_id=UserId(tenant_id, str(uuid.uuid4())),
             name=f"{first} {last}",
-            username=f"{first}.{last}.{chance.randrange(10**6)}@contoso.example".lower(),
+            username=f"{first}.{last}.{uuid.uuid4().hex[:12]}@contoso.example".lower(),
             acs_user_id=acs_user_id,
             created_at=created_at,
             last_token_at=created_at + timedelta(hours=1),
