@@ -75,13 +75,14 @@ def read_table(
         if wide := next((row for row in rows if not _is_single(row)), None):
             raise _refusal(wide, "cells") if found and _leads_to_user(wide) else _refusal(found or rows[0])
         rows, width = [(line, cells[:1]) for line, cells in rows], 1
-    _check_lists(rows, key := columns[required[0]])
+    user_at = columns[required[0]]
+    _check_lists(rows, user_at)
     leading = {at for _, cells in rows for at, cell in enumerate(cells[:width]) if USER.fullmatch(cell)}
     if not all(header[1][at] for at in leading):
         raise _refusal(header)
     is_certain = leading <= set(columns.values())
-    same = [at for at, cell in enumerate(header[1]) if at != key and _name(cell) in others.split()]
-    shifted = set(_find_shifted([row for row in rows if len(row[1]) == width and not is_certain], key))
+    same = [at for at, cell in enumerate(header[1]) if at != user_at and _name(cell) in others.split()]
+    shifted = set(_find_shifted([row for row in rows if len(row[1]) == width and not is_certain], user_at))
     table = list[tuple[int, Cells | str]]()
     for line, cells in rows:
         texts = {key: cells[at] if 0 <= (at := columns.get(key, -1)) < len(cells) else "" for key in names}
@@ -110,11 +111,10 @@ def _find_shifted(rows: Sequence[Row], key: int) -> Iterator[int]:
     columns = [Counter(filter(None, column)) for column in zip(*kinds, strict=True)]
     texts = [column["text"] * 2 - column.total() for column in columns]
     for (line, cells), row in zip(rows, kinds, strict=True):
-        odd = [
-            cells[at]
+        odd = any(
+            (kind == "text" and texts[at] <= 0) or (kind == "id" and texts[at] >= 0)
             for at, kind in enumerate(row)
-            if (kind == "text" and texts[at] <= 0) or (kind == "id" and texts[at] >= 0)
-        ]
+        )
         left = all(kind in ("", *column) for kind, column in zip(row[key:], columns[key + 1 :], strict=False))
         if odd or (row[key] and not cells[-1] and left):
             yield line
