@@ -8,9 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -18,7 +16,7 @@ import requests
 from tests.observability.test_log_lines import JWT, plant_everywhere
 from tests.support import log_scan
 from tests.support.admin_client import bearer, call
-from tests.support.concurrency import run_concurrently, timed, wait_until
+from tests.support.concurrency import wait_until
 from tests.support.log import read_events
 from tests.support.person import Person
 from tests.support.service import ROOT, Service
@@ -27,8 +25,6 @@ from trusted_service.observability.signals import name_operation
 
 ACS = "https://contoso.communication.azure.com/identities"
 ENTRA = "https://login.microsoftonline.com/5c2f0b1a-7d34-4e86-9a1b-0c0ffee0c001"
-HANGS_SECONDS = 1.0
-STOP_SECONDS = 10.0
 
 
 @pytest.mark.parametrize(
@@ -234,19 +230,3 @@ def test_request_without_thread_is_sent(telemetry: Telemetry) -> None:
     tables = Tables(world.azure.list_envelopes())
     found = tables.query('requests | where resultCode == "503" | project customDimensions')
     assert response.headers["X-Request-ID"] in str(found)
-
-
-def request_often(service: Service) -> list[float]:
-    """Return the seconds that each of some requests took, in several threads."""
-    get = partial(timed, partial(requests.get, f"{service.url}/api/me", timeout=30))
-    return [seconds for _ in range(20) for _, seconds in run_concurrently([get] * 10)]
-
-
-@pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "status", "status": 500}, {"kind": "reset"}])
-def test_failing_ingestion_affects_no_request(telemetry: Telemetry, fault: dict[str, Any]) -> None:
-    world = telemetry.world
-    with Service(world.settings | OFTEN) as service:
-        world.azure.plant_fault("ingestion", "track", times=None, **fault)
-        assert max(request_often(service)) < HANGS_SECONDS
-        _, seconds = timed(service.stop)
-        assert seconds < STOP_SECONDS
