@@ -34,11 +34,11 @@ def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     try:
         return [b"".join(body)]
     finally:
-        getattr(body, "close", bool)()
+        if hasattr(body, "close"):
+            body.close()
 
 
 services: Services = service.extensions["trusted_service"]
-services.warn()
 if not services.settings.trusted_proxy_hops:
     log.warning("settings_warning", reason="TRUSTED_PROXY_HOPS is 0: all callers count as one address")
 services.start()

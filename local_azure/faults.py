@@ -26,7 +26,7 @@ class Fault:
     It applies to calls of the operation whose path or body contains `about`, so that calls for different
     users can fail in different ways at the same time.
 
-    - status: responds with `status` instead of doing the work
+    - status: responds with `status` (and `Retry-After`, `WWW-Authenticate`) instead of doing the work
     - hang: never responds; reset: TCP reset; neither does the work
     - delay: waits `seconds`, then responds as usual
     - half: does the work, then sends full headers and half of the body
@@ -42,6 +42,7 @@ class Fault:
     skip: int = 0
     status: int = 500
     retry_after: str | None = None
+    authenticate: str | None = None
     seconds: float = 1.0
     body: object = None
     code: str | None = None
@@ -63,6 +64,7 @@ class Fault:
             skip=members.integer("skip", 0),
             status=members.integer("status", 500),
             retry_after=members.optional_text("retryAfter"),
+            authenticate=members.optional_text("authenticate"),
             seconds=members.number("seconds", 1.0),
             body=document.get("body"),
             code=members.optional_text("code"),
@@ -80,6 +82,7 @@ class Fault:
             "skip": self.skip,
             "status": self.status,
             "retryAfter": self.retry_after,
+            "authenticate": self.authenticate,
             "seconds": self.seconds,
             "body": self.body,
             "code": self.code,

@@ -91,6 +91,8 @@ class Watch:
         response.status_code = fault.status
         if fault.retry_after is not None:
             response.headers["Retry-After"] = fault.retry_after
+        if fault.authenticate is not None:
+            response.headers["WWW-Authenticate"] = fault.authenticate
         return response
 
 

@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 MAX_CONNECTIONS = 64
 """Kept open per upstream: one for each thread of a gunicorn worker (gunicorn.conf.py)."""
 ENTRA_SECONDS, PIN_REFRESH_SECONDS, WARN_SECONDS = 5.0, 15.0, 86_400.0
-RENEW_SECONDS = 60.0
+REDIS_SECONDS = 60.0
 """Redis wants a new token three minutes before the old one ends; there is one five minutes before."""
 
 
@@ -151,7 +151,7 @@ class Services:
         self.background.run_every(ENTRA_SECONDS, self.authority.keys.refresh_if_due, first_after=60.0)
         self.background.run_every(PIN_REFRESH_SECONDS, partial(self.pin.find, fresh=True))
         if self.communication.shares.redis is not None:
-            self.background.run_every(RENEW_SECONDS, self.communication.shares.redis.renew)
+            self.background.run_every(REDIS_SECONDS, self.communication.shares.redis.renew)
         self.background.run_every(FLUSH_SECONDS, self.usage.flush)
         self.background.run_every(WRITE_SECONDS, self.administrators.flush)
         self.background.run_every(RUN_SECONDS, self.retention.run, first_after=FIRST_RUN_SECONDS)

@@ -8,6 +8,7 @@ from unittest import mock
 
 import pytest
 import requests
+from structlog.testing import capture_logs
 
 from local_azure.entra.registration import IDENTITY_CLIENT_ID
 from tests.support.concurrency import run_concurrently, wait_until
@@ -16,11 +17,10 @@ from tests.support.local_azure import LocalAzure
 from tests.support.log import assert_not_logged
 from tests.support.redis import Redis
 from tests.support.service import Service
-from trusted_service.azure import transport
+from trusted_service.azure import managed_identity, transport
 from trusted_service.azure.managed_identity import ManagedIdentity
-from trusted_service.azure.redis_pool import Pool
+from trusted_service.azure.redis_pool import SCOPE, Pool
 from trusted_service.azure.shares import Shares
-from trusted_service.errors import UpstreamUnavailable
 
 
 @pytest.fixture
@@ -108,8 +108,7 @@ def test_failing_identity_endpoint_is_named(
     shares = connect(front)
     endpoint.status = status
     assert str(shares.find_redis_failure()).startswith(f"managed identity: HTTP {status}")
-    with pytest.raises(UpstreamUnavailable, match="managed identity: "):  # MSAL repeats a refusal for seconds
-        pool_of(shares).renew()
+    pool_of(shares).renew()  # the failure is logged
     shares.take("users", "delete")  # counts alone
     endpoint.status = 200
     wait_until(lambda: shares.find_redis_failure() is None)
@@ -122,6 +121,20 @@ def test_failing_endpoint_ends_no_connection(endpoint: IdentityEndpoint, front: 
     pool_of(shares).renew()  # the token in hand is good
     assert shares.find_redis_failure() is None
     assert len(front.tokens) <= 2
+
+
+def test_failure_that_msal_hides_is_logged(
+    endpoint: IdentityEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = ManagedIdentity(IDENTITY_CLIENT_ID, transport.new_session(8))
+    token, later = identity.get_token(SCOPE), time.time() + endpoint.lifetime * 0.6
+    endpoint.status = 500
+    monkeypatch.setattr(managed_identity, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(time, "time", lambda: later)
+    with capture_logs() as logs:
+        assert identity.get_token(SCOPE).token == token.token
+        wait_until(lambda: bool(logs))
+    assert [(line["event"], line["reason"]) for line in logs] == [("refresh_failed", "HTTP 500")]
 
 
 def test_silent_identity_endpoint_delays_few(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
@@ -151,4 +164,4 @@ def test_managed_identity_counts_rate_limits(
         assert sign_ins(alone, 4) == [302, 302, 302, 429]
     (line,) = [line for line in alone.log().splitlines() if "rate_limits_counted_alone" in line]
     assert json.loads(line)["reason"].startswith("managed identity: ")
-    assert "Entra ID: managed identity: HTTP 500" in alone.log()  # of the task that renews
+    assert '"reason": "HTTP 500"' in alone.log()  # of the task that renews

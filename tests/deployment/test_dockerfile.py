@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import requests
 from tests.support.azure_control import CALL_SECONDS
 from tests.support.service import ROOT, Service
 
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COPIED = {
     name
@@ -47,6 +49,9 @@ def test_copied_files_serve_and_pass_check(settings: dict[str, str], tmp_path: P
     with container:
         assert subprocess.run(check, env=env, check=False).returncode == 0
         assert requests.get(container.url, timeout=CALL_SECONDS).status_code == 200
+        doctor = [sys.executable, "-m", "flask", "--app", "wsgi", "doctor"]
+        done = subprocess.run(doctor, cwd=tmp_path, env=container.env, capture_output=True, check=True)
+        assert json.loads(done.stdout)["versions"]["service"] == VERSION
 
 
 def test_command_is_documented_one() -> None:

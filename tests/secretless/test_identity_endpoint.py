@@ -19,6 +19,8 @@ LIMIT_SECONDS, QUICK_SECONDS = 15.0, 2.0
 SHORT, DUE, USUAL = 3, 240, 86_400
 """Lifetimes of the identity's tokens: too short to be kept; kept, and due to be renewed; a day."""
 REQUESTS = 12
+REVOKED = 'Bearer realm="", error="insufficient_claims", claims="eyJ4IjogMX0="'
+"""https://learn.microsoft.com/entra/identity-platform/claims-challenge"""
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,22 @@ def test_token_is_renewed_before_it_ends(azure: LocalAzure, own: Service) -> Non
         azure.plant_fault("entra", "msi", "status", status=500, times=None)
         assert {response.status_code for response in repeat(caller.get, 6)} == {200}
         assert azure.count_calls("entra")["msi"] == 2, "one call for each upstream, and none afterwards"
+    finally:
+        azure.change_app(identityTokenSeconds=SHORT)
+
+
+def test_revoked_token_is_replaced_at_once(azure: LocalAzure, own: Service) -> None:
+    azure.change_app(identityTokenSeconds=USUAL)
+    try:
+        caller = Caller(azure, own)
+        assert caller.get().status_code == 200
+        azure.reset_calls()
+        azure.plant_fault("acs", "issue", "status", status=401, authenticate=REVOKED)
+        assert [caller.get().status_code for _ in range(3)] == [200] * 3
+        assert azure.count_calls("entra").get("msi") == 1
+        azure.plant_fault("acs", "issue", "status", status=401, authenticate=REVOKED)
+        azure.plant_fault("entra", "msi", "status", status=500)
+        assert caller.get().status_code == 503, "nobody gets the revoked token"
     finally:
         azure.change_app(identityTokenSeconds=SHORT)
 

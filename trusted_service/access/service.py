@@ -108,6 +108,7 @@ class AccessService:
                 self.sessions.end(session.key)
             raise
         self.usage.count(TOKEN)
+        log.info("authn_token_created", acs_user_id=issued.acs_user_id, scopes=issued.scopes)
         return issued
 
     def exchange_teams_token(self, caller: Caller, entra_token: str) -> AccessToken:

@@ -118,15 +118,14 @@ def call(upstream: Upstream) -> Iterator[Call]:
     """One call, which ends at its deadline. Raises NotSent if no time is left, or too many calls wait."""
     now = time.monotonic()
     deadline = min(now + CALL_SECONDS, _request_deadline.get())
-    wait_until = min(now + MAX_WAIT_SECONDS, deadline)
-    places = _slot(_calls_of[upstream], wait_until), _slot(_all_calls, wait_until)
-    with places[0], places[1], ending_at(upstream, deadline) as current:
+    wait = min(MAX_WAIT_SECONDS, deadline - now)
+    with waiting(_calls_of[upstream], wait), ending_at(upstream, deadline) as current:
         yield current
 
 
 @contextmanager
 def ending_at(upstream: Upstream, deadline: float) -> Iterator[Call]:
-    """A call outside the bulkhead, for a thread of which there is one. Raises NotSent if no time is left."""
+    """A call outside the bulkhead, which one thread at a time makes. Raises NotSent if no time is left."""
     current = Call(upstream, deadline)
     if not current.seconds_left():
         raise NotSent("no time left in this request")
@@ -143,7 +142,7 @@ def ending_at(upstream: Upstream, deadline: float) -> Iterator[Call]:
 
 @contextmanager
 def waiting(places: threading.BoundedSemaphore, seconds: float = 0.0) -> Iterator[None]:
-    """Wait for another thread, which counts as a call. Raises NotSent if no place is free in `seconds`."""
+    """Take a place, and one of all calls'. Raises NotSent if there is none within `seconds`."""
     wait_until = time.monotonic() + seconds
     with _slot(places, wait_until), _slot(_all_calls, wait_until):
         yield

@@ -17,7 +17,6 @@ from trusted_service.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
-from trusted_service.observability import metrics
 from trusted_service.texts import display_text
 
 THROTTLING_CODES = ("ServerBusy", "TooManyRequests")
@@ -68,8 +67,6 @@ def refusal(service: Upstream, error: HttpResponseError) -> UpstreamError:
     reason = display_text(f"HTTP {status} {code}")
     kind = UpstreamThrottled if status == 429 or code in THROTTLING_CODES else UpstreamUnavailable
     unknown = not 400 <= status < 500
-    if kind is UpstreamThrottled:
-        metrics.count_throttle(service)
     return kind(service, reason, retry_after, outcome_unknown=unknown, details=support_ids(error))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 import structlog
-from azure.core.credentials import AccessToken, AccessTokenInfo
+from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.core.pipeline import PipelineResponse
 from azure.identity import ManagedIdentityCredential
@@ -33,20 +33,20 @@ HARMLESS = re.compile(
 )
 """What is logged of the endpoint's text, which may hold anything."""
 
-RENEW_SECONDS, RETRY_SECONDS, LEAST_SECONDS = 300, 10, 5
-"""How long before its end a token is renewed, unless it says when itself; the least time between attempts;
-the least time left of a token that is used."""
+RENEW_SECONDS, RETRY_SECONDS, MIN_SECONDS = 300, 10, 5
+"""From the renewal of a token to its end, unless it says when; between attempts; left of one in use."""
 
 _status: ContextVar[int] = ContextVar("status", default=0)
 
 
 @dataclass
-class Kept:
+class CachedToken:
     """The last token for one scope, and the call for another, which all requests share."""
 
     call: SharedCall[AccessTokenInfo]
     token: AccessTokenInfo | None = None
-    tried_at: float = 0.0
+    tried_at: float = float("-inf")
+    options: TokenRequestOptions | None = None  # of calls, since a token was revoked
 
 
 class ManagedIdentity(ManagedIdentityCredential):
@@ -59,45 +59,45 @@ class ManagedIdentity(ManagedIdentityCredential):
     def __init__(self, client_id: str | None, session: requests.Session) -> None:
         options: dict[str, Any] = {"transport": transport.new_transport(session), "retry_total": 0}
         super().__init__(client_id=client_id, raw_response_hook=_record_status, **options)
-        self._kept: dict[str, Kept] = {}
+        self._cached: dict[str, CachedToken] = {}
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         token = self.get_token_info(*scopes)
         return AccessToken(token.token, token.expires_on)
 
-    def get_token_info(self, *scopes: str, **options: Any) -> AccessTokenInfo:
+    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         (scope,) = scopes
-        kept, now = self._ensure_kept(scope), time.time()
-        token = kept.token
-        if token is None or token.expires_on - now < LEAST_SECONDS:
-            return _wait(kept.call)
+        cached = self._ensure_cached(scope)
+        if options and options.get("claims"):  # an upstream has refused the token
+            cached.token, cached.options = None, options
+        token, now = cached.token, time.time()
+        if token is None or token.expires_on - now < MIN_SECONDS:
+            try:
+                return cached.call.start().wait()
+            except deadlines.NotSent as error:
+                raise ManagedIdentityFailed(str(error)) from error
         renew_at = token.refresh_on or token.expires_on - RENEW_SECONDS
-        if now >= renew_at and now - kept.tried_at >= RETRY_SECONDS:
-            kept.call.start()
+        if now >= renew_at and time.monotonic() - cached.tried_at >= RETRY_SECONDS:
+            cached.call.start()
         return token
 
-    def _ensure_kept(self, scope: str) -> Kept:
-        new = Kept(SharedCall(partial(self._fetch, scope), deadlines.CALL_SECONDS))
-        return self._kept.setdefault(scope, new)
+    def _ensure_cached(self, scope: str) -> CachedToken:
+        new = CachedToken(SharedCall(partial(self._fetch, scope), deadlines.CALL_SECONDS))
+        return self._cached.setdefault(scope, new)
 
     def _fetch(self, scope: str) -> AccessTokenInfo:
-        kept = self._ensure_kept(scope)
-        kept.tried_at = time.time()
-        deadline = time.monotonic() + deadlines.CALL_SECONDS
+        cached = self._ensure_cached(scope)
+        cached.tried_at = time.monotonic()
         try:
-            with _named_failures(), deadlines.ending_at("Entra ID", deadline):
-                kept.token = super().get_token_info(scope)
+            with _named_failures(), deadlines.ending_at("Entra ID", cached.tried_at + deadlines.CALL_SECONDS):
+                token: AccessTokenInfo = super().get_token_info(scope, options=cached.options)
+                if _status.get() != 200:  # MSAL goes on with the token that it has
+                    raise AzureError("the token is not new")
         except ManagedIdentityFailed as error:
             log.warning("refresh_failed", upstream="managed identity", reason=str(error))
             raise
-        return kept.token
-
-
-def _wait(call: SharedCall[AccessTokenInfo]) -> AccessTokenInfo:
-    try:
-        return call.start().wait()
-    except deadlines.NotSent as error:
-        raise ManagedIdentityFailed(str(error)) from error
+        cached.token = token
+        return token
 
 
 def check_managed_identity(client_id: str | None, session: requests.Session) -> None:

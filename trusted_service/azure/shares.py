@@ -20,6 +20,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from trusted_service.azure.errors import network_reason
 from trusted_service.errors import UpstreamThrottled
+from trusted_service.settings.addresses import redis_identity
 
 if TYPE_CHECKING:
     from trusted_service.azure.redis_pool import Pool
@@ -59,7 +60,7 @@ class Shares:
     """
 
     def __init__(self, storage_uri: str, credential: TokenCredential | None = None) -> None:
-        """`credential`: whose token is the password, if the user in `storage_uri` has none."""
+        """`credential`: whose token is the password, if `storage_uri` names a managed identity."""
         self.sharers: dict[Holder, int] = {"users": 1, "jobs": 1}
         self._own = MovingWindowRateLimiter(MemoryStorage())
         self._common = None
@@ -68,7 +69,8 @@ class Shares:
         if storage_uri != "memory://":
             from trusted_service.azure import redis_pool  # costs a tenth of a second
 
-            self.redis = redis_pool.Pool.from_url(storage_uri, credential=credential)
+            identity = credential if redis_identity(storage_uri) else None
+            self.redis = redis_pool.Pool.from_url(storage_uri, credential=identity)
             storage = RedisStorage(storage_uri, self.redis, wrap_exceptions=True)
             self._common = MovingWindowRateLimiter(storage)
 

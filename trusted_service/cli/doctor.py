@@ -3,19 +3,18 @@
 import json
 import os
 import platform
-import tomllib
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from itertools import islice
-from pathlib import Path
 
 import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from trusted_service import __version__
 from trusted_service.audit import AuditQuery
 from trusted_service.azure import deadlines
 from trusted_service.azure.parallel import map_parallel
@@ -26,16 +25,15 @@ from trusted_service.services import Services
 from trusted_service.settings import FIELDS, Settings
 from trusted_service.settings.credentials import end_of_certificate
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 MAX_SECONDS = 40.0
 """For all calls; the report has what was read until then."""
 EVENTS, FAILURES = 1000, 10
 
 
 @click.command("doctor")
-@click.option("--json", "_", is_flag=True, help="It is JSON with or without this.")
+@click.option("--json", is_flag=True, expose_value=False, help="It is JSON with or without this.")
 @with_appcontext
-def doctor(_: bool) -> None:
+def doctor() -> None:
     """Report versions, settings, checks, counts and the last errors, as JSON for a ticket.
 
     It has no secrets and no names, ends within a minute, and says what could not be read. As `check-config
@@ -84,7 +82,7 @@ def _read(part: Callable[[], object]) -> object:
 
 def _versions() -> dict[str, object]:
     return {
-        "service": tomllib.loads(PROJECT.read_text("utf-8"))["project"]["version"],
+        "service": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {package.name.lower(): package.version for package in distributions()},

@@ -15,7 +15,6 @@ from trusted_service.azure.errors import network_reason
 from trusted_service.entra.cache import Cache
 from trusted_service.entra.refusals import read_refusal
 from trusted_service.errors import UpstreamThrottled, UpstreamUnavailable
-from trusted_service.observability import metrics
 
 ENDPOINTS = ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri", "end_session_endpoint")
 """https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata"""
@@ -145,7 +144,6 @@ class Authority:
             return response
         details = read_refusal(document).details if isinstance(document, dict) else {}
         if response.status_code == 429:
-            metrics.count_throttle("Entra ID")
             raise UpstreamThrottled("Entra ID", "HTTP 429", retry_after, details=details)
         reason = f"unexpected response: HTTP {response.status_code}"
         raise UpstreamUnavailable("Entra ID", reason, retry_after, details=details)

@@ -13,12 +13,11 @@ from opentelemetry.metrics import get_meter
 _meter = get_meter("trusted_service")
 tokens = _meter.create_counter("trusted_service.tokens", description="tokens issued, by kind")
 refusals = _meter.create_counter("trusted_service.refusals", description="requests refused, by code")
-replaced = _meter.create_counter("trusted_service.identities_replaced", description="by change")
+replaced = _meter.create_counter("trusted_service.identities_replaced", description="missing ones")
 orphaned = _meter.create_counter("trusted_service.identities_orphaned", description="by event")
 durations = _meter.create_histogram(
     "trusted_service.upstream_duration", "s", "by upstream, operation and status (0: no response)"
 )
-_throttles = _meter.create_counter("trusted_service.throttles", description="by upstream")
 _job_rows = _meter.create_counter("trusted_service.job_rows", description="by action and result")
 _canary = _meter.create_counter("trusted_service.canary", description="runs, by result and upstream")
 
@@ -33,8 +32,3 @@ def count_job_rows(action: str, results: Iterable[str]) -> None:
     for result, rows in Counter(results).items():
         if result != "pending":
             _job_rows.add(rows, {"action": action, "result": result})
-
-
-def count_throttle(upstream: str) -> None:
-    """Count a call that an upstream refused as one too many."""
-    _throttles.add(1, {"upstream": upstream})

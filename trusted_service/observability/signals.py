@@ -8,70 +8,81 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from functools import partial
-from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
+import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
+from requests import Response
 from structlog.typing import EventDict
 
 from trusted_service.models import without_secrets
 from trusted_service.observability import metrics
 
 STATUS = "http.response.status_code"
-FAILED = trace.StatusCode.ERROR
+DETAIL_SECONDS, BURST_SECONDS = 0.2, 2.0
+"""Five requests a second, and ten at once, have a span for each call; others for those that fail."""
 NAME = re.compile(r"/([$:]?[a-z_-]+)(?=/|$)", re.IGNORECASE)
 
+log = structlog.get_logger(__name__)
+
+_has_details: ContextVar[bool] = ContextVar("has_details", default=False)
+_details_until = 0.0
 _tracer = trace.get_tracer("trusted_service")
 # Texts of exceptions hold addresses.
 _start = partial(_tracer.start_as_current_span, record_exception=False, set_status_on_exception=False)
 
 
-class HasStatus(Protocol):
-    status_code: int
-
-
-Response = TypeVar("Response", bound=HasStatus)
-
-
-def request_span() -> AbstractContextManager[trace.Span]:
+def request_span(request_id: str) -> AbstractContextManager[trace.Span]:
     """The span of a request. A client's trace id is not believed, like its request id."""
-    return _start("request", context=Context(), kind=trace.SpanKind.SERVER)
+    global _details_until
+    now = time.monotonic()
+    until = max(now, _details_until) + DETAIL_SECONDS
+    _has_details.set(until <= now + BURST_SECONDS)
+    if _has_details.get():
+        _details_until = until
+    attributes = {"request_id": request_id}
+    return _start("request", context=Context(), kind=trace.SpanKind.SERVER, attributes=attributes)
 
 
-def describe_request(method: str, route: str, status: int) -> None:
+def record_request(method: str, route: str | None, status: int, code: str | None, **fields: object) -> None:
+    """Log and count a request that is over, and describe its span, which is the current one."""
     span = trace.get_current_span()
-    span.set_attributes({"http.request.method": method, "http.route": route, STATUS: status})
+    attributes = {"http.request.method": method, "http.route": route or "", "code": code or ""}
+    span.set_attributes({**attributes, STATUS: status})
     if status >= 500:
-        span.set_status(FAILED)
+        span.set_status(trace.StatusCode.ERROR)
+    if status in (401, 403, 429):
+        metrics.refusals.add(1, {"code": code or ""})
+    log.info("request", method=method, route=route, status=status, **fields, code=code)
 
 
 def observe_call(upstream: str, method: str, url: str, send: Callable[[], Response]) -> Response:
     """Send a request to an upstream, and record its operation, status (0: no response) and duration."""
-    address, operation = urlsplit(url), name_operation(url)
-    attributes = {
-        "http.request.method": method,
-        "peer.service": upstream,
-        "url.full": f"{address.scheme}://{address.netloc}/{operation}",
-    }
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return send()  # nothing is configured
     status, began = 0, time.monotonic()
-    with _start(f"{method} {operation}", kind=trace.SpanKind.CLIENT, attributes=attributes) as span:
-        try:
-            response = send()
-            status = response.status_code
-            return response
-        finally:
-            dimensions: dict[str, str | int] = {
-                "upstream": upstream,
-                "operation": f"{method} {operation}",
-                "status": status,
-            }
-            metrics.durations.record(time.monotonic() - began, dimensions)
+    try:
+        response = send()
+        status = response.status_code
+        return response
+    finally:
+        name, seconds = name_operation(url), time.monotonic() - began
+        labels = {"upstream": upstream, "operation": f"{method} {name}", "status": str(status)}
+        metrics.durations.record(seconds, labels)
+        # Others, such as 404 and 409, are answers that the service expects.
+        failed = status in (0, 401, 403, 429) or status >= 500
+        # Calls of periodic tasks and jobs belong to no request.
+        if trace.get_current_span().get_span_context().is_valid and (failed or _has_details.get()):
+            attributes = {"http.request.method": method, "peer.service": upstream, "url.full": f"/{name}"}
+            kind, start = trace.SpanKind.CLIENT, time.time_ns() - int(seconds * 1e9)
+            span = _tracer.start_span(f"{method} {name}", kind=kind, attributes=attributes, start_time=start)
             span.set_attribute(STATUS, status)
-            # Others, such as 404 and 409, are answers that the service expects.
-            if status in (0, 401, 403, 429) or status >= 500:
-                span.set_status(FAILED)
+            if failed:
+                span.set_status(trace.StatusCode.ERROR)
+            span.end()
 
 
 def name_operation(url: str) -> str:
@@ -87,10 +98,8 @@ def count_event(_logger: object, _method: str, event: EventDict) -> EventDict:
             metrics.tokens.add(1, {"kind": "communication"})
         case "teams_token_issued":
             metrics.tokens.add(1, {"kind": "teams"})
-        case "request" if event["status"] in (401, 403, 429):
-            metrics.refusals.add(1, {"code": event["code"] or ""})
-        case "identity_switched":
-            metrics.replaced.add(1, {"change": event["change"]})
+        case "identity_switched" if event.get("change") == "replaced":
+            metrics.replaced.add(1)
         case "identity_orphaned" | "identity_may_be_orphaned":
             metrics.orphaned.add(1, {"event": name})
     return event

@@ -3,16 +3,17 @@
 https://learn.microsoft.com/azure/azure-monitor/app/opentelemetry-configuration?tabs=python
 """
 
+import logging
 import os
 
 from azure.monitor.opentelemetry import configure_azure_monitor
-from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 
 from trusted_service.models import without_secrets
 
 PERSONAL = ("client", "detail")
 """Fields of log lines that stay here: addresses, and what administrators write about people."""
+SENT = "telemetry"
 LIBRARIES = ("azure_sdk", "django", "fastapi", "flask", "httpx", "psycopg2", "requests", "urllib", "urllib3")
 SECONDS = 2.0
 ENVIRONMENT = {
@@ -27,22 +28,21 @@ ENVIRONMENT = {
 }
 
 
-class SafeRecords(LogRecordProcessor):
-    """Takes personal data and secrets out of records before they are sent."""
+class SafeHandler(logging.Handler):
+    """Sends lines without secrets, personal data and texts of exceptions, which may hold anything."""
 
-    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
-        record = log_record.log_record
-        record.attributes = {
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg in ("request", "authn_token_created"):
+            return  # spans and metrics tell them: of a warm token, two of five items
+        fields = {
             name: without_secrets(value) if isinstance(value, str) else value
-            for name, value in (record.attributes or {}).items()
+            for name, value in vars(record).items()
             if name not in PERSONAL
         }
-
-    def shutdown(self) -> None:
-        """Nothing is held."""
-
-    def force_flush(self, timeout_millis: int = 0) -> bool:
-        return True
+        if record.exc_info:
+            kind, _, trace = record.exc_info
+            fields["exc_info"] = kind, Exception(), trace  # no text, and none of its causes
+        logging.getLogger(SENT).handle(logging.makeLogRecord(fields))
 
 
 def configure(connection_string: str) -> None:
@@ -55,9 +55,8 @@ def configure(connection_string: str) -> None:
     role = os.environ.get("OTEL_SERVICE_NAME") or "trusted-service"
     configure_azure_monitor(
         connection_string=connection_string,
-        logger_name="trusted_service",
+        logger_name=SENT,
         resource=Resource({"service.name": role}),
-        log_record_processors=[SafeRecords()],
         enable_live_metrics=False,
         # What cannot be sent at once is kept on disk and sent later, and an end need not wait.
         retry_total=0,
@@ -66,3 +65,5 @@ def configure(connection_string: str) -> None:
         # See `signals`.
         instrumentation_options={name: {"enabled": False} for name in LIBRARIES},
     )
+    logging.getLogger(SENT).propagate = False
+    logging.getLogger("trusted_service").addHandler(SafeHandler())

@@ -1,21 +1,19 @@
 """A threaded worker whose threads handle only requests that have arrived; its main loop handles the rest."""
 
 import errno
-import json
 import time
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
-from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
-from uuid import uuid4
 
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from trusted_service.server.connection import SILENCE_SECONDS, Connection
 from trusted_service.server.framing import MAX_BODY, Arrival
+from trusted_service.server.refusals import refuse
 
 QUEUE_SECONDS = 3.0
 """How long a request that has arrived may wait for a thread; its upstream calls take up to 11 s more."""
@@ -29,11 +27,6 @@ IDLE_SECONDS = 20.0
 """How much later than others an idle connection is given up to make room."""
 SWEEP_SECONDS = 0.5
 ACCEPTED_AT_ONCE = 16
-REFUSALS = {
-    HTTPStatus.SERVICE_UNAVAILABLE: ("upstream_unavailable", "All threads are busy."),
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("too_large", "The headers are too large."),
-}
-"""The contract's code for each refusal, and a sentence: the body is a problem as the application's are."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_CONNECTION = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
@@ -195,18 +188,12 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
         elif connection.is_long and len(connection.received) > MAX_RECEIVED:
             self._refuse(connection)
         elif len(connection.received) > MAX_RECEIVED:
-            self._refuse(connection, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self._refuse(connection, 431)
 
-    def _refuse(self, connection: Connection, status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
+    def _refuse(self, connection: Connection, status: int = 503) -> None:
         self._stop_waiting(connection)
         connection.keeps_alive = False
-        request_id, (code, detail) = uuid4().hex, REFUSALS[status]
-        problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-        body = json.dumps({**problem, "code": code, "requestId": request_id})
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
-        head += f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nCache-Control: no-store\r\n"
-        head += "Retry-After: 5\r\nConnection: close\r\n\r\n"
-        connection.sock.unsent += (head + body).encode()
+        connection.sock.unsent += refuse(status)
         self._finish(connection)
 
     def _finish(self, connection: Connection) -> None:

@@ -146,8 +146,8 @@ class Settings(BaseModel):
         "memory://",
         repr=False,
         description="memory:// or rediss://:<password>@<host>:<port>/0, each character of the password but "
-        "letters and digits percent-encoded (/ as %2F, = as %3D), or for a managed identity "
-        "rediss://<object id>@<host>:10000",
+        "letters and digits percent-encoded (/ as %2F, = as %3D), or without a password, for a managed "
+        "identity, rediss://<object id>@<host>:10000",
     )
     trusted_proxy_hops: Number = _number(0, 0, 10)
     retention_audit_days: Number = _number(400, 0, 36_500)

@@ -5,8 +5,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import ParamSpec, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -15,16 +16,13 @@ from flask import Flask, Response, current_app, g, request
 
 from trusted_service.azure import deadlines
 from trusted_service.models import Actor, Caller, IssuedToken, User
-from trusted_service.observability.signals import describe_request, request_span
+from trusted_service.observability.signals import record_request, request_span
 from trusted_service.services import Services
 from trusted_service.usage import REFUSAL
 from trusted_service.web.security.audiences import Audience, audience_of
 
-log = structlog.get_logger(__name__)
-
 ARRIVED_AT = "trusted_service.host"
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -40,7 +38,7 @@ def with_context(app: WSGIApplication, public_url: str) -> WSGIApplication:
         # Always a new id: one from outside could be made to look like another request's.
         request_id = uuid.uuid4().hex
         names = structlog.contextvars.bound_contextvars(request_id=request_id, client=None, user=None)
-        with deadlines.request_budget(request_id), names, request_span():
+        with deadlines.request_budget(request_id), names, request_span(request_id):
             return app(environ | ours | {ARRIVED_AT: environ.get("HTTP_HOST", "")}, start_response)
 
     return call
@@ -135,10 +133,9 @@ def run_after_response(task: Callable[[], None]) -> None:
     g.task = task
 
 
-def as_request(task: Callable[P, T], seconds: float = deadlines.REQUEST_SECONDS) -> Callable[P, T]:
-    """The task for later, with the id and names of this request, and `seconds` for its own calls."""
-    names = structlog.contextvars.bound_contextvars(**structlog.contextvars.get_contextvars())
-    return deadlines.request_budget(request_id(), seconds)(names(task))
+def as_request(task: Callable[[], T], seconds: float = deadlines.REQUEST_SECONDS) -> Callable[[], T]:
+    """The task for later, with the id, names and span of this request, and `seconds` for its own calls."""
+    return functools.partial(copy_context().run, deadlines.request_budget(request_id(), seconds)(task))
 
 
 def _begin() -> None:
@@ -152,14 +149,9 @@ def _end(response: Response) -> Response:
         services().usage.count(REFUSAL)
     # Not the path, which may hold a secret.
     route = None if request.url_rule is None else request.url_rule.rule
-    describe_request(request.method, route or "", response.status_code)
-    log.info(
-        "request",
-        method=request.method,
-        route=route,
-        status=response.status_code,
-        milliseconds=round((time.monotonic() - g.started_at) * 1000, 1),
-        code=g.get("error_code"),
+    milliseconds = round((time.monotonic() - g.started_at) * 1000, 1)
+    record_request(
+        request.method, route, response.status_code, g.get("error_code"), milliseconds=milliseconds
     )
     if "task" in g:
         response.call_on_close(functools.partial(services().background.run, as_request(g.task)))

@@ -1,6 +1,5 @@
 """The API for the caller's own identity and tokens."""
 
-import structlog
 from flask import Blueprint, Response, jsonify
 
 from trusted_service.models import rfc3339
@@ -10,8 +9,6 @@ from trusted_service.web.openapi import models
 from trusted_service.web.security.audiences import signed_in
 from trusted_service.web.security.authentication import clear_cookie, csrf_value
 from trusted_service.web.security.rate_limits import limit_account, limit_tokens
-
-log = structlog.get_logger(__name__)
 
 bp = Blueprint("api", __name__, url_prefix="/api")
 
@@ -45,7 +42,6 @@ def token() -> Response:
     wanted = request_body.parse(models.token_request(settings.token_scopes, settings.token_lifetime_minutes))
     issued = services().access.issue_token(caller(), tuple(wanted.scopes), wanted.expires_in_minutes)
     record_use(caller(), issued)
-    log.info("authn_token_created", acs_user_id=issued.acs_user_id, scopes=issued.scopes)
     return jsonify(
         token=issued.access_token.token,
         expiresOn=rfc3339(issued.access_token.expires_on),
