@@ -185,7 +185,12 @@ for result in sys.argv[2:]:
 
 @pytest.mark.parametrize(
     ("results", "expected"),
-    [(["ok"], set()), (["waiting"], set()), (["ok", "failed"], set()), (["failed", "failed"], {"canary-failed"})],
+    [
+        (["ok"], set()),
+        (["waiting"], set()),
+        (["ok", "failed"], set()),
+        (["failed", "failed"], {"canary-failed"}),
+    ],
 )
 def test_canary_alerts_tell_failure_from_silence(
     telemetry: Telemetry, results: list[str], expected: set[str]

@@ -85,7 +85,7 @@ def _versions() -> dict[str, object]:
         "service": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {package.name.lower(): package.version for package in distributions()},
+        "packages": dict(sorted((package.name.lower(), package.version) for package in distributions())),
     }
 
 
