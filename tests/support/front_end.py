@@ -43,6 +43,8 @@ class FrontEnd:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in [each for idle in self._idle.values() for each in idle]:
+            connection.close()
 
     def put_in(self, instance: Service) -> None:
         with self._lock:
