@@ -15,7 +15,7 @@ from tests.support.concurrency import run_concurrently, wait_until
 from tests.support.entra_redis import EntraRedis, IdentityEndpoint, identity_endpoint
 from tests.support.local_azure import LocalAzure
 from tests.support.log import assert_not_logged
-from tests.support.redis import Redis
+from tests.support.redis import Redis, close_pools, closed_later
 from tests.support.service import Service
 from trusted_service.azure import managed_identity, transport
 from trusted_service.azure.managed_identity import ManagedIdentity
@@ -33,10 +33,12 @@ def endpoint(azure: LocalAzure) -> Iterator[IdentityEndpoint]:
 def front(redis: Redis, azure: LocalAzure) -> Iterator[EntraRedis]:
     with EntraRedis(redis, azure) as running:
         yield running
+    close_pools()
 
 
 def connect(front: EntraRedis) -> Shares:
-    return Shares(front.uri, ManagedIdentity(IDENTITY_CLIENT_ID, transport.new_session(8)))
+    identity = ManagedIdentity(IDENTITY_CLIENT_ID, transport.new_session(8))
+    return closed_later(Shares(front.uri, identity))
 
 
 def pool_of(shares: Shares) -> Pool:

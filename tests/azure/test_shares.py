@@ -16,7 +16,7 @@ from tests.support.concurrency import repeat, run_concurrently, wait_until
 from tests.support.jobs import JobAdmin
 from tests.support.own_azure import OwnAzure, own_azure
 from tests.support.problems import assert_problem
-from tests.support.redis import Redis
+from tests.support.redis import Redis, close_pools, closed_later
 from tests.support.settings import OWN_SETTINGS
 from trusted_service.azure import deadlines, shares, transport
 from trusted_service.azure.communication import Communication
@@ -40,17 +40,22 @@ def world(redis: Redis) -> Iterator[OwnAzure]:
 
 
 @pytest.fixture(autouse=True)
-def _limits(world: OwnAzure, redis: Redis) -> None:
+def _limits(world: OwnAzure, redis: Redis) -> Iterator[None]:
     """Everybody begins to count, from zero."""
     world.azure.turn_limits(True)
     redis.client.flushdb()
+    yield
+    close_pools()
 
 
 def connect(world: OwnAzure, **settings: str) -> Communication:
     """The client of another process."""
     with world.azure.in_environment():
         session = transport.new_session(64)
-        return Communication(Settings.from_env(world.settings | OWN_SETTINGS | settings), None, session)
+        own = Settings.from_env(world.settings | OWN_SETTINGS | settings)
+        communication = Communication(own, None, session)
+    closed_later(communication.shares)
+    return communication
 
 
 def use(communication: Communication, kind: str, ids: Sequence[str], *, for_user: bool) -> list[str]:

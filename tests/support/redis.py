@@ -12,8 +12,11 @@ from tests.support.concurrency import wait_until
 from tests.support.log_scan import remember
 from tests.support.service import free_port
 from tools.redis import PROGRAM
+from trusted_service.azure.shares import Shares
 
 STOP_SECONDS = 10
+
+_pools: list[redis.ConnectionPool] = []
 
 
 class Redis:
@@ -59,3 +62,15 @@ class Redis:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.client.close()
+
+
+def closed_later(shares: Shares) -> Shares:
+    """Have `close_pools` close its connections, or the garbage collector would, in another test."""
+    if shares.redis is not None:
+        _pools.append(shares.redis)
+    return shares
+
+
+def close_pools() -> None:
+    while _pools:
+        _pools.pop().disconnect()
