@@ -1,6 +1,7 @@
 """Shared fixtures: one local Azure per process and its services; each test has its own users."""
 
 import contextlib
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that none of them runs alone at the end."""
     order = {f"tests/{name}.py": position for position, name in enumerate(SLOWEST_FILES.split())}
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """What a file leaves open fails there, and not where the garbage collector happens to find it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
