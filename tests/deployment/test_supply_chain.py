@@ -61,7 +61,6 @@ def test_one_python_is_tested_and_deployed() -> None:
     }
     assert len(versions := set.union(*found.values())) == 1, found
     assert all(versions == one for one in found.values()), found
-    assert ".ci/run" not in "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS if path.name != "ci.yml")
 
 
 def test_dependabot_knows_every_lock_file() -> None:

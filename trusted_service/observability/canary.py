@@ -29,7 +29,7 @@ from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, ve
 log = structlog.get_logger(__name__)
 
 FIRST_SECONDS, SECONDS, MAX_SECONDS = 120.0, 30.0, 25.0
-"""Until the first look, between two, and for one. docs/operate.md adds them up to an alert in five minutes."""
+"""Until the first look, between two, and for one; docs/operate.md says how soon an alert fires then."""
 CREATION_SECONDS = 600.0
 """From a creation that may have left an identity behind to the next one."""
 CANARY = UserId("resource", "canary")
