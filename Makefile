@@ -99,7 +99,7 @@ workflows: $(venv)
 fix: $(venv)
 	@$(python) -m ruff check --fix; $(python) -m ruff format
 
-## make lock     rewrite both requirements files from pyproject.toml (newer versions: make lock ARGS=--upgrade)
+## make lock     rewrite the requirements files from pyproject.toml (newer versions: make lock ARGS=--upgrade)
 lock: $(venv)
 	@sh tools/lock.sh $(ARGS)
 

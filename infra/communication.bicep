@@ -1,4 +1,5 @@
-// A new Communication Services resource without access keys. Who has one uses that (existingCommunicationServicesId).
+// A new Communication Services resource without access keys. An existing one is used instead
+// (existingCommunicationServicesId).
 
 param name string
 param tags object

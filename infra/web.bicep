@@ -88,17 +88,14 @@ resource appSettings 'Microsoft.Web/sites/config@2024-11-01' = {
   )
 }
 
-// No AppServiceHTTPLogs: they hold query strings, and so authorization codes.
+// No AppServiceHTTPLogs: they hold query strings, and so authorization codes. No AppServiceConsoleLogs: they hold
+// addresses and reasons of blocks, which telemetry leaves out.
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: app
   name: 'logs'
   properties: {
     workspaceId: workspaceId
     logs: [
-      {
-        category: 'AppServiceConsoleLogs'
-        enabled: true
-      }
       {
         category: 'AppServicePlatformLogs'
         enabled: true

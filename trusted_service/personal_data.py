@@ -43,7 +43,8 @@ class PersonalData:
         """Everything about the user; if limited to what a request can read, `complete` may be false."""
         mentions, complete = self.jobs.mentions(user_id, MAX_JOB_ROWS if limited else None)
         user, limit = self.identities.find(user_id) or user_id, MAX_EVENTS if limited else None
-        document = self._describe(user, mentions, limit=limit, is_backup=is_backup)
+        entries = self.ledger.owned_by(user_id) if is_backup and user is user_id else ()
+        document = self._describe(user, mentions, entries, limit=limit, is_backup=is_backup)
         return document | {"complete": complete and document["complete"]}
 
     def back_up_all(self) -> Iterator[dict[str, Any]]:

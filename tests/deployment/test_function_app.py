@@ -1,5 +1,6 @@
 """The service as an Azure Function: as under gunicorn, through the library's real adapter and converters."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +20,7 @@ from tests.support.problems import assert_problem
 from tests.support.routes import list_routes
 from tests.support.rows import age_session, get_session
 from tests.support.seed import seed_users
-from tests.support.service import Service
+from tests.support.service import ROOT, Service
 
 CASES = [
     *(
@@ -42,6 +43,12 @@ RESERVED = re.compile(r"/(admin/(functions|host|instance|pod|vfs|zip|extensions|
 @pytest.fixture(scope="module")
 def root(function_app: Service, new_person: Callable[..., Person]) -> Person:
     return new_person(at=function_app, roles=[ROLE], name="Root").signed_in()
+
+
+def test_host_sends_no_log_lines() -> None:
+    """It would send the service's standard error, which has addresses and reasons of blocks."""
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    assert host["logging"]["logLevel"] == {"Host.Function.Console": "None"}
 
 
 def send(at: Service, method: str, path: str, headers: dict[str, str], body: bytes) -> requests.Response:

@@ -104,8 +104,5 @@ def test_app_service_waits_for_requests_under_way(app_settings: dict[str, str]) 
     assert int(app_settings["WEBSITES_CONTAINER_STOP_TIME_LIMIT"]) >= int(found[1]) + 10
 
 
-def test_no_log_holds_query_strings() -> None:
-    assert re.findall(r"category: '(\w+)'", template("web.bicep").source) == [
-        "AppServiceConsoleLogs",
-        "AppServicePlatformLogs",
-    ]
+def test_workspace_gets_no_requests_and_lines() -> None:
+    assert re.findall(r"category: '(\w+)'", template("web.bicep").source) == ["AppServicePlatformLogs"]

@@ -16,6 +16,12 @@ from tests.support.settings import REQUIRED
 
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "azure.yaml").read_text())
 REGISTRATION = "11111111-2222-4333-8444-555555555555"
+OBJECT_ID = "22222222-3333-4444-8555-666666666666"
+# Until the last one, Graph keeps the uniqueName from another registration.
+DELETION = f"""ad app show --id {REGISTRATION} --query id --output tsv
+ad app delete --id {REGISTRATION}
+rest --method DELETE --url https://graph.microsoft.com/v1.0/directory/deletedItems/{OBJECT_ID}
+"""
 # Of azd's schema, which allows more than these: https://github.com/Azure/azure-dev/tree/main/schemas/v1.0
 MEMBERS = {"name", "requiredVersions", "infra", "services", "hooks"}
 GIT = shutil.which("git") or "git"
@@ -46,14 +52,14 @@ def test_extension_is_the_configured_one() -> None:
 @pytest.mark.parametrize(
     ("variables", "deleted"),
     [
-        ({"ENTRA_REGISTRATION": REGISTRATION}, f"ad app delete --id {REGISTRATION}\n"),
+        ({"ENTRA_REGISTRATION": REGISTRATION}, DELETION),
         ({"ENTRA_REGISTRATION": REGISTRATION, "ENTRA_CLIENT_ID": REGISTRATION}, ""),  # `azd down main`
         ({}, ""),  # somebody else made the registration
     ],
 )
 def test_last_hook_deletes_own_registration(tmp_path: Path, variables: dict[str, str], deleted: str) -> None:
     program, calls = tmp_path / "az", tmp_path / "calls"
-    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\ncase "$*" in *show*) echo {OBJECT_ID} ;; esac\n')
     program.chmod(0o700)
     hook = PROJECT["hooks"]["postdown"]["posix"]
     subprocess.run(

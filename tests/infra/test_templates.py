@@ -153,6 +153,18 @@ def test_registration_fits_the_service() -> None:
     assert [scope["value"], role["value"]] == expected
 
 
+def test_documented_registration_is_the_same() -> None:
+    operate = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```json\n(\{\n  \"identifierUris.*?)```", operate, re.DOTALL)
+    documented = json.loads(text.replace("https://<host>", "${origin}"))
+    _, registration = template("entra.bicep").resources["registration"]
+    assert documented.pop("identifierUris") == ["api://<client id>"]
+    [scope], [role] = documented["api"]["oauth2PermissionScopes"], documented["appRoles"]
+    [scopes], [roles] = registration["api"]["oauth2PermissionScopes"], registration["appRoles"]
+    scope["id"], role["id"] = scopes["id"], roles["id"]
+    assert {name: registration[name] for name in documented} == documented
+
+
 def test_registration_trusts_the_identity() -> None:
     _, credential = template("entra.bicep").resources["credential"]
     assert credential["audiences"] == ["api://AzureADTokenExchange"]

@@ -1,6 +1,8 @@
 """Telemetry: every request, call and count arrives under one role, without secrets and personal data."""
 
 import json
+import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from tests.support.admin_client import bearer, call
 from tests.support.concurrency import wait_until
 from tests.support.log import read_events
 from tests.support.person import Person
+from tests.support.rows import list_rows
 from tests.support.service import ROOT, Service
 from tests.support.telemetry import OFTEN, Envelope, Tables, Telemetry
 from trusted_service.observability.signals import name_operation
@@ -181,6 +184,20 @@ def test_envelopes_hold_no_secrets_and_names(telemetry: Telemetry, tmp_path: Pat
         if envelope["data"]["baseType"] not in ("MessageData", "ExceptionData"):
             assert person.account.object_id not in json.dumps(envelope)
             assert identity.partition("_")[2] not in json.dumps(envelope)
+
+
+def test_operator_is_not_sent(telemetry: Telemetry) -> None:
+    world = telemetry.world
+    person = world.new_user()
+    world.azure.clear_envelopes()
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", "block", person.key, "--no-wait"]
+    subprocess.run(command, cwd=ROOT, env=world.service.env, check=True, timeout=60)
+    assert f"{pwd.getpwuid(os.getuid()).pw_name}@" in str(list_rows(world.tables, "audit", "Action", "block"))
+    envelopes = [one for one in world.azure.list_envelopes() if '"operator"' in json.dumps(one)]
+    (line,) = Tables(envelopes).query('traces | where tostring(customDimensions.action) == "block"')
+    dimensions = json.loads(line["customDimensions"])
+    assert dimensions["target"] == person.key
+    assert "actor" not in dimensions
 
 
 RAISE = """

@@ -71,6 +71,7 @@ def test_honest_clients_are_served(service: Service, parts: list[bytes], statuse
     response = ask(service, *parts)
     lines = [line for line in response.split(b"\r\n") if b"HTTP/1.1 " in line or b"HTTP/1.0 " in line]
     assert [int(line.rpartition(b"HTTP/1.")[2][2:5]) for line in lines] == statuses
+    assert b"Retry-After" not in response, "the same again has the same response"
 
 
 def test_many_slow_uploads_are_all_served(service: Service) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from azure.core.exceptions import AzureError
 from azure.data.tables import TableServiceClient
 
-SECONDS = 20.0
+SECONDS = 10.0
 ROW = {"PartitionKey": "resource", "RowKey": "canary"}
 
 

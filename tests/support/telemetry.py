@@ -28,16 +28,16 @@ OFTEN = {
 Envelope = Mapping[str, Any]
 
 COMMON = (
-    "timestamp TIMESTAMP, operation_Id TEXT, cloud_RoleName TEXT, cloud_RoleInstance TEXT, itemCount BIGINT"
+    "timestamp TIMESTAMP, operation_Id TEXT, cloud_RoleName TEXT, cloud_RoleInstance TEXT, itemCount INTEGER"
 )
 CALL = "name TEXT, success TEXT, resultCode TEXT, duration DOUBLE"
 TABLES = {
     "requests": f"{CALL}, operation_Name TEXT, url TEXT",
     "dependencies": f"{CALL}, target TEXT, type TEXT, data TEXT",
-    "traces": "message TEXT, severityLevel BIGINT",
+    "traces": "message TEXT, severityLevel INTEGER",
     "exceptions": "type TEXT, outerMessage TEXT",
     "customMetrics": (
-        "name TEXT, valueSum DOUBLE, valueCount BIGINT, valueMin DOUBLE, valueMax DOUBLE, value DOUBLE"
+        "name TEXT, valueSum DOUBLE, valueCount INTEGER, valueMin DOUBLE, valueMax DOUBLE, value DOUBLE"
     ),
 }
 KINDS = {
@@ -67,6 +67,11 @@ class Tables:
         """Run a query. Raises KqlError for what is no KQL, or uses a column that does not exist."""
         found = duckdb_kql.query(self._database, kql)
         return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+    def find_types(self, kql: str) -> dict[str, str]:
+        """Return the type of each column of a query's result, of which DuckDB has the same as Kusto."""
+        found = duckdb_kql.query(self._database, kql)
+        return dict(zip(found.columns, map(str, found.types), strict=True))
 
 
 def _common(envelope: Envelope) -> dict[str, Any]:

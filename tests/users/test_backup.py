@@ -70,6 +70,17 @@ def test_one_user_is_restored(storage: Backup) -> None:
     assert snapshot(storage.env)["identities"] == {row: before["identities"][row]}
 
 
+def test_user_of_the_ledger_alone_is_restored(storage: Backup) -> None:
+    fill(storage.env, 20)
+    before = snapshot(storage.env)
+    known = {None, *(object_id for object_id, _ in before["identities"])}
+    ((key, row),) = [one for one in before["ledger"].items() if one[1].get("ObjectId") not in known]
+    storage.export(f"{row['TenantId']}/{row['ObjectId']}")
+    wipe(storage.env)
+    assert storage.restore() == [("imported", "")]
+    assert snapshot(storage.env)["ledger"][key] == row
+
+
 Break = Callable[[str], str]
 UNUSABLE: dict[str, Break] = {
     "cut short": lambda text: text[: len(text) // 2],

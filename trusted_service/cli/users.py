@@ -171,6 +171,7 @@ def export(services: Services, user: UserId | None, *, as_json: bool) -> None:
         or services.identities.find(user)
         or services.sessions.list_by_user(user)  # without an identity yet
         or next(services.audit.about_or_by(user), None)
+        or services.ledger.owned_by(user)
     ):
         raise NotFound
     with services.audit.action(operator(), "export", user):

@@ -2,8 +2,8 @@
 
 The row `resource/canary` of the ledger's table names that identity, whose entry has no owner: so no list of
 users has it, and `users identity-map` has it as archive-only. It is created after the first user's, and two
-minutes after the start at the earliest. The row's version decides whose turn it is: a process checks if no
-other has since it last looked. No clock does.
+minutes after the start at the earliest. The row's version decides whose turn it is: a process runs the check
+if no other has done so since it last read the row. No clock does.
 """
 
 import time
@@ -28,8 +28,8 @@ from trusted_service.storage.tables import Row, RowChanged, RowExists, Table, ve
 
 log = structlog.get_logger(__name__)
 
-FIRST_SECONDS, SECONDS, MAX_SECONDS = 120.0, 60.0, 25.0
-"""Until the first look, between two, and for one: with jitter, two in a row can fail within five minutes."""
+FIRST_SECONDS, SECONDS, MAX_SECONDS = 120.0, 30.0, 25.0
+"""Until the first look, between two, and for one; docs/operate.md says how soon an alert fires then."""
 CREATION_SECONDS = 600.0
 """From a creation that may have left an identity behind to the next one."""
 CANARY = UserId("resource", "canary")
@@ -75,7 +75,8 @@ class Canary:
                 metrics.canary("waiting")
 
     def _report(self, failures: Sequence[errors.UpstreamError | None]) -> None:
-        for failure in filter(None, failures):
+        # One for each upstream, as the run is one.
+        for failure in {one.upstream: one for one in reversed(failures) if one}.values():
             log.error("canary_failed", **failure.log_fields)
             metrics.canary("failed", failure.upstream)
         was_healthy, self._healthy = self._healthy, not any(failures)

@@ -34,10 +34,12 @@ class SafeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg in ("request", "authn_token_created"):
             return  # spans and metrics tell them: of a warm token, two of five items
+        # An operator's is the name of an account, others' a key.
+        personal = (*PERSONAL, "actor") if vars(record).get("actor_kind") == "operator" else PERSONAL
         fields = {
             name: without_secrets(value) if isinstance(value, str) else value
             for name, value in vars(record).items()
-            if name not in PERSONAL
+            if name not in personal
         }
         if record.exc_info:
             kind, _, trace = record.exc_info

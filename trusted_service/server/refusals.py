@@ -23,5 +23,6 @@ def refuse(status: int) -> bytes:
     body = json.dumps({**problem, "code": code, "requestId": request_id})
     head = f"HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\n"
     head += f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nCache-Control: no-store\r\n"
-    head += "Retry-After: 5\r\nConnection: close\r\n\r\n"
+    head += "Retry-After: 5\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head += "Connection: close\r\n\r\n"
     return (head + body).encode()

@@ -119,6 +119,10 @@ class Ledger:
         current = LedgerEntry(acs_user_id=acs_user_id, owner=identity.user_id, since=since)
         return [current, *self.former(identity)]
 
+    def owned_by(self, owner: UserId) -> list[LedgerEntry]:
+        """The identities of a user, perhaps without a row. Reads the whole table."""
+        return [entry for entry in self.all() if entry.owner == owner]
+
     def former(self, identity: Identity) -> list[LedgerEntry]:
         """The former identities of the user, the last one first."""
         copies = map(_entry, self._table.partition(_partition(identity.user_id)))
