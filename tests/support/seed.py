@@ -5,6 +5,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,7 @@ from trusted_service.storage.index_rows import index_rows
 
 Row = Mapping[str, object]
 
-THREADS, BATCH = 4, 100
+THREADS, BATCH, ATTEMPTS = 4, 100, 5
 YEARS = timedelta(days=730)
 FIRST = ["Ada", "Bjørn", "Chloé", "Dmitri", "Élodie", "Fatima", "Håkon", "Inês", "José", "Kenji", "Łucja"]
 LAST = ["Åberg", "Brontë", "Çelik", "Dvořák", "Ekström", "García", "Hopper", "Ivanov", "Jansen", "Müller"]
@@ -59,10 +60,11 @@ def put_rows(settings: Mapping[str, str], table: str, rows: Sequence[Row]) -> No
         client = tables.create_table_if_not_exists(table)
 
         def put(batch: list[tuple[str, Row]]) -> None:
-            try:
-                client.submit_transaction(batch)
-            except ServiceResponseError:  # Azurite now and then resets a connection
-                client.submit_transaction(batch)
+            for _ in range(ATTEMPTS):
+                with suppress(ServiceResponseError):  # Azurite now and then resets a connection
+                    client.submit_transaction(batch)
+                    return
+            raise AssertionError(f"Azurite reset {ATTEMPTS} connections in a row")
 
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(put, batches))
