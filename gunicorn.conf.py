@@ -48,7 +48,7 @@ timeout = 30
 # must wait longer before it kills (on App Service WEBSITES_CONTAINER_STOP_TIME_LIMIT, by default 5 s).
 graceful_timeout = 25
 # Longer than App Service's front end keeps idle connections, so that it never sends into a closing one. A
-# worker that stops serves them for 2 s more and announces their end. By then, the front end must know.
+# worker that stops serves them for 6 s more and announces their end. By then, the front end must know.
 keepalive = 250
 # The heartbeat file on a real disk can stall a worker. gunicorn makes a file of its own in the folder.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 # nosec B108

@@ -93,7 +93,7 @@ class Service:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        # At SIGTERM gunicorn waits 2 s for connections that clients keep open. At SIGINT what
+        # At SIGTERM gunicorn waits 6 s for connections that clients keep open. At SIGINT what
         # coverage has measured is lost.
         self.stop(signal.SIGTERM if self._measured else signal.SIGINT)
 

@@ -9,7 +9,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 from gunicorn.workers.base import Worker as BaseWorker
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from trusted_service.server.connection import SILENCE_SECONDS, Connection
 from trusted_service.server.framing import MAX_BODY, Arrival
@@ -25,6 +25,8 @@ LINGER_SECONDS, MAX_DRAINED = 2.0, 64 * 1024
 """How long, and for how many bytes, a closed connection is read, so that its client gets the response."""
 IDLE_SECONDS = 20.0
 """How much later than others an idle connection is given up to make room."""
+STOP_SECONDS = 6.0
+"""How long a worker that stops keeps silent connections open: a request may be on its way."""
 SWEEP_SECONDS = 0.5
 ACCEPTED_AT_ONCE = 16
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -117,7 +119,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             if self.nr_conns >= self.worker_connections:
                 self._make_room()
 
-    def _cap_keepalive(self, deadline: float) -> None:
+    def _cap_keepalive(self, _: float) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
         for connection in self._waiting:
             if not connection.received and not connection.sock.unsent:
                 connection.limit = min(connection.limit, deadline - connection.since)
@@ -221,7 +224,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no annotations
             self._wait(connection, EVENT_READ, self._receive)
             self._go_on(connection)
         else:
-            limit = self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER
+            limit = self.cfg.keepalive if self.alive else STOP_SECONDS
             self._wait(connection, EVENT_READ, self._receive, limit)
 
     def _bound_unsent(self) -> None:
