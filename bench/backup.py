@@ -2,19 +2,25 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
+import requests
 
-from tests.support.backup import differences, fill, snapshot, wipe
+from bench.planted_storage import plant_storage
+from tests.support.backup import add_history, differences, snapshot, wipe
 from tests.support.local_azure import LocalAzure
+from tests.support.seed import make_users
 from tests.support.service import ROOT
 from tests.support.settings import OWN_SETTINGS
+from trusted_service.models import Identity
 
 
 def run(env: Mapping[str, str], output: Path, *arguments: str) -> None:
@@ -28,10 +34,25 @@ def run(env: Mapping[str, str], output: Path, *arguments: str) -> None:
     click.echo(f"{arguments[0]}: exit {done.returncode}, {seconds:.0f} s, at most {megabytes:.0f} MB")
 
 
-def main(users: int) -> None:
-    with LocalAzure() as azure, tempfile.TemporaryDirectory() as folder:
-        env, file = os.environ | azure.env | OWN_SETTINGS, Path(folder, "backup.json")
-        fill(env, users)
+def plant(data: Path, count: int) -> list[Identity]:
+    """Write a data folder with users of the resource that the local Azure then has."""
+    with LocalAzure(data=data) as azure:
+        document = requests.get(azure.env["LOCAL_AZURE_CONTROL_URL"] + "/acs", timeout=30).json()
+        tenant = azure.env["ENTRA_ALLOWED_TENANTS"].split(",")[0]
+    users = make_users(count, tenant, document["endpoints"][0]["resourceId"], blocked=0.1)
+    shutil.rmtree(data / "azurite")
+    plant_storage(data, users, whole=True)
+    return users
+
+
+def main(count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        data, file = Path(folder, "data"), Path(folder, "backup.json")
+        users = plant(data, count)
+        azure = stack.enter_context(LocalAzure(data=data))
+        env = os.environ | azure.env | OWN_SETTINGS
+        add_history(env, users)
+        click.echo(f"{count} users are there")
         before = snapshot(env)
         run(env, file, "export")
         click.echo(f"{file.stat().st_size / 2**20:.0f} MB")

@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,10 +63,16 @@ class Backup:
 def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
     """Plant `count` users of whom some are blocked or had another identity, and what has no identity."""
     users = seed_users(settings, count, blocked=0.1)
+    add_history(settings, users)
+    return users
+
+
+def add_history(settings: Mapping[str, str], users: Sequence[Identity]) -> None:
+    """Give every twentieth user a former identity, and plant what has no identity."""
     resource = (users[0].acs_user_id or "").partition("_")[0]
     # Two days ago: the tokens of another resource, which a block cannot revoke, have ended.
     now = (datetime.now(UTC) - timedelta(days=2)).replace(microsecond=123456)
-    for user in users[: count // 20]:  # of a resource from which users were moved
+    for user in users[: len(users) // 20]:  # of a resource from which users were moved
         row = {**identity_row(user, indexed=True), "SwitchedAt": now, "BlockReason": "left, é"}
         put_rows(settings, "identities", [row])
         former = replace(user, acs_user_id=f"{FORMER_RESOURCE}_{uuid.uuid4()}")
@@ -85,7 +91,6 @@ def fill(settings: Mapping[str, str], count: int) -> list[Identity]:
     pin = {"PartitionKey": "resource", "RowKey": "pin", "Resource": resource, "Former": FORMER_RESOURCE}
     put_rows(settings, "ledger", [pin])
     put_rows(settings, "userindex", [{"PartitionKey": "index", "RowKey": "complete", "Version": VERSION}])
-    return users
 
 
 def _copy(row: Mapping[str, object], user: Identity) -> dict[str, object]:
