@@ -1,17 +1,16 @@
 """Backs up and restores users, and compares: `.venv/bin/python -m bench.backup [USERS]`."""
 
 import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
+import psutil
 import requests
 
 from bench.planted_storage import plant_storage
@@ -22,16 +21,21 @@ from tests.support.service import ROOT
 from tests.support.settings import OWN_SETTINGS
 from trusted_service.models import Identity
 
+SAMPLE_SECONDS = 0.2
+
 
 def run(env: Mapping[str, str], output: Path, *arguments: str) -> None:
-    """Run a `users` command; print its duration, and the most memory of any command until now."""
+    """Run a `users` command; print its duration, and how much memory it needed."""
     begin = time.monotonic()
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "users", *arguments]
     with output.open("w") as out, output.with_suffix(".log").open("w") as log:
-        done = subprocess.run(command, cwd=ROOT, env=env, stdout=out, stderr=log, check=False)
-    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        process, rss = psutil.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=log), 0
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                rss = max(rss, process.memory_info().rss)
+            time.sleep(SAMPLE_SECONDS)
     seconds = time.monotonic() - begin
-    click.echo(f"{arguments[0]}: exit {done.returncode}, {seconds:.0f} s, at most {megabytes:.0f} MB")
+    click.echo(f"{arguments[0]}: exit {process.returncode}, {seconds:.0f} s, at most {rss / 2**20:.0f} MB")
 
 
 def plant(data: Path, count: int) -> list[Identity]:
