@@ -139,6 +139,14 @@ def test_failure_that_msal_hides_is_logged(
     assert [(line["event"], line["reason"]) for line in logs] == [("refresh_failed", "HTTP 500")]
 
 
+def test_late_caller_takes_the_token_that_another_got(endpoint: IdentityEndpoint) -> None:
+    """It found none, and begins as the other's call ends; MSAL would answer a second one from its cache."""
+    identity = ManagedIdentity(IDENTITY_CLIENT_ID, transport.new_session(8))
+    token = identity.get_token(SCOPE).token
+    late = identity._ensure_cached(SCOPE).call.start().wait()
+    assert (late.token, endpoint.calls) == (token, 1)
+
+
 def test_silent_identity_endpoint_delays_few(endpoint: IdentityEndpoint, front: EntraRedis) -> None:
     endpoint.seconds = 4.0
     shares = connect(front)

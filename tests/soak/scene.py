@@ -110,7 +110,7 @@ def chance_of(seed: str, name: str) -> random.Random:
 def set_up(users: int, tally: Tally) -> Iterator[Scene]:
     """Start everything; stop everything at the end."""
     with (
-        own_azure({"MISSING_IDENTITY_GRACE_SECONDS": "10"}) as world,
+        own_azure({"MISSING_IDENTITY_GRACE_SECONDS": "60"}) as world,
         Service(world.settings | {"PUBLIC_URL": world.service.url}) as other,
     ):
         numbers = [f"{number:03}" for number in range(users)]

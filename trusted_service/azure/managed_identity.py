@@ -76,8 +76,7 @@ class ManagedIdentity(ManagedIdentityCredential):
                 return cached.call.start().wait()
             except deadlines.NotSent as error:
                 raise ManagedIdentityFailed(str(error)) from error
-        renew_at = token.refresh_on or token.expires_on - RENEW_SECONDS
-        if now >= renew_at and time.monotonic() - cached.tried_at >= RETRY_SECONDS:
+        if now >= _renew_at(token) and time.monotonic() - cached.tried_at >= RETRY_SECONDS:
             cached.call.start()
         return token
 
@@ -87,6 +86,8 @@ class ManagedIdentity(ManagedIdentityCredential):
 
     def _fetch(self, scope: str) -> AccessTokenInfo:
         cached = self._ensure_cached(scope)
+        if cached.token is not None and time.time() < _renew_at(cached.token):
+            return cached.token  # another thread has just got it
         cached.tried_at = time.monotonic()
         try:
             with _named_failures(), deadlines.ending_at("Entra ID", cached.tried_at + deadlines.CALL_SECONDS):
@@ -98,6 +99,10 @@ class ManagedIdentity(ManagedIdentityCredential):
             raise
         cached.token = token
         return token
+
+
+def _renew_at(token: AccessTokenInfo) -> int:
+    return token.refresh_on or token.expires_on - RENEW_SECONDS
 
 
 def check_managed_identity(client_id: str | None, session: requests.Session) -> None:

@@ -5,6 +5,7 @@ https://learn.microsoft.com/azure/communication-services/concepts/service-limits
 
 import math
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class Shares:
     def __init__(self, storage_uri: str, credential: TokenCredential | None = None) -> None:
         """`credential`: whose token is the password, if `storage_uri` names a managed identity."""
         self.sharers: dict[Holder, int] = {"users": 1, "jobs": 1}
-        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._own, self._own_lock = MovingWindowRateLimiter(MemoryStorage()), threading.Lock()
         self._common = None
         self._common_from = -math.inf
         self.redis: Pool | None = None
@@ -102,7 +103,8 @@ class Shares:
                 # Not again for a while: an attempt may take a second.
                 self._common_from = time.monotonic() + REDIS_RETRY_SECONDS
                 log.warning("share_counted_alone", reason=redis_reason(error))
-        return _count(self._own, share / self.sharers[holder], calls, holder, kind)
+        with self._own_lock:  # its storage starts the same thread twice if two calls come at once
+            return _count(self._own, share / self.sharers[holder], calls, holder, kind)
 
 
 def redis_reason(error: BaseException | None) -> str:

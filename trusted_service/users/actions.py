@@ -32,7 +32,7 @@ class Action:
 
 
 _BLOCK = "Also one of an allowed tenant who never signed in. Ends sessions and revokes tokens."
-_TWICE = "Yourself, or without `confirm` the last administrator: 409."
+_TWICE = "Refused for yourself and, unless confirmed, for the last administrator."
 _DELETE = "Succeeds whether or not there is anything to erase. A block stays."
 LAST_ADMINISTRATOR = "last-administrator"
 """What confirms a block or deletion that leaves no administrator."""

@@ -47,7 +47,7 @@ class MappingImport:
     ) -> Iterator[MappingRow]:
         """Yield the result of each row, in the order of the file. Raises IndexMissing and Conflict.
 
-        `pin` is that of a backup: it counts if there is none here, and the settings lead to its resource.
+        `pin` is that of a backup: it counts if there is none here, and its resource is not refused.
         """
         self.index.require()
         if not dry_run:

@@ -15,6 +15,7 @@ from flask_limiter.util import get_qualified_name
 
 from trusted_service.azure.shares import redis_reason
 from trusted_service.web.http.context import caller, client_address, optional_caller, services
+from trusted_service.web.security.counters import Counters
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +70,10 @@ def _explain(record: logging.LogRecord) -> bool:
 
 def init_app(app: Flask, storage_uri: str) -> None:
     """Count in `storage_uri`; while its Redis does not respond, each process counts for itself."""
-    app.config["RATELIMIT_STORAGE_URI"] = storage_uri
+    in_memory = storage_uri == "memory://"
+    app.config["RATELIMIT_STORAGE_URI"] = f"{Counters.STORAGE_SCHEME[0]}://" if in_memory else storage_uri
     app.config["RATELIMIT_IN_MEMORY_FALLBACK_ENABLED"] = True
-    if storage_uri != "memory://":
+    if not in_memory:
         pool = app.extensions["trusted_service"].communication.shares.redis
         app.config["RATELIMIT_STORAGE_OPTIONS"] = {"connection_pool": pool}
     limiter.init_app(app)
