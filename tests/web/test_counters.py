@@ -7,7 +7,7 @@ from limits import RateLimitItemPerSecond
 from limits.strategies import FixedWindowRateLimiter
 
 from tests.support.concurrency import run_concurrently, wait_until
-from trusted_service.web.security.counters import FEWEST_SWEPT, Counters
+from trusted_service.web.security.rate_limits import FEWEST_SWEPT, Counters
 
 THREADS, HITS = 16, 50
 
